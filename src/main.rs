@@ -1,0 +1,2 @@
+//! The `dflow` program.
+fn main() {}
