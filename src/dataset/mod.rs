@@ -1,0 +1,1 @@
+//! Datasets: ordered manifests of samples, and the readers behind them.

@@ -1,0 +1,72 @@
+//! Methods as ask/tell machines: plain serde state for ONE sample, which asks the worker for evaluations.
+//!
+//! A method sees no device, file or dataset. It is told answers, and asks; between two asks it can be stored
+//! and go on later, bit for bit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::solver::SolverSpec;
+
+/// Direction of an ODE solve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// t from 0 (noise) to 1 (data).
+    Forward,
+    /// t from 1 to 0.
+    Backward,
+}
+
+/// Solver and direction of one ODE solve; equal grids can run in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Grid {
+    /// The solver.
+    pub solver: SolverSpec,
+    /// The direction.
+    pub direction: Direction,
+}
+
+/// What a method asks for next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Solve the ODE from `start`; answered by [`Answer::State`] with the end point.
+    Solve {
+        /// Start of the solve: `dim` numbers.
+        start: Vec<f32>,
+        /// Solver and direction.
+        grid: Grid,
+    },
+    /// Pull a cotangent of the last solve's end back to its start; answered by [`Answer::Gradient`].
+    PullBack {
+        /// ∂L/∂x(1): `dim` numbers.
+        cotangent: Vec<f32>,
+    },
+    /// u_t(x); answered by [`Answer::State`].
+    Velocity {
+        /// Time in [0, 1].
+        t: f64,
+        /// State: `dim` numbers.
+        x: Vec<f32>,
+    },
+    /// (∂u/∂x)ᵀ c at (t, x); answered by [`Answer::Gradient`].
+    Vjp {
+        /// Time in [0, 1].
+        t: f64,
+        /// State: `dim` numbers.
+        x: Vec<f32>,
+        /// Cotangent: `dim` numbers.
+        cotangent: Vec<f32>,
+    },
+    /// The solve has ended.
+    Done,
+}
+
+/// What a method is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The first call.
+    Start,
+    /// End point of a solve, or a velocity.
+    State(Vec<f32>),
+    /// A gradient.
+    Gradient(Vec<f32>),
+}

@@ -1,0 +1,1 @@
+//! Networks from ops with an explicit pull-back: CPU kernels over planned buffers, or a device through candle.

@@ -1,0 +1,1 @@
+//! Linear degradations H with Hᵀ and H†.

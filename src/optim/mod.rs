@@ -1,0 +1,1 @@
+//! Optimisers as ask/tell machines.

@@ -1,0 +1,1 @@
+//! The dispatcher: shares samples out to workers and makes their records durable.

@@ -1,0 +1,340 @@
+//! The methods: D-Flow and its baselines.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::ModelRef;
+use super::solver::SolverSpec;
+use super::stop::StopRule;
+
+/// One method of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MethodSpec {
+    /// D-Flow: optimises the source point x₀ through the flow (arXiv 2402.14017, Algorithm 1).
+    Dflow(Box<DflowSpec>),
+    /// The pseudo-inverse H†y: a sanity row without a prior.
+    Pinv(PinvSpec),
+}
+
+/// Options of the pseudo-inverse row.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinvSpec {
+    /// Name of the row in tables; default `pinv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Options of D-Flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DflowSpec {
+    /// Name of the row in tables; default `dflow`; unique in a pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A model of its own; default: the pipeline's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// The condition of a conditional model.
+    #[serde(default)]
+    pub condition: ConditionSpec,
+    /// The ODE solver, forward and (unless `init` says otherwise) backward.
+    #[serde(default)]
+    pub solver: SolverSpec,
+    /// The first source point.
+    #[serde(default)]
+    pub init: InitSpec,
+    /// The data term.
+    #[serde(default)]
+    pub loss: LossSpec,
+    /// The penalty on x₀.
+    #[serde(default)]
+    pub regularizer: RegularizerSpec,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// Ends a sample's solve; any of them. Must not be empty.
+    #[serde(default)]
+    pub stop: Vec<StopRule>,
+    /// Whole fields replaced for single tasks, by task name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_task: BTreeMap<String, DflowOverride>,
+}
+
+/// Fields of [`DflowSpec`] that a task may replace.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DflowOverride {
+    /// Replaces `condition`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ConditionSpec>,
+    /// Replaces `solver`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solver: Option<SolverSpec>,
+    /// Replaces `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitSpec>,
+    /// Replaces `loss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossSpec>,
+    /// Replaces `regularizer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regularizer: Option<RegularizerSpec>,
+    /// Replaces `optimizer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerSpec>,
+    /// Replaces `stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Vec<StopRule>>,
+}
+
+/// What a conditional model is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionSpec {
+    /// The dataset's own label.
+    Label(LabelSource),
+    /// One class for every sample.
+    Fixed(u32),
+    /// Nothing (an unconditional model).
+    None,
+}
+
+impl Default for ConditionSpec {
+    fn default() -> Self {
+        Self::Label(LabelSource::Dataset)
+    }
+}
+
+/// Where a label comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelSource {
+    /// The sample's label in the dataset (ignored by a model without classes).
+    #[default]
+    Dataset,
+}
+
+/// The first source point x₀.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InitSpec {
+    /// √a·y(0) + √(1−a)·z: the backward solve of the lifted measurement, blended with noise.
+    /// Written as a number (the weight a) or as a map.
+    Blend(BlendSpec),
+    /// x₀ = z ~ N(0, I).
+    Source,
+    /// x₀ from a safetensors file with one tensor per sample id.
+    Given(String),
+}
+
+/// Options of the blended initialisation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlendSpec {
+    /// Weight a of y(0), in [0, 1].
+    pub weight: f64,
+    /// Solver of the backward ODE; default: the method's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solver: Option<SolverSpec>,
+    /// How y becomes image-shaped.
+    #[serde(default)]
+    pub lift: Lift,
+}
+
+/// How a measurement becomes image-shaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lift {
+    /// H†y, or y itself where H keeps the image's shape and hides no pixel (blur, identity).
+    #[default]
+    Auto,
+    /// H†y.
+    Pinv,
+    /// Hᵀy (PnP-Flow).
+    Adjoint,
+    /// y itself; only where it has the image's shape.
+    Measurement,
+}
+
+impl Default for InitSpec {
+    fn default() -> Self {
+        Self::Blend(BlendSpec { weight: 0.1, solver: None, lift: Lift::Auto })
+    }
+}
+
+/// The data term of the objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LossSpec {
+    /// −PSNR in dB (R = 2, MSE floored at 1e-12·R²).
+    NegPsnr(LossSpace),
+    /// Sum of squares ‖a − b‖².
+    SquaredError(LossSpace),
+    /// The p-norm ‖a − b‖_p (eq. 6), p ≥ 1.
+    Lp(LpSpec),
+}
+
+impl Default for LossSpec {
+    fn default() -> Self {
+        Self::NegPsnr(LossSpace::Measurement)
+    }
+}
+
+/// Options of the L_p loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LpSpec {
+    /// The exponent, ≥ 1.
+    pub p: f64,
+    /// Where it is measured.
+    #[serde(default)]
+    pub space: LossSpace,
+}
+
+/// Which pair (a, b) a loss compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossSpace {
+    /// (H x(1), y).
+    #[default]
+    Measurement,
+    /// (H†H x(1), H†y).
+    Pinv,
+}
+
+/// The penalty on x₀.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RegularizerSpec {
+    /// No penalty.
+    #[default]
+    None,
+    /// λ·(½r² − (d−1) ln r), r = ‖x₀‖: the χ_d law's negative log-likelihood (eq. 10 with the sign corrected).
+    Chi(f64),
+    /// λ·½‖x₀‖².
+    Gaussian(f64),
+    /// λ·(−log p₁(x(1))) (eq. 9), the divergence by Hutchinson's estimator.
+    Nll(NllSpec),
+}
+
+/// Options of the likelihood penalty.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NllSpec {
+    /// λ.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Rademacher probes.
+    pub probes: u32,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+/// The optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerSpec {
+    /// L-BFGS with a strong-Wolfe search, as `torch.optim.LBFGS` of torch 2.9.1.
+    Lbfgs(LbfgsSpec),
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        Self::Lbfgs(LbfgsSpec::default())
+    }
+}
+
+/// Options of L-BFGS; the defaults are torch's, with the paper's 20 inner iterations.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LbfgsSpec {
+    /// Iterations of one outer step (`max_iter`).
+    pub inner: u32,
+    /// Evaluations after which an outer step ends (`max_eval`); default ⌊inner·5/4⌋.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_eval: Option<u32>,
+    /// Pairs (s, y) kept.
+    pub history: u32,
+    /// First step length of a search.
+    pub lr: f64,
+    /// Ends when ‖g‖∞ is not above it.
+    pub tolerance_grad: f64,
+    /// Ends when a step or a change of the loss is below it.
+    pub tolerance_change: f64,
+    /// Evaluations one line search may take.
+    pub line_search: LineSearchLimit,
+    /// Treats a non-finite trial as a failed one (bisection) instead of following torch into NaN.
+    pub guard_non_finite: bool,
+}
+
+impl Default for LbfgsSpec {
+    fn default() -> Self {
+        Self {
+            inner: 20,
+            max_eval: None,
+            history: 100,
+            lr: 1.0,
+            tolerance_grad: 1e-7,
+            tolerance_change: 1e-9,
+            line_search: LineSearchLimit::Fixed,
+            guard_non_finite: true,
+        }
+    }
+}
+
+/// How many evaluations one line search may take after its first trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LineSearchLimit {
+    /// 25, as torch ≤ 2.9.1 (the paper's era).
+    #[default]
+    Fixed,
+    /// What is left of `max_eval` in this outer step, as torch ≥ 2.10.
+    Remaining,
+}
+
+impl MethodSpec {
+    /// The kind's name as it stands in a pipeline file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dflow(_) => "dflow",
+            Self::Pinv(_) => "pinv",
+        }
+    }
+
+    /// The row's name: the given one, or the kind.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Dflow(spec) => spec.name.as_deref().unwrap_or("dflow"),
+            Self::Pinv(spec) => spec.name.as_deref().unwrap_or("pinv"),
+        }
+    }
+}
+
+impl DflowSpec {
+    /// The options in force for one task: `per_task` fields replaced, `per_task` itself emptied.
+    #[must_use]
+    pub fn for_task(&self, task: &str) -> Self {
+        let mut spec = Self { per_task: BTreeMap::new(), ..self.clone() };
+        if let Some(other) = self.per_task.get(task) {
+            spec.condition = other.condition.unwrap_or(spec.condition);
+            spec.solver = other.solver.unwrap_or(spec.solver);
+            if let Some(init) = &other.init {
+                spec.init.clone_from(init);
+            }
+            spec.loss = other.loss.unwrap_or(spec.loss);
+            spec.regularizer = other.regularizer.unwrap_or(spec.regularizer);
+            spec.optimizer = other.optimizer.unwrap_or(spec.optimizer);
+            if let Some(stop) = &other.stop {
+                spec.stop.clone_from(stop);
+            }
+        }
+        spec
+    }
+}

@@ -1,0 +1,14 @@
+//! What the user wrote: the types of a pipeline file, their parsing, and the errors of both.
+//!
+//! Closed families (operators, solvers, methods, stop rules …) are externally tagged enums of config structs,
+//! so that every error keeps its line and column: no `tag`, `untagged` or `flatten` anywhere in here.
+//! Nothing in this module knows tensors, devices or files other than the pipeline file itself.
+
+pub mod dataset;
+pub mod method;
+pub mod metric;
+pub mod model;
+pub mod operator;
+pub mod pipeline;
+pub mod solver;
+pub mod stop;

@@ -1,0 +1,62 @@
+//! A whole pipeline file.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::dataset::DatasetRef;
+use super::method::MethodSpec;
+use super::metric::{MetricSpec, SaveSpec};
+use super::model::ModelRef;
+use super::operator::OperatorSpec;
+
+/// A pipeline: dataset × tasks × methods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSpec {
+    /// Name of the run, shown in tables.
+    pub name: String,
+    /// Run seed: with dataset and sample it determines every random draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// The samples.
+    pub dataset: DatasetRef,
+    /// The model of every method that names none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// Where it runs: `auto`, `cpu`, `cpu:2` (two workers), `cpu:2x1` (two workers of one thread), `cuda:0,cuda:1`.
+    #[serde(default = "auto")]
+    pub devices: String,
+    /// The tasks; names are unique.
+    pub tasks: Vec<TaskSpec>,
+    /// The methods; names are unique.
+    pub methods: Vec<MethodSpec>,
+    /// Metrics of every row.
+    #[serde(default = "all_metrics")]
+    pub metrics: Vec<MetricSpec>,
+    /// What is kept beside the rows.
+    #[serde(default)]
+    pub save: Vec<SaveSpec>,
+    /// The run directory.
+    pub output: String,
+}
+
+/// One task: a degradation and its noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// Unique name.
+    pub name: String,
+    /// The degradation H.
+    pub operator: OperatorSpec,
+    /// σ_y: standard deviation of the noise on [−1, 1].
+    #[serde(default)]
+    pub noise: f64,
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+fn all_metrics() -> Vec<MetricSpec> {
+    vec![MetricSpec::Psnr, MetricSpec::Ssim]
+}

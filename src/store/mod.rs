@@ -1,0 +1,1 @@
+//! Durable results: journal, parts, samples.parquet.

@@ -1,0 +1,1 @@
+//! Progress and messages for people.

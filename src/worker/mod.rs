@@ -1,0 +1,1 @@
+//! One worker per device: many independent solves, grouped into whole evaluations.
