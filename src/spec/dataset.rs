@@ -10,7 +10,7 @@ pub struct DatasetRef {
     /// Name under `datasets/`, or a path.
     pub name: String,
     /// Use the first so many samples of the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::init::InitSpec;
 use super::model::ModelRef;
 use super::solver::SolverSpec;
 use super::stop::StopRule;
@@ -24,7 +25,7 @@ pub enum MethodSpec {
 #[serde(deny_unknown_fields)]
 pub struct PinvSpec {
     /// Name of the row in tables; default `pinv`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub name: Option<String>,
 }
 
@@ -33,10 +34,10 @@ pub struct PinvSpec {
 #[serde(deny_unknown_fields)]
 pub struct DflowSpec {
     /// Name of the row in tables; default `dflow`; unique in a pipeline.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub name: Option<String>,
     /// A model of its own; default: the pipeline's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub model: Option<ModelRef>,
     /// The condition of a conditional model.
     #[serde(default)]
@@ -60,7 +61,7 @@ pub struct DflowSpec {
     #[serde(default)]
     pub stop: Vec<StopRule>,
     /// Whole fields replaced for single tasks, by task name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub per_task: BTreeMap<String, DflowOverride>,
 }
 
@@ -69,25 +70,25 @@ pub struct DflowSpec {
 #[serde(deny_unknown_fields)]
 pub struct DflowOverride {
     /// Replaces `condition`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub condition: Option<ConditionSpec>,
     /// Replaces `solver`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub solver: Option<SolverSpec>,
     /// Replaces `init`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub init: Option<InitSpec>,
     /// Replaces `loss`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub loss: Option<LossSpec>,
     /// Replaces `regularizer`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub regularizer: Option<RegularizerSpec>,
     /// Replaces `optimizer`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub optimizer: Option<OptimizerSpec>,
     /// Replaces `stop`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub stop: Option<Vec<StopRule>>,
 }
 
@@ -116,54 +117,6 @@ pub enum LabelSource {
     /// The sample's label in the dataset (ignored by a model without classes).
     #[default]
     Dataset,
-}
-
-/// The first source point x₀.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum InitSpec {
-    /// √a·y(0) + √(1−a)·z: the backward solve of the lifted measurement, blended with noise.
-    /// Written as a number (the weight a) or as a map.
-    Blend(BlendSpec),
-    /// x₀ = z ~ N(0, I).
-    Source,
-    /// x₀ from a safetensors file with one tensor per sample id.
-    Given(String),
-}
-
-/// Options of the blended initialisation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BlendSpec {
-    /// Weight a of y(0), in [0, 1].
-    pub weight: f64,
-    /// Solver of the backward ODE; default: the method's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub solver: Option<SolverSpec>,
-    /// How y becomes image-shaped.
-    #[serde(default)]
-    pub lift: Lift,
-}
-
-/// How a measurement becomes image-shaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Lift {
-    /// H†y, or y itself where H keeps the image's shape and hides no pixel (blur, identity).
-    #[default]
-    Auto,
-    /// H†y.
-    Pinv,
-    /// Hᵀy (PnP-Flow).
-    Adjoint,
-    /// y itself; only where it has the image's shape.
-    Measurement,
-}
-
-impl Default for InitSpec {
-    fn default() -> Self {
-        Self::Blend(BlendSpec { weight: 0.1, solver: None, lift: Lift::Auto })
-    }
 }
 
 /// The data term of the objective.
@@ -257,7 +210,6 @@ pub struct LbfgsSpec {
     /// Iterations of one outer step (`max_iter`).
     pub inner: u32,
     /// Evaluations after which an outer step ends (`max_eval`); default ⌊inner·5/4⌋.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_eval: Option<u32>,
     /// Pairs (s, y) kept.
     pub history: u32,
@@ -314,6 +266,30 @@ impl MethodSpec {
             Self::Dflow(spec) => spec.name.as_deref().unwrap_or("dflow"),
             Self::Pinv(spec) => spec.name.as_deref().unwrap_or("pinv"),
         }
+    }
+}
+
+impl MethodSpec {
+    /// The method as it is run on one task: `per_task` fields replaced, `per_task` itself and the name emptied.
+    #[must_use]
+    pub fn for_task(&self, task: &str) -> Self {
+        match self {
+            Self::Dflow(spec) => Self::Dflow(Box::new(DflowSpec { name: None, ..spec.for_task(task) })),
+            Self::Pinv(_) => Self::Pinv(PinvSpec { name: None }),
+        }
+    }
+
+    /// The model that the method names itself.
+    pub fn model(&self) -> Option<&ModelRef> {
+        match self {
+            Self::Dflow(spec) => spec.model.as_ref(),
+            Self::Pinv(_) => None,
+        }
+    }
+
+    /// Whether the method evaluates a velocity field.
+    pub const fn needs_model(&self) -> bool {
+        matches!(self, Self::Dflow(_))
     }
 }
 

@@ -5,6 +5,8 @@
 //! Nothing in this module knows tensors, devices or files other than the pipeline file itself.
 
 pub mod dataset;
+pub mod device;
+pub mod init;
 pub mod method;
 pub mod metric;
 pub mod model;

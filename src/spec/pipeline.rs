@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::DatasetRef;
+use super::device::DeviceList;
 use super::method::MethodSpec;
 use super::metric::{MetricSpec, SaveSpec};
 use super::model::ModelRef;
@@ -21,11 +22,11 @@ pub struct PipelineSpec {
     /// The samples.
     pub dataset: DatasetRef,
     /// The model of every method that names none of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub model: Option<ModelRef>,
-    /// Where it runs: `auto`, `cpu`, `cpu:2` (two workers), `cpu:2x1` (two workers of one thread), `cuda:0,cuda:1`.
-    #[serde(default = "auto")]
-    pub devices: String,
+    /// Where it runs; default: `auto`.
+    #[serde(default)]
+    pub devices: DeviceList,
     /// The tasks; names are unique.
     pub tasks: Vec<TaskSpec>,
     /// The methods; names are unique.
@@ -51,10 +52,6 @@ pub struct TaskSpec {
     /// σ_y: standard deviation of the noise on [−1, 1].
     #[serde(default)]
     pub noise: f64,
-}
-
-fn auto() -> String {
-    "auto".to_owned()
 }
 
 fn all_metrics() -> Vec<MetricSpec> {

@@ -49,3 +49,35 @@ impl Default for SolverSpec {
         Self::Midpoint(FixedSteps { nfe: 6 })
     }
 }
+
+impl SolverSpec {
+    /// Network evaluations of one step: the stages of the tableau that are evaluated anew.
+    pub const fn evaluations_per_step(self) -> u32 {
+        match self {
+            Self::Euler(_) => 1,
+            Self::Midpoint(_) | Self::Heun(_) => 2,
+            Self::Rk4(_) => 4,
+            // First same as last: six of the seven stages.
+            Self::Dopri5(_) => 6,
+        }
+    }
+
+    /// Network evaluations of one solve on a fixed grid; `None` for an adaptive solver.
+    pub const fn nfe(self) -> Option<u32> {
+        match self {
+            Self::Euler(grid) | Self::Midpoint(grid) | Self::Heun(grid) | Self::Rk4(grid) => Some(grid.nfe),
+            Self::Dopri5(_) => None,
+        }
+    }
+
+    /// The solver's name in a pipeline file.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Euler(_) => "euler",
+            Self::Midpoint(_) => "midpoint",
+            Self::Heun(_) => "heun",
+            Self::Rk4(_) => "rk4",
+            Self::Dopri5(_) => "dopri5",
+        }
+    }
+}
