@@ -14,6 +14,7 @@
 //! ```
 
 pub mod dataset;
+pub mod exit;
 pub mod flow;
 pub mod method;
 pub mod metric;

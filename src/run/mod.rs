@@ -1,1 +1,8 @@
-//! The dispatcher: shares samples out to workers and makes their records durable.
+//! The dispatcher: shares samples out to workers and follows their events.
+
+pub mod dispatcher;
+pub mod event;
+pub mod signal;
+
+pub use dispatcher::{Dispatcher, Launch, Limits};
+pub use event::{RunEvent, RunSummary};

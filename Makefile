@@ -1,0 +1,60 @@
+# Every target sets up what it needs. Variables: PROFILE=mini|cifar10|paper  LIMIT=n  DEVICES=cpu:2  DATA=folder
+PROFILE ?= mini
+LIMIT   ?=
+DEVICES ?=
+DATA    ?=
+BENCH   ?= quick
+
+CARGO   := cargo
+DFLOW   := target/release/dflow
+OPTIONS := $(if $(LIMIT),--limit $(LIMIT)) $(if $(DEVICES),--devices '$(DEVICES)') $(if $(DATA),--data $(DATA))
+SUITE    = $(PROFILE)$(if $(LIMIT),-$(LIMIT))
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 bench parity train-mini check-cuda clean-runs
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9% -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]*):.*## /\1\t/' | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
+
+build: ## Build the program
+	@$(CARGO) build --release --locked --bin dflow
+
+table1: build ## Table 1: image restoration (the main job); continues where it stopped
+	$(DFLOW) run pipelines/table1-$(PROFILE).yaml $(OPTIONS)
+	@$(DFLOW) table 1 reports/table1-$(PROFILE)
+
+table9: build ## Table 9: denoising
+	$(DFLOW) run pipelines/table9-$(PROFILE).yaml $(OPTIONS)
+	@$(DFLOW) table 9 reports/table9-$(PROFILE)
+
+table6: build ## Table 6: the settings, as resolved and as printed
+	@$(DFLOW) table 6
+
+table2 table3 table4 table5 table7 table8: build ## Tables of domains that are not built yet: says what is missing
+	@$(DFLOW) table $(@:table%=%)
+
+test: ## Run the tests (test data: DFLOW_TEST_DATA=folder, or DATA=folder)
+	DFLOW_TEST_DATA="$(or $(DATA),$(DFLOW_TEST_DATA))" $(CARGO) $(if $(shell command -v cargo-nextest),nextest run --no-fail-fast,test) --release --locked
+
+lint: ## rustfmt, clippy and rustdoc, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --quiet
+
+schema: build ## Write the generated files: JSON schema of pipelines, column table
+	$(DFLOW) schema --write
+
+bench: build ## Compare forward and forward+VJP with PyTorch in one run (≤ 25 min; BENCH=full for more)
+	tools/bench/bench.sh $(BENCH)
+
+parity: ## Re-create golden files from pinned public packages in a venv
+	tools/reference/parity.sh
+
+train-mini: build ## Re-create the shipped prior of the mini profile (PyTorch in a venv)
+	tools/train/train_mini.sh
+
+check-cuda: ## Type-check the CUDA build (needs a CUDA 13 toolkit or tools/cuda)
+	tools/cuda/check.sh
+
+clean-runs: ## Remove the results of the mini and cifar10 profiles
+	rm -rf reports/table*-mini reports/table*-cifar10

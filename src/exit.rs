@@ -1,0 +1,27 @@
+//! Exit codes: part of the interface, never renumbered.
+
+/// Everything asked for is done.
+pub const OK: i32 = 0;
+/// The program failed in a way that no other code names (a full disk, a broken worker …).
+pub const FAILURE: i32 = 1;
+/// The command line, pipeline file or input is wrong; nothing was done.
+pub const USAGE: i32 = 2;
+/// The run or check is complete, but some rows have status `failed`.
+pub const FAILED_ROWS: i32 = 3;
+/// The run directory does not hold what was planned: rows missing, hashes differ, files damaged.
+pub const INCOMPLETE: i32 = 4;
+/// Stopped early by a signal or `--max-failures`; what is durable stays, running the same command continues.
+pub const STOPPED_EARLY: i32 = 75;
+/// Ended at once by a second interrupt.
+pub const INTERRUPTED: i32 = 130;
+
+/// Every code with its meaning, for `--help` and the documentation.
+pub const ALL: [(i32, &str); 7] = [
+    (OK, "done"),
+    (FAILURE, "failed: see the message"),
+    (USAGE, "wrong command line, pipeline file or input; nothing was done"),
+    (FAILED_ROWS, "complete, but some samples failed"),
+    (INCOMPLETE, "rows missing, hashes differ, or files damaged"),
+    (STOPPED_EARLY, "stopped early; the same command continues"),
+    (INTERRUPTED, "ended at once by a second interrupt"),
+];

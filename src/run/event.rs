@@ -1,0 +1,108 @@
+//! What happens during a run, as one stream of events; progress bars, plain lines and JSON are consumers of it.
+
+use serde::Serialize;
+
+use crate::worker::protocol::{Finished, TaskKey, Usage};
+
+/// One event of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run begins.
+    Begin {
+        /// Samples × cells of the plan, in this shard.
+        planned: usize,
+        /// Of these, durable already.
+        done: usize,
+        /// Devices.
+        devices: Vec<String>,
+    },
+    /// A worker takes samples from now on.
+    WorkerReady {
+        /// The device.
+        device: String,
+        /// Samples it solves at a time.
+        slots: usize,
+        /// The decision between tape and recompute.
+        memory: String,
+    },
+    /// A sample took a slot.
+    Started {
+        /// The device.
+        device: String,
+        /// The sample.
+        task: TaskKey,
+        /// Whether it goes on from a checkpoint.
+        resumed: bool,
+    },
+    /// State of a running sample.
+    Progress {
+        /// The device.
+        device: String,
+        /// The sample.
+        task: TaskKey,
+        /// Evaluations so far.
+        evals: u32,
+        /// Observed PSNR in dB.
+        psnr: Option<f64>,
+    },
+    /// A sample's record is durable.
+    Finished {
+        /// The device.
+        device: String,
+        /// The end of the sample.
+        sample: Finished,
+    },
+    /// A running sample was checkpointed, because the run stops.
+    Suspended {
+        /// The device.
+        device: String,
+        /// The sample.
+        task: TaskKey,
+    },
+    /// The device ran out of memory.
+    FewerSlots {
+        /// The device.
+        device: String,
+        /// Rows of a call from now on.
+        slots: usize,
+    },
+    /// A worker broke down; its samples go back to the queue or fail.
+    WorkerBroken {
+        /// The device.
+        device: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// A worker ended.
+    WorkerEnded {
+        /// The device.
+        device: String,
+        /// Where its time went.
+        usage: Usage,
+    },
+    /// The run was asked to stop early.
+    Stopping {
+        /// By what.
+        reason: String,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct RunSummary {
+    /// Samples whose record was made durable by this run.
+    pub finished: usize,
+    /// Of these, failed.
+    pub failed: usize,
+    /// Samples left: suspended or never started.
+    pub left: usize,
+    /// Why it stopped before the end; none: it did not.
+    pub stopped: Option<String>,
+    /// Errors of workers that broke down.
+    pub broken: Vec<String>,
+    /// Where the workers' time went, in order of devices.
+    pub usage: Vec<Usage>,
+    /// Wall seconds.
+    pub seconds: f64,
+}

@@ -1,0 +1,101 @@
+//! What dispatcher and worker say to each other: plain data without tensors or shared pointers, so that the same
+//! loop runs in a thread behind channels or in a child process behind pipes.
+
+use serde::{Deserialize, Serialize};
+
+/// One sample of one cell, by their indices in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    /// Index of the cell in the plan.
+    pub cell: u32,
+    /// Index of the sample in the plan.
+    pub sample: u32,
+}
+
+/// From the dispatcher to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Solve this sample as soon as a slot is free.
+    Solve(TaskKey),
+    /// Checkpoint the running solves at the next evaluation, flush, and end.
+    Stop,
+    /// No more samples will come: end when the last one is done.
+    Finish,
+}
+
+/// From a worker to the dispatcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The worker has its models and takes samples.
+    Ready {
+        /// The device's name.
+        device: String,
+        /// Samples it solves at a time.
+        slots: usize,
+        /// The decision between tape and recompute, in words.
+        memory: String,
+    },
+    /// A sample took a slot.
+    Started {
+        /// Which.
+        task: TaskKey,
+        /// Whether it goes on from a checkpoint.
+        resumed: bool,
+    },
+    /// State of a running sample, after an evaluation.
+    Progress {
+        /// Which.
+        task: TaskKey,
+        /// Evaluations so far.
+        evals: u32,
+        /// Observed PSNR so far in dB, when there is one.
+        psnr: Option<f64>,
+    },
+    /// A sample's record is durable.
+    Finished(Finished),
+    /// A running sample was checkpointed and given up, because the worker stops.
+    Suspended {
+        /// Which.
+        task: TaskKey,
+    },
+    /// The device ran out of memory: the worker goes on with fewer rows in a call.
+    FewerSlots {
+        /// Rows of a call from now on.
+        slots: usize,
+    },
+    /// The worker has ended.
+    Ended(Usage),
+    /// The worker could not start or go on; samples it held are not done.
+    Broken {
+        /// What is wrong and what to do.
+        error: String,
+    },
+}
+
+/// The end of one sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which.
+    pub task: TaskKey,
+    /// Why it failed; none: it did not.
+    pub error: Option<String>,
+    /// Stop reason of the solve.
+    pub stop_reason: Option<String>,
+    /// Evaluations.
+    pub evals: u32,
+    /// Wall seconds in a slot.
+    pub seconds: f64,
+    /// Observed PSNR in dB, when there is one.
+    pub psnr: Option<f64>,
+}
+
+/// Where a worker's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds between the first sample and the end.
+    pub busy_seconds: f64,
+    /// Seconds of them inside network calls.
+    pub network_seconds: f64,
+    /// Slot-seconds without a sample, of all slot-seconds.
+    pub idle_share: f64,
+}
