@@ -40,7 +40,7 @@ pub(super) fn gaussian_blur(spec: &GaussianBlur, shape: Shape) -> Result<Axes, O
         return Err(OperatorError::BlurSigma { sigma: spec.sigma });
     }
     let taps = gaussian_taps(spec.size as usize, spec.sigma);
-    let radius = (spec.size / 2) as isize;
+    let radius = (spec.size as usize / 2).cast_signed();
     Ok(Axes::new(shape, |n| {
         let row = |i: usize| {
             taps.iter().enumerate().map(move |(k, &tap)| (i.cast_signed() + k.cast_signed() - radius, tap))

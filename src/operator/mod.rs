@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::random::Stream;
-use crate::spec::method::Lift;
+use crate::spec::init::Lift;
 use crate::spec::operator::{OperatorSpec, PinvCutoff};
 
 use mask::Mask;
