@@ -1,1 +1,13 @@
-//! Optimisers as ask/tell machines.
+//! Optimisers as ask/tell machines: they hold plain serde state and never call the objective themselves.
+//!
+//! [`Lbfgs`] follows `torch.optim.LBFGS` (torch 2.9.1) with its strong-Wolfe line search, evaluation for evaluation.
+
+mod lbfgs;
+mod line_search;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+pub use lbfgs::{Evaluation, Lbfgs, OuterEnd, OuterReport, Settings, Step};
+pub use vector::{dot, norm};
