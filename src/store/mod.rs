@@ -1,1 +1,37 @@
-//! Durable results: journal, parts, samples.parquet.
+//! Where results live: one durable row per solved sample, under `reports/<run>/`.
+//!
+//! ```text
+//! append ─► journal/<attempt>-000.journal   framed, fsynced before `append` returns; survives kill -9
+//! flush  ─► parts/<attempt>-000.parquet     temp + fsync + rename + directory fsync; replaces the journal
+//! merge  ─► samples.parquet                 one row per (cell hash, sample id), the same bytes whoever writes it
+//! ```
+//!
+//! Every process attempt writes files of its own, so any number of processes may share a directory without locks;
+//! two copies of a shard cost only duplicates, which the merge removes by a fixed rule ([`record::Record::beats`]).
+//! A record is written once, whole, and never edited. All files are reached through [`fs::Fs`], whose fault version
+//! ([`fault::FaultFs`]) lets tests fail, cut short or abort every single operation.
+
+pub mod attempt;
+pub mod columns;
+pub mod error;
+pub mod fault;
+pub mod frame;
+pub mod fs;
+pub mod handle;
+pub mod journal;
+pub mod layout;
+mod log;
+pub mod merge;
+pub mod parts;
+pub mod record;
+#[cfg(test)]
+mod samples;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use handle::{Finished, Store};
+pub use layout::Layout;
+pub use merge::{MergeReport, merge, read_samples};
+pub use record::{Record, Status, TracePoint};

@@ -1,0 +1,85 @@
+//! Names of process attempts: sortable by start time, unique among processes.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Name of one writer of one process attempt, such as `20261122T035424.017Z-5f3a9c01`: UTC time, then random bits.
+///
+/// Ids of fixed width sort by start time. The random part keeps two writers of the same millisecond apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(String);
+
+impl AttemptId {
+    /// A fresh id.
+    pub fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Keyed by the operating system's randomness, and differently at every call of a thread.
+        let random = RandomState::new().hash_one((std::process::id(), now.as_nanos())) as u32;
+        Self(format!("{}-{random:08x}", utc(now.as_millis() as u64)))
+    }
+
+    /// A given id, for tests and for readers of file names.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for AttemptId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// `YYYYMMDDThhmmss.mmmZ` of milliseconds since 1970.
+fn utc(milliseconds: u64) -> String {
+    let (seconds, fraction) = (milliseconds / 1000, milliseconds % 1000);
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{fraction:03}Z")
+}
+
+/// Year, month and day of a number of days since 1970 (proleptic Gregorian; years counted from March, so that the
+/// leap day is the last of its year).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // from 0000-03-01
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * day + 2) / 153;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day - (153 * march_month + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_written_as_utc() {
+        assert_eq!(utc(0), "19700101T000000.000Z");
+        assert_eq!(utc(951_782_400_000), "20000229T000000.000Z");
+        assert_eq!(utc(1_795_319_664_017), "20261122T035424.017Z");
+        assert_eq!(utc(4_107_542_399_999), "21000228T235959.999Z");
+        assert_eq!(utc(4_107_542_400_000), "21000301T000000.000Z");
+    }
+
+    #[test]
+    fn ids_differ_and_have_one_width() {
+        let ids: std::collections::BTreeSet<_> = (0..200).map(|_| AttemptId::new()).collect();
+        assert_eq!(ids.len(), 200);
+        assert!(ids.iter().all(|id| id.as_str().len() == 29));
+    }
+}

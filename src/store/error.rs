@@ -1,0 +1,77 @@
+//! Why the store could not do what was asked: what, where, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Errors of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}{}", path.display(), remedy(source))]
+    Io {
+        /// What was tried: "create", "write" …
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of another format version.
+    #[error("{} has {what} version {found}, this program reads version {expected}: use the dflow version that wrote it, or another `output`", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Which version: "journal format", "row schema" …
+        what: &'static str,
+        /// The file's.
+        found: String,
+        /// Ours.
+        expected: String,
+    },
+    /// A file whose content cannot be what the store wrote.
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Rows that could not be encoded.
+    #[error("cannot encode rows: {0}")]
+    Encode(String),
+}
+
+impl StoreError {
+    /// For `map_err`: an I/O error with what was tried on what.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// For `map_err`: a file that cannot be decoded.
+    pub(crate) fn damaged<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Damaged { path, detail: error.to_string() }
+    }
+
+    /// Whether the device or the quota is full.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_out_of_space(source))
+    }
+}
+
+fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if is_out_of_space(error) => {
+            "; free some space (or quota) and run the same command again: finished samples are kept"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "; choose an `output` directory that you may write to"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,140 @@
+//! Records as Arrow batches and Parquet bytes.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use super::error::StoreError;
+use super::record::{COLUMNS, Record, SCHEMA_VERSION, decode, encode};
+
+/// Footer key of [`SCHEMA_VERSION`].
+const SCHEMA_VERSION_KEY: &str = "dflow.schema_version";
+
+/// The Arrow schema of all columns.
+pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(COLUMNS.iter().map(super::columns::Column::field).collect::<Vec<Field>>()))
+});
+
+/// Records as one batch.
+pub(super) fn to_batch(records: &[Record]) -> Result<RecordBatch, StoreError> {
+    RecordBatch::try_new(Arc::clone(&SCHEMA), encode(records))
+        .map_err(|error| StoreError::Encode(error.to_string()))
+}
+
+/// Batches of one schema as records.
+pub(super) fn from_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Record>, String> {
+    let batch = concat_batches(schema, batches).map_err(|error| error.to_string())?;
+    decode(batch.num_rows(), |name| batch.column_by_name(name).cloned())
+}
+
+/// Records as a Parquet file: the same bytes for the same records and metadata.
+pub(super) fn to_parquet(records: &[Record], metadata: &[(&str, String)]) -> Result<Vec<u8>, StoreError> {
+    let encode_error = |error: parquet::errors::ParquetError| StoreError::Encode(error.to_string());
+    let level = ZstdLevel::try_new(3).map_err(encode_error)?;
+    let version = (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string());
+    let pairs = std::iter::once(&version).chain(metadata);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_key_value_metadata(Some(
+            pairs.map(|(key, value)| KeyValue::new((*key).to_owned(), value.clone())).collect(),
+        ))
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), Arc::clone(&SCHEMA), Some(properties)).map_err(encode_error)?;
+    writer.write(&to_batch(records)?).map_err(encode_error)?;
+    writer.into_inner().map_err(encode_error)
+}
+
+/// Which columns are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// All.
+    All,
+    /// All but `trace`, which is most of the file; it is empty in the records.
+    WithoutTrace,
+}
+
+/// Records of a Parquet file. `path` is for messages.
+pub(super) fn from_parquet(path: &Path, bytes: Vec<u8>, columns: Columns) -> Result<Vec<Record>, StoreError> {
+    let bytes = Bytes::from(bytes);
+    let metadata =
+        ArrowReaderMetadata::load(&bytes, Default::default()).map_err(StoreError::damaged(path))?;
+    check_version(path, &metadata)?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+    let roots = builder.schema().fields().iter().enumerate();
+    let wanted = roots.filter(|(_, field)| columns == Columns::All || field.name() != "trace");
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(i, _)| i).collect::<Vec<_>>());
+    let reader =
+        builder.with_projection(mask).with_batch_size(8192).build().map_err(StoreError::damaged(path))?;
+    let mut records = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(StoreError::damaged(path))?;
+        records.extend(from_batches(&batch.schema(), &[batch]).map_err(StoreError::damaged(path))?);
+    }
+    Ok(records)
+}
+
+fn check_version(path: &Path, metadata: &ArrowReaderMetadata) -> Result<(), StoreError> {
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let version = pairs
+        .into_iter()
+        .flatten()
+        .find(|pair| pair.key == SCHEMA_VERSION_KEY)
+        .and_then(|pair| pair.value.clone());
+    if version == Some(SCHEMA_VERSION.to_string()) {
+        return Ok(());
+    }
+    Err(StoreError::Version {
+        path: path.to_owned(),
+        what: "row schema",
+        found: version.unwrap_or_else(|| "none".to_owned()),
+        expected: SCHEMA_VERSION.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples::{assert_same, failed, record};
+
+    #[test]
+    fn parquet_keeps_every_bit_of_every_column() {
+        let records: Vec<Record> = (0..20).map(record).chain((20..22).map(failed)).collect();
+        let bytes = to_parquet(&records, &[]).unwrap();
+        assert_same(&from_parquet(Path::new("p"), bytes, Columns::All).unwrap(), &records);
+    }
+
+    #[test]
+    fn the_trace_can_be_left_out() {
+        let bytes = to_parquet(&[record(3)], &[]).unwrap();
+        let read = from_parquet(Path::new("p"), bytes, Columns::WithoutTrace).unwrap();
+        assert_same(&read, &[Record { trace: Vec::new(), ..record(3) }]);
+    }
+
+    #[test]
+    fn damaged_parquet_is_an_error_and_no_panic() {
+        let bytes = to_parquet(&[record(3)], &[]).unwrap();
+        for cut in 0..bytes.len() {
+            assert!(from_parquet(Path::new("p"), bytes[..cut].to_vec(), Columns::All).is_err());
+        }
+    }
+
+    #[test]
+    fn a_missing_required_column_is_named() {
+        let batch = to_batch(&[record(0)]).unwrap();
+        let without = |name: &str| {
+            decode(1, |wanted| if wanted == name { None } else { batch.column_by_name(wanted).cloned() })
+        };
+        assert_eq!(without("task").unwrap_err(), "column task is missing");
+        assert_eq!(without("psnr").unwrap()[0].psnr, None);
+    }
+}

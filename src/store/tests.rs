@@ -1,0 +1,217 @@
+//! The store as a whole: merge, several writers, and a fault at every operation.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::attempt::AttemptId;
+use super::fault::{Crash, Fault, FaultFs};
+use super::fs::{Fs, OsFs};
+use super::merge::{Columns, gather, merge, read_samples};
+use super::record::{Record, Status};
+use super::samples::{assert_same, failed, record};
+use super::{Layout, Store, StoreError};
+
+fn store(fs: &FaultFs, attempt: &str) -> Store {
+    let layout = Layout::new("/reports/run");
+    Store::with_fs(Arc::new(fs.clone()), layout, AttemptId::from_text(attempt)).unwrap()
+}
+
+fn files() -> FaultFs {
+    FaultFs::new(Path::new("/reports"))
+}
+
+fn rows(fs: &FaultFs) -> Vec<Record> {
+    read_samples(fs, &Layout::new("/reports/run"), Columns::All).unwrap()
+}
+
+fn merged(fs: &FaultFs) -> Vec<u8> {
+    let layout = Layout::new("/reports/run");
+    merge(fs, &layout, "run").unwrap();
+    fs.read(&layout.samples()).unwrap()
+}
+
+#[test]
+fn nothing_is_created_before_the_first_row() {
+    let fs = files();
+    let mut store = store(&fs, "a");
+    store.flush_part().unwrap();
+    assert!(store.finished().unwrap().rows.is_empty());
+    assert_eq!(fs.operations(), 0);
+}
+
+#[test]
+fn rows_of_journals_and_parts_are_merged_sorted_and_the_same_bytes_each_time() {
+    let fs = files();
+    let (mut a, mut b) = (store(&fs, "a"), store(&fs, "b"));
+    for i in (0..10).rev() {
+        if i % 2 == 0 { &mut a } else { &mut b }.append(&record(i)).unwrap();
+        if i == 4 {
+            a.flush_part().unwrap();
+        }
+    }
+    let first = merged(&fs);
+    let names: Vec<_> =
+        rows(&fs).iter().map(|row| (row.task.clone(), row.method.clone(), row.sample_id.clone())).collect();
+    assert_eq!(names.len(), 10);
+    assert!(names.is_sorted());
+    assert_eq!(first, merged(&fs));
+    b.flush_part().unwrap();
+    assert_eq!(first, merged(&fs), "a part holds what its journal held");
+}
+
+#[test]
+fn samples_parquet_alone_keeps_the_rows() {
+    let fs = files();
+    let mut store = store(&fs, "a");
+    store.append(&record(1)).unwrap();
+    let bytes = merged(&fs);
+    fs.remove(Path::new("/reports/run/journal/a-000.journal")).unwrap();
+    assert_eq!(bytes, merged(&fs));
+    assert_eq!(store.finished().unwrap().rows.len(), 1);
+}
+
+#[test]
+fn ok_beats_failed_and_then_the_first_attempt_wins() {
+    let fs = files();
+    store(&fs, "a").append(&failed(1)).unwrap();
+    store(&fs, "c").append(&record(1)).unwrap();
+    store(&fs, "b").append(&record(1)).unwrap();
+    let layout = Layout::new("/reports/run");
+    let report = merge(&fs, &layout, "run").unwrap();
+    assert_eq!((report.ok, report.failed, report.duplicates), (1, 0, 2));
+    assert_eq!((rows(&fs)[0].status, rows(&fs)[0].attempt.as_str()), (Status::Ok, "b"));
+}
+
+#[test]
+fn copies_of_one_row_in_several_files_are_no_duplicates() {
+    let fs = files();
+    let mut store = store(&fs, "a");
+    store.append(&record(1)).unwrap();
+    merged(&fs);
+    store.flush_part().unwrap();
+    assert_eq!(gather(&fs, store.layout()).unwrap().duplicates, 0);
+}
+
+#[test]
+fn a_damaged_part_is_noted_and_the_other_rows_stay() {
+    let fs = files();
+    let mut store = store(&fs, "a");
+    store.append(&record(1)).unwrap();
+    let path = store.layout().parts().join("dead-000.parquet");
+    fs.create_dir(&store.layout().parts()).unwrap();
+    fs.create_new(&path).unwrap().append(b"PAR1 nonsense").unwrap();
+    let finished = store.finished().unwrap();
+    assert_eq!(finished.rows.len(), 1);
+    assert!(finished.notes[0].to_string().contains("dead-000.parquet"));
+}
+
+#[test]
+fn after_a_failed_append_later_rows_are_still_read() {
+    for fault in [Fault::ShortWrite, Fault::Fail(ErrorKind::StorageFull)] {
+        for k in 0..2 {
+            let fs = files();
+            let mut store = store(&fs, "a");
+            store.append(&record(0)).unwrap();
+            fs.inject(k, fault);
+            store.append(&record(1)).unwrap_err(); // an append writes, then syncs
+            store.append(&record(2)).unwrap();
+            let rows = store.finished().unwrap().rows;
+            assert!(rows.contains_key(&record(0).key()) && rows.contains_key(&record(2).key()));
+        }
+    }
+}
+
+#[test]
+fn no_space_left_says_what_to_do_and_leaves_no_partial_file() {
+    let fs = files();
+    let mut store = store(&fs, "a");
+    store.append(&record(0)).unwrap();
+    fs.inject(3, Fault::ShortWrite); // create parts/, sync, create the temporary file, then write
+    let error = store.flush_part().unwrap_err();
+    assert!(error.is_out_of_space(), "{error}");
+    assert!(error.to_string().contains("free some space"), "{error}");
+    assert!(fs.list(&store.layout().parts()).unwrap().is_empty());
+    store.flush_part().unwrap();
+    assert_eq!(store.finished().unwrap().rows.len(), 1);
+}
+
+#[test]
+fn a_read_only_directory_says_what_to_do() {
+    let fs = files();
+    fs.inject(0, Fault::Fail(ErrorKind::ReadOnlyFilesystem));
+    let error = store(&fs, "a").append(&record(0)).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }));
+    assert!(error.to_string().contains("choose an `output` directory"), "{error}");
+}
+
+/// A small run: whatever is not finished is appended, with a part in the middle; then a merge.
+fn run(fs: &FaultFs, attempt: &str, acknowledged: &mut Vec<usize>) -> Result<(), StoreError> {
+    let mut store = store(fs, attempt);
+    let finished = store.finished()?.rows;
+    let missing = (0..5).filter(|&i| finished.get(&record(i).key()) != Some(&Status::Ok));
+    for i in missing.collect::<Vec<_>>() {
+        store.append(&record(i))?;
+        acknowledged.push(i);
+        if i == 2 {
+            store.flush_part()?;
+        }
+    }
+    store.flush_part()?;
+    merge(fs, store.layout(), "run").map(drop)
+}
+
+#[test]
+fn whatever_operation_fails_a_resumed_run_has_every_row_once() {
+    let whole = files();
+    run(&whole, "a", &mut Vec::new()).unwrap();
+    let operations = whole.operations();
+    assert!(operations > 20);
+    let faults = [Fault::Fail(ErrorKind::Other), Fault::ShortWrite, Fault::Abort];
+    for crash in [Crash::Kill, Crash::PowerLoss, Crash::TornPowerLoss] {
+        for (fault, k) in faults.into_iter().flat_map(|fault| (0..operations).map(move |k| (fault, k))) {
+            let fs = files();
+            fs.inject(k, fault);
+            let mut acknowledged = Vec::new();
+            let result = run(&fs, "a", &mut acknowledged);
+            assert!(result.is_err() || fault != Fault::Abort);
+            fs.restart(crash);
+            let durable = store(&fs, "x").finished().unwrap().rows;
+            let lost = acknowledged.iter().find(|&&i| !durable.contains_key(&record(i).key()));
+            assert_eq!(lost, None, "{fault:?} at {k}, {crash:?}: an acknowledged row is lost");
+
+            run(&fs, "b", &mut Vec::new()).unwrap();
+            let mut expected: Vec<Record> = (0..5).map(record).collect();
+            expected.sort_by_key(|row| (row.task.clone(), row.method.clone()));
+            let without_attempt = |row: Record| Record { attempt: String::new(), ..row };
+            let found: Vec<Record> = rows(&fs).into_iter().map(without_attempt).collect();
+            assert_same(&found, &expected);
+        }
+    }
+}
+
+#[test]
+fn writers_on_real_files_may_share_a_directory_with_merges() {
+    let dir = tempfile::tempdir().unwrap();
+    let root: PathBuf = dir.path().join("deep/er/run");
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let root = &root;
+            scope.spawn(move || {
+                let mut store = Store::open(root).unwrap();
+                for i in 0..20 {
+                    store.append(&record(3 * i + writer)).unwrap();
+                    if i % 7 == writer {
+                        store.flush_part().unwrap();
+                        merge(&OsFs, store.layout(), "run").unwrap();
+                        read_samples(&OsFs, store.layout(), Columns::All).unwrap();
+                    }
+                }
+                store.flush_part().unwrap();
+                merge(&OsFs, store.layout(), "run").unwrap();
+            });
+        }
+    });
+    let rows = read_samples(&OsFs, &Layout::new(root), Columns::All).unwrap();
+    assert_eq!(rows.len(), 60);
+}
