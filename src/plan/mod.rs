@@ -1,1 +1,111 @@
-//! From what the user wrote to what will run.
+//! What will run: a pipeline resolved into cells (task × method) × samples.
+//!
+//! [`Plan::resolve`] turns a [`Document`](crate::spec::document::Document) into a [`Plan`] or reports everything that
+//! is wrong, missing data and weights included, before any work. What it has to know of datasets and models comes
+//! through [`Resources`], so that nothing in here touches tensors or files.
+//!
+//! A row of the results has the identity ([`CellHash`], sample id): see [`identity`].
+
+pub mod identity;
+mod resolve;
+pub mod resources;
+pub mod shard;
+pub mod summary;
+
+use serde::{Deserialize, Serialize};
+
+pub use identity::{CellConflict, CellHash, Difference};
+pub use resources::{DatasetInfo, ImageShape, ModelInfo, Resources};
+pub use shard::Shard;
+pub use summary::{CellSummary, Summary};
+
+use crate::spec::device::DeviceList;
+use crate::spec::method::MethodSpec;
+use crate::spec::metric::{MetricSpec, SaveSpec};
+use crate::spec::model::ModelRef;
+use crate::spec::operator::OperatorSpec;
+
+/// A resolved pipeline. Its serialised form is what `run.json` keeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the run.
+    pub name: String,
+    /// Run seed.
+    pub seed: u64,
+    /// The dataset; `samples` holds only those planned, in manifest order.
+    pub dataset: DatasetInfo,
+    /// Task × method, tasks outermost, in the order of the file.
+    pub cells: Vec<Cell>,
+    /// Devices asked for.
+    pub devices: DeviceList,
+    /// Metrics of every row.
+    pub metrics: Vec<MetricSpec>,
+    /// What is kept beside the rows.
+    pub save: Vec<SaveSpec>,
+    /// The run directory.
+    pub output: String,
+}
+
+/// One task under one method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the method.
+    pub method: String,
+    /// The degradation H.
+    pub operator: OperatorSpec,
+    /// σ_y on [−1, 1].
+    pub noise: f64,
+    /// The method as it runs here: `per_task` applied, names removed.
+    pub solve: MethodSpec,
+    /// The model, where the method needs one.
+    pub model: Option<CellModel>,
+    /// Identity: the hash of `determinants`.
+    pub hash: CellHash,
+    /// Everything that determines the numbers of the cell's rows, and nothing else.
+    pub determinants: serde_json::Value,
+}
+
+/// The model of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellModel {
+    /// As named in the pipeline.
+    pub reference: ModelRef,
+    /// What was found under that name.
+    pub info: ModelInfo,
+}
+
+/// One solve: a cell and a sample, by their places in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Unit {
+    /// Index into [`Plan::cells`].
+    pub cell: usize,
+    /// Index into the dataset's samples.
+    pub sample: usize,
+}
+
+impl Plan {
+    /// The solves of one shard: cells in order, within a cell the samples in manifest order.
+    ///
+    /// A sample belongs to one shard with all its cells, so that methods can be compared within a shard.
+    pub fn units(&self, shard: Shard) -> impl Iterator<Item = Unit> + '_ {
+        (0..self.cells.len()).flat_map(move |cell| {
+            let mine = (0..self.dataset.samples.len()).filter(move |sample| shard.contains(*sample));
+            mine.map(move |sample| Unit { cell, sample })
+        })
+    }
+
+    /// The cell and sample id of a solve.
+    pub fn key(&self, unit: Unit) -> (CellHash, &str) {
+        (self.cells[unit.cell].hash, &self.dataset.samples[unit.sample])
+    }
+
+    /// The cell of these names.
+    pub fn cell(&self, task: &str, method: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.task == task && cell.method == method)
+    }
+}
+
+#[cfg(test)]
+mod tests;

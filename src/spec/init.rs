@@ -113,6 +113,11 @@ impl<'de> de::Visitor<'de> for NumberOrMap {
         Ok(BlendSpec::new(weight as f64))
     }
 
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<BlendSpec, E> {
+        // A custom error keeps the value's own position, an `invalid_type` that of a key around it.
+        Err(E::custom(format_args!("expected {}, got {text:?}", &self as &dyn de::Expected)))
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BlendSpec, A::Error> {
         BlendSpec::deserialize(MapAccessDeserializer::new(map))
     }

@@ -4,13 +4,22 @@
 //! so that every error keeps its line and column: no `tag`, `untagged` or `flatten` anywhere in here.
 //! Nothing in this module knows tensors, devices or files other than the pipeline file itself.
 
+pub mod check;
 pub mod dataset;
 pub mod device;
+pub mod diagnostic;
+pub mod document;
 pub mod init;
 pub mod method;
 pub mod metric;
 pub mod model;
 pub mod operator;
+pub mod parse;
 pub mod pipeline;
+pub mod schema;
+pub mod set;
 pub mod solver;
 pub mod stop;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! From a pipeline file to a plan, with everything that is wrong reported at once.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::identity::{CellHash, NUMERICS};
+use super::resources::{DatasetInfo, ImageShape, ModelInfo, Resources};
+use super::{Cell, CellModel, Plan};
+use crate::spec::check::check;
+use crate::spec::diagnostic::Diagnostics;
+use crate::spec::document::{Document, Problem};
+use crate::spec::init::InitSpec;
+use crate::spec::method::{ConditionSpec, DflowSpec, MethodSpec};
+use crate::spec::model::ModelRef;
+use crate::spec::operator::{Bicubic, Boundary, CenterMask, GaussianBlur, OperatorSpec};
+use crate::spec::pipeline::{PipelineSpec, TaskSpec};
+
+impl Plan {
+    /// Resolves a pipeline: checks all of it, looks up its dataset, models and files, and lists its cells.
+    pub fn resolve(document: &Document, resources: &dyn Resources) -> Result<Self, Diagnostics> {
+        let mut resolver = Resolver { spec: &document.spec, resources, problems: check(&document.spec) };
+        let plan = resolver.plan();
+        document.report(resolver.problems)?;
+        Ok(plan.expect("without a problem there is a plan"))
+    }
+}
+
+struct Resolver<'a> {
+    spec: &'a PipelineSpec,
+    resources: &'a dyn Resources,
+    problems: Vec<Problem>,
+}
+
+/// What is found under the names of a pipeline.
+struct Lookups {
+    dataset: DatasetInfo,
+    /// By method.
+    models: Vec<Option<CellModel>>,
+}
+
+impl Resolver<'_> {
+    /// The plan, or `None` and at least one problem.
+    fn plan(&mut self) -> Option<Plan> {
+        let dataset = self.dataset();
+        if let Some(dataset) = &dataset {
+            for (i, task) in self.spec.tasks.iter().enumerate() {
+                self.check_image(&format!("tasks[{i}].operator"), task.operator, dataset.shape);
+            }
+        }
+        let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
+        let lookups = Lookups { dataset: dataset?, models };
+        let cells = self.cells(&lookups);
+        let spec = self.spec;
+        self.problems.is_empty().then(|| Plan {
+            name: spec.name.clone(),
+            seed: spec.seed,
+            dataset: lookups.dataset,
+            cells,
+            devices: spec.devices.clone(),
+            metrics: spec.metrics.clone(),
+            save: spec.save.clone(),
+            output: spec.output.clone(),
+        })
+    }
+
+    fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), at_key: false, message: message.into(), help: None });
+    }
+
+    /// The dataset, cut to the limit.
+    fn dataset(&mut self) -> Option<DatasetInfo> {
+        let mut dataset = match self.resources.dataset(&self.spec.dataset) {
+            Ok(dataset) => dataset,
+            Err(message) => {
+                self.problem("dataset.name", message);
+                return None;
+            }
+        };
+        if dataset.samples.is_empty() {
+            self.problem("dataset.name", format!("the dataset {} has no sample", self.spec.dataset.name));
+        }
+        let mut places = BTreeMap::new();
+        for (place, id) in dataset.samples.iter().enumerate() {
+            if let Some(first) = places.insert(id, place) {
+                let name = &self.spec.dataset.name;
+                let message =
+                    format!("the dataset {name} has two samples `{id}`, at places {first} and {place}");
+                self.problem("dataset.name", message);
+                break;
+            }
+        }
+        if let Some(limit) = self.spec.dataset.limit {
+            dataset.samples.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        Some(dataset)
+    }
+
+    /// Whether an operator fits images of this shape.
+    fn check_image(&mut self, at: &str, operator: OperatorSpec, shape: ImageShape) {
+        let side = shape.height.min(shape.width);
+        match operator {
+            OperatorSpec::CenterMask(CenterMask { size }) if size >= side => {
+                let message = format!("a hole of {size}×{size} leaves nothing of an image of {shape}");
+                self.problem(format!("{at}.center_mask.size"), message);
+            }
+            OperatorSpec::Bicubic(Bicubic { factor, .. })
+                if factor > 1 && (shape.height % factor != 0 || shape.width % factor != 0) =>
+            {
+                let message = format!("the factor {factor} does not divide the sides of an image of {shape}");
+                self.problem(format!("{at}.bicubic.factor"), message);
+            }
+            OperatorSpec::GaussianBlur(GaussianBlur { size, boundary: Boundary::Reflect, .. })
+                if size / 2 >= side =>
+            {
+                let message = format!(
+                    "a kernel of {size} taps reaches over the mirrored border of an image of {shape}: at most {} taps",
+                    2 * side - 1
+                );
+                self.problem(format!("{at}.gaussian_blur.size"), message);
+            }
+            _ => {}
+        }
+    }
+
+    /// The model of method `i`, checked against the dataset.
+    fn model(&mut self, i: usize, dataset: Option<&DatasetInfo>) -> Option<CellModel> {
+        let method = &self.spec.methods[i];
+        let (reference, at) = match method.model() {
+            Some(own) => (own, format!("methods[{i}].{}.model", method.kind())),
+            None => (self.spec.model.as_ref()?, "model".to_owned()),
+        };
+        if !method.needs_model() {
+            return None;
+        }
+        match self.resources.model(reference, &self.spec.dataset) {
+            Ok(info) => {
+                if let Some(dataset) = dataset {
+                    self.check_model(&at, reference, &info, dataset);
+                    self.check_conditions(i, &info, dataset);
+                }
+                Some(CellModel { reference: reference.clone(), info })
+            }
+            Err(message) => {
+                // The pipeline's own model is looked up by every method, and reported once.
+                if !self.problems.iter().any(|problem| problem.path == at && problem.message == message) {
+                    self.problem(at, message);
+                }
+                None
+            }
+        }
+    }
+
+    fn check_model(&mut self, at: &str, reference: &ModelRef, model: &ModelInfo, dataset: &DatasetInfo) {
+        let message = format!(
+            "the model {reference} makes images of {}, the dataset {} has images of {}",
+            model.shape, self.spec.dataset.name, dataset.shape
+        );
+        if model.shape != dataset.shape && !self.problems.iter().any(|problem| problem.message == message) {
+            self.problem(at, message);
+        }
+    }
+
+    /// Whether the condition of method `i`, and those of its `per_task`, suit the model.
+    fn check_conditions(&mut self, i: usize, model: &ModelInfo, dataset: &DatasetInfo) {
+        let MethodSpec::Dflow(dflow) = &self.spec.methods[i] else { return };
+        let at = format!("methods[{i}].dflow");
+        self.check_condition(&format!("{at}.condition"), dflow.condition, model, dataset);
+        for (task, other) in &dflow.per_task {
+            if let Some(condition) = other.condition {
+                self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
+            }
+        }
+    }
+
+    fn check_condition(
+        &mut self,
+        at: &str,
+        condition: ConditionSpec,
+        model: &ModelInfo,
+        dataset: &DatasetInfo,
+    ) {
+        let classes = model.classes;
+        match condition {
+            ConditionSpec::Fixed(_) if classes == 0 => {
+                self.problem(at, "the model has no classes: write condition: none");
+            }
+            ConditionSpec::Fixed(label) if label >= classes => {
+                let message =
+                    format!("label {label} is out of range: the model has classes 0 to {}", classes - 1);
+                self.problem(format!("{at}.fixed"), message);
+            }
+            ConditionSpec::None if classes > 0 => {
+                let message =
+                    format!("the model has {classes} classes and must be told one: {{label: dataset}}");
+                self.problem(at, message);
+            }
+            ConditionSpec::Label(_) if classes > 0 && dataset.classes == 0 => {
+                self.problem(at, "the dataset has no labels: write condition: {fixed: …}");
+            }
+            ConditionSpec::Label(_) if classes > 0 && dataset.classes > classes => {
+                let message = format!(
+                    "labels are out of range: the dataset has {} classes, the model {classes}",
+                    dataset.classes
+                );
+                self.problem(at, message);
+            }
+            _ => {}
+        }
+    }
+
+    fn cells(&mut self, lookups: &Lookups) -> Vec<Cell> {
+        let spec = self.spec;
+        let mut cells = Vec::new();
+        for task in &spec.tasks {
+            for (i, method) in spec.methods.iter().enumerate() {
+                let points = self.initial_points(i, method, task, &lookups.dataset);
+                cells.push(self.cell(task, method, lookups.models[i].clone(), &lookups.dataset, points));
+            }
+        }
+        cells
+    }
+
+    /// Hash of the file of initial points that a cell starts from, if it does.
+    fn initial_points(
+        &mut self,
+        i: usize,
+        method: &MethodSpec,
+        task: &TaskSpec,
+        dataset: &DatasetInfo,
+    ) -> Option<String> {
+        let MethodSpec::Dflow(dflow) = method else { return None };
+        let replaced = dflow.per_task.get(&task.name).is_some_and(|other| other.init.is_some());
+        let InitSpec::Given(path) = dflow.for_task(&task.name).init else { return None };
+        let found = self.resources.initial_points(&path, &dataset.samples);
+        found
+            .map_err(|message| {
+                let own = if replaced { format!(".per_task.{}", task.name) } else { String::new() };
+                let at = format!("methods[{i}].dflow{own}.init.given");
+                if !self.problems.iter().any(|problem| problem.path == at) {
+                    self.problem(at, message);
+                }
+            })
+            .ok()
+    }
+
+    fn cell(
+        &self,
+        task: &TaskSpec,
+        method: &MethodSpec,
+        model: Option<CellModel>,
+        dataset: &DatasetInfo,
+        points: Option<String>,
+    ) -> Cell {
+        let solve = method.for_task(&task.name);
+        let determinants = json!({
+            "numerics": NUMERICS,
+            "seed": self.spec.seed,
+            "dataset": { "id": dataset.id, "manifest": dataset.manifest },
+            "operator": task.operator,
+            "noise": task.noise,
+            "method": numbers_of(&solve),
+            "model": model.as_ref().map(|model| &model.info.identity),
+            "initial_points": points,
+        });
+        Cell {
+            task: task.name.clone(),
+            method: method.name().to_owned(),
+            operator: task.operator,
+            noise: task.noise,
+            solve,
+            model,
+            hash: CellHash::of(&determinants),
+            determinants,
+        }
+    }
+}
+
+/// A resolved method without what its numbers do not depend on: the name of the model and of a file of points,
+/// whose contents are hashed instead.
+fn numbers_of(method: &MethodSpec) -> Value {
+    let bare = match method {
+        MethodSpec::Dflow(dflow) => {
+            let init = match &dflow.init {
+                InitSpec::Given(_) => InitSpec::Given(String::new()),
+                other => other.clone(),
+            };
+            MethodSpec::Dflow(Box::new(DflowSpec { model: None, init, ..(**dflow).clone() }))
+        }
+        other => other.clone(),
+    };
+    json!(bare)
+}

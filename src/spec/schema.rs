@@ -1,0 +1,62 @@
+//! The JSON schema of a pipeline file, generated from the types.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::pipeline::PipelineSpec;
+
+/// The schema of a pipeline file, as committed in `pipelines/pipeline.schema.json`.
+pub fn pipeline_schema() -> String {
+    let schema = schemars::schema_for!(PipelineSpec);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    text.push('\n');
+    text
+}
+
+/// The kinds that are written as a map (`chi` of `{chi: 0.01}`), read off the schema.
+pub fn kinds_with_options() -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    collect_kinds(schemars::schema_for!(PipelineSpec).as_value(), &mut kinds);
+    kinds
+}
+
+fn collect_kinds(schema: &Value, kinds: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            let forms = map.get("oneOf").and_then(Value::as_array);
+            let required = forms.into_iter().flatten().filter_map(|form| form.pointer("/required/0"));
+            kinds.extend(required.filter_map(Value::as_str).map(str::to_owned));
+            map.values().for_each(|value| collect_kinds(value, kinds));
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect_kinds(value, kinds)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_those_of_every_family() {
+        let kinds = kinds_with_options();
+        for kind in ["dflow", "pinv", "center_mask", "chi", "midpoint", "lbfgs", "evals", "blend", "fixed"] {
+            assert!(kinds.contains(kind), "{kind}");
+        }
+        for word in ["none", "source", "psnr", "weight", "name"] {
+            assert!(!kinds.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_committed_schema_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/pipeline.schema.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let current = pipeline_schema();
+        assert!(
+            committed == current,
+            "{path} is out of date: run `dflow schema > pipelines/pipeline.schema.json`"
+        );
+    }
+}
