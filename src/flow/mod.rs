@@ -1,86 +1,29 @@
 //! Velocity fields and the ODE dx/dt = u_t(x) from noise (t = 0) to data (t = 1).
+//!
+//! A [`VelocityField`] gives u and its vector–Jacobian product. [`solve`] integrates it on a [`Grid`];
+//! [`solve_taped`] and [`pull_back`] give the exact reverse mode of the steps that were taken (discretise, then
+//! optimise). Closed-form fields ([`GaussianField`], [`GaussianMixture`]) need no weights; [`NetworkField`] makes a
+//! field of a network, a probability path and a parametrisation.
 
-use std::any::Any;
+mod adaptive;
+mod basis;
+mod field;
+mod gaussian;
+mod grid;
+mod mixture;
+mod network;
+mod pull_back;
+mod solve;
+mod tableau;
+#[cfg(test)]
+mod testing;
 
-use serde::{Deserialize, Serialize};
-
-use crate::real::Real;
-
-/// What a conditional model is told about one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Cond {
-    /// Nothing.
-    #[default]
-    None,
-    /// A class label in `0..classes`.
-    Class(u32),
-}
-
-/// Rows of one network call; each has its own time and condition.
-#[derive(Debug, Clone, Copy)]
-pub struct Rows<'a, T> {
-    /// Time of each row, in [0, 1].
-    pub t: &'a [f64],
-    /// States, row-major: `rows × dim`.
-    pub x: &'a [T],
-    /// Condition of each row.
-    pub cond: &'a [Cond],
-}
-
-impl<T> Rows<'_, T> {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.t.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.t.is_empty()
-    }
-}
-
-/// What a field keeps of one call for its pull-back; it belongs to the batch of that call.
-pub type Tape = Box<dyn Any + Send>;
-
-/// Why a field could not be evaluated.
-#[derive(Debug, thiserror::Error)]
-pub enum FieldError {
-    /// The device has no memory for so many rows: fewer may do.
-    #[error("out of memory for a batch of {rows} rows: {detail}")]
-    OutOfMemory {
-        /// Rows of the call.
-        rows: usize,
-        /// What the device said.
-        detail: String,
-    },
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-/// A velocity field u_t(x) with its vector–Jacobian product in x.
-///
-/// A row's results depend on that row only, bit for bit, whatever else is in the call.
-pub trait VelocityField<T: Real>: Send {
-    /// Numbers in one state.
-    fn dim(&self) -> usize;
-
-    /// `out[r] = u(t[r], x[r])`; `out` has `rows × dim` numbers.
-    fn velocity(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<(), FieldError>;
-
-    /// As [`Self::velocity`], keeping what [`Self::pull_back`] needs.
-    fn velocity_taped(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<Tape, FieldError>;
-
-    /// `out[r] = (∂u/∂x)(t[r], x[r])ᵀ cotangent[r]` for the call that made `tape`.
-    fn pull_back(&mut self, tape: Tape, cotangent: &[T], out: &mut [T]) -> Result<(), FieldError>;
-
-    /// Bytes that one row's tape takes, for choosing between tape and recompute.
-    fn tape_bytes_per_row(&self) -> usize;
-
-    /// `velocity_taped` and `pull_back` in one: the recompute of a stored call.
-    fn vjp(&mut self, rows: Rows<'_, T>, cotangent: &[T], out: &mut [T]) -> Result<(), FieldError> {
-        let mut velocity = vec![T::ZERO; rows.x.len()];
-        let tape = self.velocity_taped(rows, &mut velocity)?;
-        self.pull_back(tape, cotangent, out)
-    }
-}
+pub use basis::Basis;
+pub use field::{Cond, FieldError, InBasis, Rows, Tape, VelocityField};
+pub use gaussian::{GaussianError, GaussianField};
+pub use grid::{Direction, Grid};
+pub use mixture::{Component, GaussianMixture};
+pub use network::{Convention, NetworkField, RawNetwork};
+pub use pull_back::{Gradient, pull_back};
+pub use solve::{Keep, Solution, SolveError, SolveTape, solve, solve_taped};
+pub use tableau::Tableau;

@@ -5,25 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::solver::SolverSpec;
-
-/// Direction of an ODE solve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Direction {
-    /// t from 0 (noise) to 1 (data).
-    Forward,
-    /// t from 1 to 0.
-    Backward,
-}
-
-/// Solver and direction of one ODE solve; equal grids can run in one batch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Grid {
-    /// The solver.
-    pub solver: SolverSpec,
-    /// The direction.
-    pub direction: Direction,
-}
+pub use crate::flow::{Direction, Grid};
 
 /// What a method asks for next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,1 +1,192 @@
-//! Probability paths x_t = α_t x₁ + σ_t x₀ and parametrisations of the velocity.
+//! Affine probability paths x_t = α_t x₁ + σ_t x₀ from noise x₀ ~ N(0, I) (t = 0) to data x₁ (t = 1), and the
+//! parametrisations in which a network may give their velocity.
+
+mod parametrisation;
+mod vp;
+
+use std::sync::Arc;
+
+pub use parametrisation::{Affine, Parametrisation};
+pub use vp::VpTable;
+
+/// α and σ of a path at one time, with their derivatives in t.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PathPoint {
+    /// α_t, the weight of the data.
+    pub alpha: f64,
+    /// σ_t, the weight of the noise.
+    pub sigma: f64,
+    /// dα/dt ≥ 0.
+    pub d_alpha: f64,
+    /// dσ/dt ≤ 0.
+    pub d_sigma: f64,
+}
+
+impl PathPoint {
+    /// α'σ − ασ' = ασ · d ln(α/σ)/dt ≥ 0: what x and u are divided by when x̂₁ and ε are read from them.
+    pub fn wronskian(self) -> f64 {
+        self.d_alpha * self.sigma - self.alpha * self.d_sigma
+    }
+
+    /// The point of a variance-preserving path at λ = ln(α/σ), moving with dλ/dt.
+    fn variance_preserving(lambda: f64, d_lambda: f64) -> Self {
+        // α² and σ² are logistic in 2λ; each from its own exponential, so that neither loses digits when small.
+        let alpha = (1.0 + (-2.0 * lambda).exp()).sqrt().recip();
+        let sigma = (1.0 + (2.0 * lambda).exp()).sqrt().recip();
+        Self {
+            alpha,
+            sigma,
+            d_alpha: alpha * sigma * sigma * d_lambda,
+            d_sigma: -sigma * alpha * alpha * d_lambda,
+        }
+    }
+}
+
+/// A probability path.
+#[derive(Debug, Clone)]
+pub enum Path {
+    /// Conditional optimal transport: α = t, σ = 1 − t.
+    CondOt,
+    /// A variance-preserving diffusion given by a table of discrete steps (ADM, Stable Diffusion).
+    VpDiscrete(Arc<VpTable>),
+    /// The `polynomial_2` schedule of the molecule diffusion EDM (precision s = 1e-5), in closed form:
+    /// α² = (1 − 2s)(1 − τ²)² + s with τ = 1 − t. The velocity is 0 at t = 0 and t = 1.
+    Polynomial2,
+}
+
+/// Smallest α² and σ² of [`Path::Polynomial2`].
+const POLYNOMIAL_PRECISION: f64 = 1e-5;
+
+impl Path {
+    /// The discrete VP path of ADM: β from 1e-4 to 0.02 in 1000 linear steps.
+    pub fn vp_linear() -> Self {
+        Self::VpDiscrete(Arc::new(VpTable::linear(1e-4, 0.02, 1000)))
+    }
+
+    /// α, σ and their derivatives at `t` in [0, 1] (a `t` outside is clamped).
+    pub fn at(&self, t: f64) -> PathPoint {
+        let t = t.clamp(0.0, 1.0);
+        match self {
+            Self::CondOt => PathPoint { alpha: t, sigma: 1.0 - t, d_alpha: 1.0, d_sigma: -1.0 },
+            Self::VpDiscrete(table) => table.at(t),
+            Self::Polynomial2 => polynomial_2(t),
+        }
+    }
+}
+
+fn polynomial_2(t: f64) -> PathPoint {
+    let tau = 1.0 - t;
+    let (one_minus, scale) = (1.0 - tau * tau, 1.0 - 2.0 * POLYNOMIAL_PRECISION);
+    let alpha2 = scale * one_minus * one_minus + POLYNOMIAL_PRECISION;
+    // 1 − α² without cancellation near τ = 0: 1 − (1 − τ²)² = τ²(2 − τ²).
+    let sigma2 = scale * tau * tau * (2.0 - tau * tau) + POLYNOMIAL_PRECISION;
+    let (alpha, sigma) = (alpha2.sqrt(), sigma2.sqrt());
+    let half_d_alpha2 = 2.0 * scale * tau * one_minus;
+    PathPoint { alpha, sigma, d_alpha: half_d_alpha2 / alpha, d_sigma: -half_d_alpha2 / sigma }
+}
+
+/// A time as the network takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkTime {
+    /// The flow time t in [0, 1].
+    #[default]
+    Flow,
+    /// The diffusion step index (N − 1)(1 − t) of a table of N steps; fractional between steps.
+    StepIndex {
+        /// N.
+        steps: u32,
+    },
+}
+
+impl NetworkTime {
+    /// What the network is told at flow time `t`.
+    pub fn at(self, t: f64) -> f64 {
+        match self {
+            Self::Flow => t,
+            Self::StepIndex { steps } => f64::from(steps.saturating_sub(1)) * (1.0 - t),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths() -> [Path; 3] {
+        [Path::CondOt, Path::vp_linear(), Path::Polynomial2]
+    }
+
+    #[test]
+    fn derivatives_match_finite_differences() {
+        let h = 1e-6;
+        for path in paths() {
+            // Between, and on, the knots 333 and 666 of the VP table.
+            for t in [0.1, 0.25, 0.333_333, 1.0 - 666.0 / 999.0, 1.0 - 333.0 / 999.0, 0.9, 0.99] {
+                let (before, here, after) = (path.at(t - h), path.at(t), path.at(t + h));
+                let slopes =
+                    [(after.alpha - before.alpha) / (2.0 * h), (after.sigma - before.sigma) / (2.0 * h)];
+                for (slope, exact) in slopes.into_iter().zip([here.d_alpha, here.d_sigma]) {
+                    // Second derivatives jump at a knot: O(h) there, O(h²) elsewhere.
+                    assert!(
+                        (slope - exact).abs() < 1e-4 * (1.0 + exact.abs()),
+                        "{path:?} {t}: {slope} {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn diffusion_paths_preserve_variance() {
+        for path in &paths()[1..] {
+            for k in 0..=100 {
+                let p = path.at(f64::from(k) / 100.0);
+                // Two roundings in the exponentials, two in the squares.
+                assert!((p.alpha * p.alpha + p.sigma * p.sigma - 1.0).abs() < 1e-15, "{path:?} {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn polynomial_2_matches_the_table_of_edm() {
+        // (k, α², γ = ln(σ²/α²), α, σ) of EDM's noise schedule, τ = k/1000.
+        let table = [
+            (0.0, 0.99999, -11.51291546, 0.999995, 0.00316227766),
+            (1.0, 0.999988000041, -11.33059532, 0.999994, 0.003464095697),
+            (100.0, 0.980090398, -3.896442682, 0.9899951505, 0.1411013891),
+            (250.0, 0.878898671875, -1.982041997, 0.9374959583, 0.3479961611),
+            (500.0, 0.56249875, -0.2513093489, 0.7499991667, 0.6614387727),
+            (750.0, 0.191412421875, 1.440858618, 0.4375070535, 0.8992149788),
+            (900.0, 0.036109278, 3.284428089, 0.1900244142, 0.9817793652),
+            (999.0, 1.399592108e-5, 11.17673063, 0.003741112278, 0.999993002),
+        ];
+        for (k, alpha2, gamma, alpha, sigma) in table {
+            let p = Path::Polynomial2.at(1.0 - k / 1000.0);
+            let ours = [p.alpha * p.alpha, 2.0 * (p.sigma / p.alpha).ln(), p.alpha, p.sigma];
+            for (ours, printed) in ours.into_iter().zip([alpha2, gamma, alpha, sigma]) {
+                // The table prints ten significant digits.
+                assert!(
+                    (ours - printed).abs() < 6e-10 * f64::max(printed.abs(), 1e-12),
+                    "{k}: {ours} {printed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ends_are_noise_and_data() {
+        for path in paths() {
+            let (start, end) = (path.at(0.0), path.at(1.0));
+            // The least noisy step of the VP table keeps σ = 0.01, the noisiest α = 0.0064.
+            assert!(start.alpha < 0.0064 && start.sigma > 0.9999);
+            assert!(end.sigma < 0.0101 && end.alpha > 0.9999);
+        }
+    }
+
+    #[test]
+    fn step_index_counts_down() {
+        let time = NetworkTime::StepIndex { steps: 1000 };
+        assert_eq!([time.at(0.0), time.at(0.5), time.at(1.0)], [999.0, 499.5, 0.0]);
+        assert_eq!(NetworkTime::Flow.at(0.3), 0.3);
+    }
+}
