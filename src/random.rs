@@ -22,17 +22,20 @@ pub enum Purpose {
     LikelihoodProbe,
     /// Noise that a method draws while it runs (RED-diff, DDIM).
     MethodNoise,
+    /// What a procedural image shows (keyed by the dataset's own seed, not by the run's).
+    Image,
 }
 
 impl Purpose {
     /// Every purpose, for tests and documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MeasurementNoise,
         Self::Mask,
         Self::Init,
         Self::NllProbe,
         Self::LikelihoodProbe,
         Self::MethodNoise,
+        Self::Image,
     ];
 
     /// The text that enters the key.
@@ -44,6 +47,7 @@ impl Purpose {
             Self::NllProbe => "nll-probe",
             Self::LikelihoodProbe => "likelihood-probe",
             Self::MethodNoise => "method-noise",
+            Self::Image => "image",
         }
     }
 }
