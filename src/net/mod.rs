@@ -1,3 +1,33 @@
 //! Networks from ops with an explicit pull-back: CPU kernels over planned buffers, or a device through candle.
+//!
+//! [`Network`] evaluates rows of a batch; every row is one sample, computed alone, so that its numbers never depend on
+//! the batch, the threads or the order. `net/op` has the differentiable ops, `net/kernel` the CPU kernels (the only
+//! unsafe code), [`adm`] builds UNets from a configuration and [`weights`].
 
+pub mod adm;
+mod embedding;
+mod graph;
+pub mod kernel;
+mod memory;
+mod network;
+mod op;
 pub mod weights;
+
+pub use network::Network;
+
+/// Why a network could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] adm::ConfigError),
+    /// The weights are not this configuration's.
+    #[error(transparent)]
+    Weights(#[from] weights::WeightsError),
+    /// `DFLOW_CPU` is wrong.
+    #[error(transparent)]
+    Cpu(#[from] kernel::UnknownInstructionSet),
+}
+
+#[cfg(test)]
+mod tests;

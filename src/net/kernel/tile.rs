@@ -1,0 +1,206 @@
+//! The micro-kernel under convolutions, linear layers and matrix products.
+//!
+//! Lanes are output channels. A tile is P pixels of one row × V vectors of channels, held in registers; each step
+//! multiplies V vectors of packed weights with P broadcast input numbers. Every output is one chain of additions in
+//! the order (row of taps, tap, input channel), whatever the tile: results do not depend on how work is split.
+
+use super::simd::Simd;
+use super::{InstructionSet, dispatch};
+
+/// Neighbouring output channels that one tile computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// First vector of channels.
+    pub first: usize,
+    /// Vectors of channels, 1 to 3.
+    pub vectors: usize,
+}
+
+/// Splits `vectors` into threes, with twos for the rest (a one only for a single vector).
+pub(super) fn blocks(vectors: usize) -> impl Iterator<Item = Block> + Clone {
+    let threes = match (vectors % 3, vectors) {
+        (1, 1) => 0,
+        (1, _) => vectors / 3 - 1,
+        _ => vectors / 3,
+    };
+    let count = if vectors == 1 { 1 } else { threes + (vectors - 3 * threes) / 2 };
+    (0..count).map(move |i| match i.checked_sub(threes) {
+        None => Block { first: 3 * i, vectors: 3 },
+        Some(j) => Block { first: 3 * threes + 2 * j, vectors: 2.min(vectors) },
+    })
+}
+
+/// What all tiles of one block share.
+pub(super) struct Tile {
+    pub weights: *const f32,
+    pub bias: *const f32,
+    /// Contiguous runs of inputs: one per row of taps.
+    pub runs: usize,
+    /// Numbers in a run: taps of the row × input channels.
+    pub run_len: usize,
+    /// Numbers between two runs.
+    pub run_stride: usize,
+    /// Numbers between the inputs of neighbouring outputs.
+    pub x_step: usize,
+    /// Numbers between neighbouring outputs.
+    pub out_step: usize,
+    /// Output channels that exist (the last block may be cut).
+    pub lanes: usize,
+    pub accumulate: bool,
+}
+
+/// Where a tile reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    pub x: *const f32,
+    pub out: *mut f32,
+    pub add: *const f32,
+}
+
+impl Spot {
+    /// `pixels` further in the row.
+    #[inline(always)]
+    unsafe fn advance(&mut self, tile: &Tile, pixels: usize) {
+        unsafe {
+            self.x = self.x.add(pixels * tile.x_step);
+            self.out = self.out.add(pixels * tile.out_step);
+            if !self.add.is_null() {
+                self.add = self.add.add(pixels * tile.out_step);
+            }
+        }
+    }
+}
+
+/// Numbers between neighbouring rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RowSteps {
+    pub x: usize,
+    pub out: usize,
+    pub add: usize,
+}
+
+/// `rows × pixels` outputs of one block of channels, from `at` on.
+///
+/// # Safety
+/// The CPU must have `set`; all pointers of `tile` and `at` must be valid for the sweep.
+pub(super) unsafe fn sweep(
+    set: InstructionSet,
+    tile: &Tile,
+    vectors: usize,
+    at: Spot,
+    steps: RowSteps,
+    size: (usize, usize),
+) {
+    unsafe { sweep_dispatch(set, tile, vectors, at, steps, size) }
+}
+
+dispatch!(fn sweep_dispatch(
+    tile: &Tile, vectors: usize, at: Spot, steps: RowSteps, size: (usize, usize)) = sweep_on);
+
+#[inline(always)]
+unsafe fn sweep_on<S: Simd>(tile: &Tile, vectors: usize, at: Spot, steps: RowSteps, size: (usize, usize)) {
+    let mut at = at;
+    for _ in 0..size.0 {
+        unsafe {
+            match vectors {
+                1 => row::<S, 1>(tile, at, size.1),
+                2 => row::<S, 2>(tile, at, size.1),
+                _ => row::<S, 3>(tile, at, size.1),
+            }
+            at.x = at.x.add(steps.x);
+            at.out = at.out.add(steps.out);
+            if !at.add.is_null() {
+                at.add = at.add.add(steps.add);
+            }
+        }
+    }
+}
+
+/// One row of outputs, in tiles as wide as the registers allow.
+#[inline(always)]
+unsafe fn row<S: Simd, const V: usize>(tile: &Tile, mut at: Spot, mut pixels: usize) {
+    macro_rules! tiles {
+        ($($width:literal),+) => {$(
+            while pixels >= $width {
+                unsafe {
+                    compute::<S, $width, V>(tile, at);
+                    at.advance(tile, $width);
+                }
+                pixels -= $width;
+            }
+        )+};
+    }
+    if S::LANES == 16 {
+        tiles!(8, 4, 2, 1);
+    } else {
+        tiles!(4, 2, 1);
+    }
+}
+
+/// The micro-kernel: P pixels × V vectors of channels.
+#[inline(always)]
+unsafe fn compute<S: Simd, const P: usize, const V: usize>(tile: &Tile, at: Spot) {
+    unsafe {
+        let mut sum = [[S::splat(0.0); V]; P];
+        if !tile.bias.is_null() {
+            for v in 0..V {
+                let bias = S::load(tile.bias.add(v * S::LANES));
+                for pixel in &mut sum {
+                    pixel[v] = bias;
+                }
+            }
+        }
+        let mut w = tile.weights;
+        for run in 0..tile.runs {
+            let x = at.x.add(run * tile.run_stride);
+            for i in 0..tile.run_len {
+                let mut weights = [S::splat(0.0); V];
+                for v in 0..V {
+                    weights[v] = S::load(w.add(v * S::LANES));
+                }
+                for p in 0..P {
+                    let input = S::splat(*x.add(p * tile.x_step + i));
+                    for v in 0..V {
+                        sum[p][v] = S::fma(input, weights[v], sum[p][v]);
+                    }
+                }
+                w = w.add(V * S::LANES);
+            }
+        }
+        for p in 0..P {
+            for v in 0..V {
+                finish::<S>(tile, at, p * tile.out_step, v, sum[p][v]);
+            }
+        }
+    }
+}
+
+/// Adds what is to be added and stores one vector.
+#[inline(always)]
+unsafe fn finish<S: Simd>(tile: &Tile, at: Spot, pixel: usize, v: usize, mut sum: S::V) {
+    let first = v * S::LANES;
+    unsafe {
+        let out = at.out.add(pixel + first);
+        if tile.lanes >= first + S::LANES {
+            if !at.add.is_null() {
+                sum = S::add(sum, S::load(at.add.add(pixel + first)));
+            }
+            if tile.accumulate {
+                sum = S::add(sum, S::load(out));
+            }
+            S::store(out, sum);
+        } else if tile.lanes > first {
+            let mut lanes = [0.0_f32; 16];
+            S::store(lanes.as_mut_ptr(), sum);
+            for (i, lane) in lanes.iter_mut().enumerate().take(tile.lanes - first) {
+                if !at.add.is_null() {
+                    *lane += *at.add.add(pixel + first + i);
+                }
+                if tile.accumulate {
+                    *lane += *out.add(i);
+                }
+                *out.add(i) = *lane;
+            }
+        }
+    }
+}

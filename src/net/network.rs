@@ -1,0 +1,209 @@
+//! A network on the CPU: batches of rows over a graph.
+
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use super::adm::{self, AdmConfig};
+use super::embedding::Embedding;
+use super::graph::{Graph, SampleTape, Workspace};
+use super::kernel::{Aligned, InstructionSet, Team};
+use super::NetError;
+use super::weights::Weights;
+use crate::flow::{Cond, FieldError, Rows, Tape, VelocityField};
+
+/// An ADM network with packed weights; clones share them and the pool of buffers.
+///
+/// Called with the raw network time (multiplied by `time_embedding_scale` inside) and raw prediction: what the
+/// prediction means is known to the path that wraps it. Of a `learn_sigma` network the variance channels are dropped.
+/// Runs on the current rayon pool; results do not depend on its size.
+#[derive(Debug, Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    graph: Graph,
+    embedding: Embedding,
+    time_scale: f64,
+    dim: usize,
+    outputs: usize,
+    workspaces: Mutex<Vec<Workspace>>,
+    tapes: Mutex<Vec<SampleTape>>,
+}
+
+/// The tapes of the samples of one call.
+#[derive(Debug)]
+struct BatchTape {
+    samples: Vec<SampleTape>,
+    conditioning: Aligned,
+}
+
+impl Network {
+    /// An ADM UNet, for the instruction set of this process.
+    pub fn adm(config: &AdmConfig, weights: &Weights) -> Result<Self, NetError> {
+        Self::adm_on(InstructionSet::detect()?, config, weights)
+    }
+
+    /// An ADM UNet, for an instruction set that this CPU must have.
+    pub fn adm_on(set: InstructionSet, config: &AdmConfig, weights: &Weights) -> Result<Self, NetError> {
+        assert!(set.is_supported(), "this CPU has no {}", set.name());
+        let (graph, embedding) = adm::build(set, config, weights)?;
+        let pixels = config.image_size * config.image_size;
+        let inner = Inner {
+            graph,
+            embedding,
+            time_scale: config.time_embedding_scale,
+            dim: config.in_channels * pixels,
+            outputs: config.out_channels * pixels,
+            workspaces: Mutex::new(Vec::new()),
+            tapes: Mutex::new(Vec::new()),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Classes; 0 for an unconditional network.
+    pub fn classes(&self) -> usize {
+        self.inner.embedding.classes()
+    }
+
+    /// Bytes of one sample's tape.
+    pub fn tape_bytes(&self) -> usize {
+        self.inner.graph.tape_bytes() + 4 * self.inner.embedding.len()
+    }
+
+    /// Bytes of the buffers that one thread uses besides tapes.
+    pub fn workspace_bytes(&self) -> usize {
+        self.inner.graph.workspace_bytes()
+    }
+
+    /// Evaluates rows; keeps a tape if asked for.
+    fn evaluate(
+        &self,
+        rows: Rows<'_, f32>,
+        out: &mut [f32],
+        taped: bool,
+    ) -> Result<Option<BatchTape>, FieldError> {
+        let inner = &*self.inner;
+        inner.check(&rows, out.len())?;
+        let classes = inner.classes_of(rows.cond)?;
+        let times: Vec<_> = rows.t.iter().map(|t| t * inner.time_scale).collect();
+        let conditioning = inner.embedding.forward(&times, &classes, Team::pool());
+        let mut samples: Vec<_> = (0..if taped { rows.len() } else { 0 }).map(|_| inner.tape()).collect();
+        let tapes = samples.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
+        let work: Vec<_> = (rows.x.chunks_exact(inner.dim).zip(out.chunks_exact_mut(inner.outputs)))
+            .zip(conditioning.chunks_exact(inner.embedding.len()))
+            .zip(tapes)
+            .collect();
+        inner.each(work, |(((x, out), conditioning), tape), workspace, team| {
+            inner.graph.forward(x, conditioning, workspace, tape, out, team);
+        });
+        Ok(taped.then_some(BatchTape { samples, conditioning }))
+    }
+}
+
+impl Inner {
+    fn check(&self, rows: &Rows<'_, f32>, out: usize) -> Result<(), FieldError> {
+        let n = rows.len();
+        if rows.x.len() == n * self.dim && rows.cond.len() == n && out == n * self.outputs {
+            return Ok(());
+        }
+        Err(FieldError::Other(format!(
+            "network call with {n} times, {} conditions, {} numbers in and {out} out; wanted {} in and {} out per row",
+            rows.cond.len(),
+            rows.x.len(),
+            self.dim,
+            self.outputs
+        )))
+    }
+
+    fn classes_of(&self, conditions: &[Cond]) -> Result<Vec<Option<usize>>, FieldError> {
+        let classes = self.embedding.classes();
+        let class = |cond: &Cond| match *cond {
+            Cond::None if classes == 0 => Ok(None),
+            Cond::Class(label) if (label as usize) < classes => Ok(Some(label as usize)),
+            Cond::None => Err(FieldError::Other(format!(
+                "the network is conditional on {classes} classes: every row needs a label"
+            ))),
+            Cond::Class(label) if classes == 0 => Err(FieldError::Other(format!(
+                "label {label} given to an unconditional network: use condition `none`"
+            ))),
+            Cond::Class(label) => Err(FieldError::Other(format!(
+                "label {label} is out of range: the network has {classes} classes"
+            ))),
+        };
+        conditions.iter().map(class).collect()
+    }
+
+    /// Runs `body` for every item: side by side as long as there is one for every thread, the rest one after the
+    /// other with all threads on each.
+    fn each<T: Send>(&self, mut items: Vec<T>, body: impl Fn(T, &mut Workspace, Team) + Sync) {
+        let team = Team::pool();
+        let rest = items.split_off(items.len() - items.len() % team.threads());
+        items.into_par_iter().with_max_len(1).for_each(|item| {
+            let mut workspace = self.workspace();
+            body(item, &mut workspace, Team::SOLO);
+            self.workspaces.lock().expect("no holder panics").push(workspace);
+        });
+        let mut workspace = self.workspace();
+        for item in rest {
+            body(item, &mut workspace, team);
+        }
+        self.workspaces.lock().expect("no holder panics").push(workspace);
+    }
+
+    fn workspace(&self) -> Workspace {
+        let pooled = self.workspaces.lock().expect("no holder panics").pop();
+        pooled.unwrap_or_else(|| self.graph.new_workspace())
+    }
+
+    fn tape(&self) -> SampleTape {
+        let pooled = self.tapes.lock().expect("no holder panics").pop();
+        pooled.unwrap_or_else(|| self.graph.new_tape())
+    }
+}
+
+impl VelocityField<f32> for Network {
+    fn dim(&self) -> usize {
+        self.inner.dim
+    }
+
+    fn velocity(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+        self.evaluate(rows, out, false).map(|_| ())
+    }
+
+    fn velocity_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
+        let tape = self.evaluate(rows, out, true)?;
+        Ok(Box::new(tape.expect("a taped evaluation makes a tape")))
+    }
+
+    fn pull_back(&mut self, tape: Tape, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
+        let inner = &*self.inner;
+        let tape = tape
+            .downcast::<BatchTape>()
+            .map_err(|_| FieldError::Other("the tape belongs to another field".to_owned()))?;
+        let n = tape.samples.len();
+        if cotangent.len() != n * inner.outputs || out.len() != n * inner.dim {
+            return Err(FieldError::Other(format!(
+                "pull-back of {} numbers to {} for a tape of {n} rows",
+                cotangent.len(),
+                out.len()
+            )));
+        }
+        let BatchTape { samples, conditioning } = *tape;
+        let work: Vec<_> = (cotangent.chunks_exact(inner.outputs).zip(out.chunks_exact_mut(inner.dim)))
+            .zip(conditioning.chunks_exact(inner.embedding.len()))
+            .zip(&samples)
+            .collect();
+        inner.each(work, |(((cotangent, out), conditioning), sample), workspace, team| {
+            inner.graph.pull_back(cotangent, conditioning, workspace, sample, out, team);
+        });
+        inner.tapes.lock().expect("no holder panics").extend(samples);
+        Ok(())
+    }
+
+    fn tape_bytes_per_row(&self) -> usize {
+        self.tape_bytes()
+    }
+}

@@ -1,0 +1,124 @@
+//! Convolution with bias, optionally with a bias from the embedding and with a second value added to the result.
+
+use super::{Call, Op, copy};
+use crate::net::kernel::{Add, ConvCall, Filter, InstructionSet, Kernel, Plane, PlaneMut, Shape, conv};
+
+/// y = W ∗ x + b (+ conditioning) (+ residual): 1×1 or 3×3, stride 1 or 2 (3×3 only), padding 1 for 3×3.
+///
+/// Inputs: x, and the residual if there is one. Weights are packed once for each direction.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    kernel: Kernel,
+    stride: usize,
+    forward: Filter,
+    backward: Filter,
+    bias: Vec<f32>,
+    conditioning: Option<std::ops::Range<usize>>,
+}
+
+impl Conv {
+    /// A stride-1 convolution; `weights` are `[outputs, inputs, k, k]`.
+    pub(crate) fn new(
+        set: InstructionSet,
+        kernel: Kernel,
+        (outputs, inputs): (usize, usize),
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Self {
+        let mut bias = bias.to_vec();
+        bias.resize(outputs.next_multiple_of(set.lanes()), 0.0);
+        Self {
+            kernel,
+            stride: 1,
+            forward: Filter::pack(set, kernel, outputs, inputs, weights),
+            backward: Filter::pack_transposed(set, kernel, outputs, inputs, weights),
+            bias,
+            conditioning: None,
+        }
+    }
+
+    /// The same with stride 2 (even height and width).
+    pub(crate) fn strided(self) -> Self {
+        Self { stride: 2, ..self }
+    }
+
+    /// The same with these numbers of the conditioning added to the bias.
+    pub(crate) fn with_conditioning(self, range: std::ops::Range<usize>) -> Self {
+        Self { conditioning: Some(range), ..self }
+    }
+
+    /// The filter's pull-back for stride 2: the cotangent spread out with zeros between, then stride 1.
+    fn pull_back_strided(&self, call: Call<'_>, cotangent: Plane<'_>, out: &mut PlaneMut<'_>) {
+        let shape = Shape { channels: cotangent.shape.channels, border: 1, ..out.shape };
+        let mut spread = PlaneMut::new(call.scratch, shape);
+        spread.data.fill(0.0);
+        let channels = shape.channels;
+        for y in 0..cotangent.shape.height {
+            let row = spread.row_mut(2 * y);
+            for (to, from) in row.chunks_exact_mut(2 * channels).zip(cotangent.row(y).chunks_exact(channels))
+            {
+                to[..channels].copy_from_slice(from);
+            }
+        }
+        let x = Plane::new(spread.data, shape);
+        conv(ConvCall { filter: &self.backward, bias: &[], x, stride: 1, add: Add::Nothing }, out, call.team);
+    }
+}
+
+impl Op for Conv {
+    fn output(&self, inputs: &[Shape]) -> Shape {
+        let x = inputs[0];
+        Shape::new(self.forward.outputs(), x.height / self.stride, x.width / self.stride)
+    }
+
+    fn input_border(&self) -> usize {
+        self.kernel.padding()
+    }
+
+    fn cotangent_border(&self) -> usize {
+        if self.stride == 1 { self.kernel.padding() } else { 0 }
+    }
+
+    fn scratch_len(&self, inputs: &[Shape]) -> usize {
+        let spread = if self.stride == 1 {
+            0
+        } else {
+            Shape { channels: self.forward.outputs(), border: 1, ..inputs[0] }.len()
+        };
+        spread.max(self.bias.len())
+    }
+
+    fn forward(&self, call: Call<'_>, inputs: &[Plane<'_>], _saved: &mut [f32], mut out: PlaneMut<'_>) {
+        let bias = match &self.conditioning {
+            None => &self.bias[..],
+            Some(range) => {
+                let sum = &mut call.scratch[..self.bias.len()];
+                sum.copy_from_slice(&self.bias);
+                sum.iter_mut().zip(&call.conditioning[range.clone()]).for_each(|(s, c)| *s += c);
+                &*sum
+            }
+        };
+        let add = inputs.get(1).map_or(Add::Nothing, |residual| Add::Value(*residual));
+        let conv_call = ConvCall { filter: &self.forward, bias, x: inputs[0], stride: self.stride, add };
+        conv(conv_call, &mut out, call.team);
+    }
+
+    fn pull_back(
+        &self,
+        call: Call<'_>,
+        _inputs: &[Plane<'_>],
+        _saved: &[f32],
+        cotangent: Plane<'_>,
+        gradients: &mut [PlaneMut<'_>],
+    ) {
+        if let [_, residual] = gradients {
+            copy(cotangent, residual);
+        }
+        if self.stride == 2 {
+            return self.pull_back_strided(call, cotangent, &mut gradients[0]);
+        }
+        let conv_call =
+            ConvCall { filter: &self.backward, bias: &[], x: cotangent, stride: 1, add: Add::Nothing };
+        conv(conv_call, &mut gradients[0], call.team);
+    }
+}
