@@ -167,16 +167,6 @@ impl Graph {
         (0..shapes.len()).map(|v| Some((lives[v], shapes[v].len()))).collect()
     }
 
-    /// Shape of the input.
-    pub(crate) fn input(&self) -> Shape {
-        self.shapes[0]
-    }
-
-    /// Shape of the output.
-    pub(crate) fn output(&self) -> Shape {
-        self.shapes[self.shapes.len() - 1]
-    }
-
     /// Bytes of one sample's tape.
     pub(crate) fn tape_bytes(&self) -> usize {
         4 * (self.kept.iter().sum::<usize>() + self.saved)

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use super::NetError;
 use super::adm::{self, AdmConfig};
 use super::embedding::Embedding;
 use super::graph::{Graph, SampleTape, Workspace};
 use super::kernel::{Aligned, InstructionSet, Team};
-use super::NetError;
 use super::weights::Weights;
-use crate::flow::{Cond, FieldError, Rows, Tape, VelocityField};
+use crate::flow::{Cond, FieldError, RawNetwork, Rows, Tape};
 
 /// An ADM network with packed weights; clones share them and the pool of buffers.
 ///
@@ -164,16 +164,16 @@ impl Inner {
     }
 }
 
-impl VelocityField<f32> for Network {
+impl RawNetwork<f32> for Network {
     fn dim(&self) -> usize {
         self.inner.dim
     }
 
-    fn velocity(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+    fn forward(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
         self.evaluate(rows, out, false).map(|_| ())
     }
 
-    fn velocity_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
+    fn forward_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
         let tape = self.evaluate(rows, out, true)?;
         Ok(Box::new(tape.expect("a taped evaluation makes a tape")))
     }

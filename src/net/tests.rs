@@ -7,7 +7,7 @@ use super::adm::{AdmConfig, tensors};
 use super::kernel::InstructionSet;
 use super::weights::{Tensor, Weights};
 use super::*;
-use crate::flow::{Cond, Rows, VelocityField};
+use crate::flow::{Cond, RawNetwork, Rows};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/adm")
@@ -95,7 +95,7 @@ fn evaluate(
     cotangent: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut out, mut gradient) = (vec![0.0; cotangent.len()], vec![0.0; x.len()]);
-    let tape = network.velocity_taped(Rows { t, x, cond }, &mut out).unwrap();
+    let tape = network.forward_taped(Rows { t, x, cond }, &mut out).unwrap();
     network.pull_back(tape, cotangent, &mut gradient).unwrap();
     (out, gradient)
 }

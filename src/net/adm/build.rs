@@ -3,11 +3,11 @@
 use super::config::{AdmConfig, GROUPS};
 use super::layout::{Layer, Layout, Resample, Stage};
 use super::tensors::tensors;
+use crate::net::NetError;
 use crate::net::embedding::{Embedding, Linear};
 use crate::net::graph::{Graph, GraphBuilder, ValueId};
 use crate::net::kernel::{Attention, HeadOrder, InstructionSet, Kernel, Shape};
 use crate::net::op::{Concat, Conv, Down2, NormAct, SelfAttention, Up2};
-use crate::net::NetError;
 use crate::net::weights::Weights;
 
 /// Builds the network.

@@ -105,11 +105,6 @@ impl Filter {
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
-
-    /// Bytes of the packed weights.
-    pub(crate) fn bytes(&self) -> usize {
-        4 * self.packed.len()
-    }
 }
 
 /// What is added to a convolution besides the bias.

@@ -36,16 +36,6 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 2ⁿ for integral n in −126 ..= 127, exact.
     unsafe fn exp2i(n: Self::V) -> Self::V;
-
-    /// Writes the first `n < LANES` numbers.
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize) {
-        let mut lanes = [0.0_f32; 16];
-        unsafe {
-            Self::store(lanes.as_mut_ptr(), v);
-            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
-        }
-    }
 }
 
 /// eˣ to about 1 ulp for x in [−87, 88], clamped outside; the same operations on every instruction set.
