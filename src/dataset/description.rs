@@ -67,7 +67,7 @@ pub enum Layout {
 pub struct ProceduralLayout {
     /// Seed of all pictures.
     pub seed: u64,
-    /// Number of training images.
+    /// Number of training images that the split holds; the stream itself has no end.
     pub train: u64,
     /// Number of test images.
     pub test: u64,

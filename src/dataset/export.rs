@@ -12,7 +12,7 @@ use super::{Dataset, DatasetError, Split};
 /// If an image cannot be read or a file cannot be written.
 pub fn export_npy(dataset: &dyn Dataset, split: Split, folder: &Path) -> Result<(), DatasetError> {
     let n = dataset.len();
-    let shape = dataset.image(0)?.shape;
+    let shape = dataset.shape();
     let dims = [n, shape[1], shape[2], shape[0]];
     write(&folder.join(format!("{split}_images.npy")), "|u1", &dims, |out| {
         for index in 0..n {

@@ -17,9 +17,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use description::{Description, FileCheck, SHIPPED, open};
+pub use description::{Description, FileCheck, Layout, ProceduralLayout, SHIPPED, Seeded, Selector, open};
 pub use export::export_npy;
 pub use manifest::{Entry, Manifest};
+pub use parquet::{IdSource, ParquetLayout};
 
 /// An ordered set of labelled images.
 pub trait Dataset: Send + Sync {
@@ -31,6 +32,9 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// If this sample cannot be read, or `index` is outside the manifest.
     fn image(&self, index: usize) -> Result<Image, SampleError>;
+
+    /// Channels, height and width of every image.
+    fn shape(&self) -> [usize; 3];
 
     /// Number of samples.
     fn len(&self) -> usize {

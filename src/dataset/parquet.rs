@@ -128,6 +128,10 @@ impl Dataset for ParquetImages {
         &self.manifest
     }
 
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
     fn image(&self, index: usize) -> Result<Image, SampleError> {
         let id = &self.manifest.entry(index)?.id;
         let fail = |reason| SampleError { id: id.clone(), reason };

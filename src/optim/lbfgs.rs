@@ -278,7 +278,8 @@ impl<T: Real, P> Lbfgs<T, P> {
         } else {
             let mut s = std::mem::take(&mut self.direction);
             scale(&mut s, self.step);
-            let y = gradient.iter().zip(&self.previous_gradient).map(|(&g, &previous)| g - previous).collect();
+            let y =
+                gradient.iter().zip(&self.previous_gradient).map(|(&g, &previous)| g - previous).collect();
             self.memory.push(s, y);
             self.direction = self.memory.direction(&gradient);
         }

@@ -154,7 +154,13 @@ impl Progress {
         self.shrink(ends, low, false)
     }
 
-    fn zoom<Q>(self, mut ends: [Trial<Q>; 2], mut low: usize, insufficient: bool, trial: Trial<Q>) -> Verdict<Q> {
+    fn zoom<Q>(
+        self,
+        mut ends: [Trial<Q>; 2],
+        mut low: usize,
+        insufficient: bool,
+        trial: Trial<Q>,
+    ) -> Verdict<Q> {
         let high = 1 - low;
         if self.too_high(&trial) || trial.value >= ends[low].value {
             ends[high] = trial;
@@ -228,8 +234,7 @@ fn cubic_minimum<Q>(first: &Trial<Q>, second: &Trial<Q>, (least, most): (f64, f6
     }
     let (near, far) = if first.t <= second.t { (first, second) } else { (second, first) };
     let d2 = square.sqrt();
-    let position =
-        far.t - (far.t - near.t) * ((far.slope + d2 - d1) / (far.slope - near.slope + 2.0 * d2));
+    let position = far.t - (far.t - near.t) * ((far.slope + d2 - d1) / (far.slope - near.slope + 2.0 * d2));
     // Not `clamp`: a NaN must stay NaN, as in torch.
     let position = if least > position { least } else { position };
     if most < position { most } else { position }

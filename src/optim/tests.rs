@@ -41,9 +41,8 @@ fn ramp(i: usize, scale: f64) -> f64 {
 
 fn log_scaled(x: &[f64]) -> (f64, Vec<f64>) {
     let n = x.len();
-    let matrix = |i: usize, j: usize| {
-        (((7 * i + 13 * j + i * j) % 17) as f64 - 8.0) / 8.0 * (1.0 / (1.0 + j as f64))
-    };
+    let matrix =
+        |i: usize, j: usize| (((7 * i + 13 * j + i * j) % 17) as f64 - 8.0) / 8.0 * (1.0 / (1.0 + j as f64));
     let product = |i: usize, x: &dyn Fn(usize) -> f64| (0..n).map(|j| matrix(i, j) * x(j)).sum::<f64>();
     let (mut mse, mut gradient) = (0.0, vec![0.0; n]);
     for i in 0..2 * n {
@@ -161,7 +160,8 @@ fn check_case(name: &str, case: &Case, line_search: LineSearchLimit) {
             let difference = relative(loss, torch_loss).max(relative(norm, torch_norm));
             if index < 30 {
                 assert!(difference <= 1e-10, "{name}: evaluation {index} differs by {difference:e}");
-            } else if optimizer.iterations() <= 40 && case.ulp_deviation[index].is_some_and(|ulp| ulp < 1e-8) {
+            } else if optimizer.iterations() <= 40 && case.ulp_deviation[index].is_some_and(|ulp| ulp < 1e-8)
+            {
                 assert!(difference <= 1e-6, "{name}: evaluation {index} differs by {difference:e}");
             }
             index += 1;
@@ -175,7 +175,8 @@ fn check_case(name: &str, case: &Case, line_search: LineSearchLimit) {
 
 #[test]
 fn traces_equal_those_of_torch_2_9() {
-    let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/lbfgs/torch-2.9.1.json")).unwrap();
+    let golden: Golden =
+        serde_json::from_str(include_str!("../../tests/golden/lbfgs/torch-2.9.1.json")).unwrap();
     for (name, case) in &golden.cases {
         check_case(name, case, LineSearchLimit::Fixed);
     }
@@ -183,7 +184,8 @@ fn traces_equal_those_of_torch_2_9() {
 
 #[test]
 fn traces_with_the_remaining_evaluations_equal_those_of_torch_2_15() {
-    let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/lbfgs/torch-2.15.json")).unwrap();
+    let golden: Golden =
+        serde_json::from_str(include_str!("../../tests/golden/lbfgs/torch-2.15.json")).unwrap();
     for (name, case) in &golden.cases {
         check_case(name, case, LineSearchLimit::Remaining);
     }
@@ -276,7 +278,9 @@ fn bits_of_run<T: Real>(restart: bool, evaluate: impl Fn(&[T]) -> (f64, Vec<T>),
             if done {
                 break;
             }
-            let Step::Evaluate(x) = optimizer.next(None) else { panic!("the pending point is asked for again") };
+            let Step::Evaluate(x) = optimizer.next(None) else {
+                panic!("the pending point is asked for again")
+            };
             let (loss, gradient) = evaluate(x);
             bits.extend(x.iter().chain(&gradient).map(|v| v.to_f64().to_bits()));
             answer = Some(Evaluation { loss, gradient, payload: loss });

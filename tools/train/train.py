@@ -1,12 +1,12 @@
 """Trains a class-conditional Cond-OT flow-matching prior on 32x32 images and exports it.
 
-    python train.py --data DATA --config NAME --work DIR --minutes 40 --export OUT
+    python train.py --data DATA --config NAME --work DIR --minutes 40 --export models
 
 DATA is a folder with train_images.npy, test_images.npy (uint8, N x 32 x 32 x 3), train_labels.npy and
 test_labels.npy (int64), as `export_npy` of the dataset module writes them.
-Every few minutes DIR/checkpoint.pt is replaced; a run that finds one goes on from it. OUT.safetensors
-(float16 weights of the moving average) and OUT.json (network configuration and how it was trained)
-are written at the end, or at any time from the latest checkpoint with --export-only.
+Every few minutes DIR/checkpoint.pt is replaced; a run that finds one goes on from it. The model file
+NAME.yaml and weights/NAME.safetensors (the moving average in float16) are written into the export
+folder at the end, or at any time from the latest checkpoint with --export-only.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from adm import Adm, network_config
+from export import export
 from optim import Muon
 
 NETWORKS = {
@@ -128,16 +128,6 @@ def learning_rate_factor(step, progress, warmup):
 def rounded(model_state):
     """Weights as they are shipped: float16 and back."""
     return {k: v.half().float() for k, v in model_state.items()}
-
-
-def export(out, config, ema, facts):
-    """Writes OUT.safetensors and OUT.json."""
-    out = Path(out)
-    tensors = {k: v.half().contiguous() for k, v in sorted(ema.items())}
-    if not all(torch.isfinite(v).all() for v in tensors.values()):
-        raise SystemExit("the weights do not fit float16: nothing was exported")
-    save_file(tensors, out.with_suffix(".safetensors"))
-    out.with_suffix(".json").write_text(json.dumps({**config, "training": facts}, indent=2) + "\n")
 
 
 class Run:
@@ -252,6 +242,19 @@ class Run:
                 last_eval = time.monotonic()
         self.save()
 
+    def linear_field_loss(self):
+        """Computed once and kept beside the data: the eigenvalues take a minute."""
+        kept = Path(self.args.data) / "linear_field_loss.txt"
+        if not kept.exists():
+            kept.write_text(f"{linear_field_loss(self.batches.images):.5f}\n")
+        return float(kept.read_text())
+
+    def command(self):
+        """What repeats this run, up to how far a time budget reaches on another machine."""
+        args = self.args
+        flip = " --flip" if args.flip else ""
+        return f"tools/train/train.py --config {args.config} --batch {args.batch} --steps {self.step}{flip}"
+
     def export(self):
         args = self.args
         facts = {
@@ -260,13 +263,14 @@ class Run:
             "images_seen": self.step * args.batch,
             "minutes": round(self.elapsed / 60, 1),
             "seed": args.seed,
+            "command": self.command(),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "held_out_loss": round(self.evaluate(5), 5),
+            "held_out_loss": round(self.evaluate(args.draws), 5),
             "held_out_images": 1000,
-            "held_out_draws": 5,
-            "linear_field_loss": round(linear_field_loss(self.batches.images), 5),
+            "held_out_draws": args.draws,
+            "linear_field_loss": self.linear_field_loss(),
         }
-        export(args.export, self.config, self.ema, facts)
+        export(args.export, args.config, self.config, self.ema, facts)
         print(json.dumps(facts), flush=True)
 
 
@@ -275,7 +279,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--config", required=True, choices=sorted(NETWORKS))
     parser.add_argument("--work", required=True, help="folder of the checkpoint")
-    parser.add_argument("--export", required=True, help="path of the exported files, without suffix")
+    parser.add_argument("--export", required=True, help="folder of the model file")
     parser.add_argument("--export-only", action="store_true")
     parser.add_argument("--minutes", type=float, default=40, help="training time over all attempts")
     parser.add_argument("--steps", type=int, default=0, help="replaces --minutes")
@@ -289,6 +293,7 @@ def main():
     parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--save-minutes", type=float, default=3)
+    parser.add_argument("--draws", type=int, default=5, help="noise draws of the reported held-out loss")
     parser.add_argument("--eval-minutes", type=float, default=10)
     args = parser.parse_args()
     Path(args.work).mkdir(parents=True, exist_ok=True)

@@ -187,6 +187,10 @@ impl Dataset for Procedural {
         &self.manifest
     }
 
+    fn shape(&self) -> [usize; 3] {
+        [3, SIZE, SIZE]
+    }
+
     fn image(&self, index: usize) -> Result<Image, SampleError> {
         self.manifest.entry(index)?;
         Ok(Image::from_chw_bytes(&render(self.seed, self.split, index as u64), [3, SIZE, SIZE]))
