@@ -137,41 +137,46 @@ unsafe fn row<S: Simd, const V: usize>(tile: &Tile, mut at: Spot, mut pixels: us
     }
 }
 
+/// Repeats a block for the constant `$i` = 0, 1, …, as far as it is below `$n`.
+///
+/// A loop would do but for the optimiser, which keeps arrays in memory that a loop indexes when it first sees them.
+macro_rules! unroll {
+    ($n:ident, |$i:ident| $body:expr) => {
+        unroll!($n, |$i| $body; 0 1 2 3 4 5 6 7)
+    };
+    ($n:ident, |$i:ident| $body:expr; $($value:literal)+) => {$(
+        if $value < $n {
+            const $i: usize = $value;
+            $body
+        }
+    )+};
+}
+
 /// The micro-kernel: P pixels × V vectors of channels.
 #[inline(always)]
 unsafe fn compute<S: Simd, const P: usize, const V: usize>(tile: &Tile, at: Spot) {
     unsafe {
-        let mut sum = [[S::splat(0.0); V]; P];
-        if !tile.bias.is_null() {
-            for v in 0..V {
-                let bias = S::load(tile.bias.add(v * S::LANES));
-                for pixel in &mut sum {
-                    pixel[v] = bias;
-                }
-            }
-        }
+        let mut sum = [[S::splat(0.0); 8]; 8];
         let mut w = tile.weights;
         for run in 0..tile.runs {
             let x = at.x.add(run * tile.run_stride);
             for i in 0..tile.run_len {
-                let mut weights = [S::splat(0.0); V];
-                for v in 0..V {
-                    weights[v] = S::load(w.add(v * S::LANES));
-                }
-                for p in 0..P {
-                    let input = S::splat(*x.add(p * tile.x_step + i));
-                    for v in 0..V {
-                        sum[p][v] = S::fma(input, weights[v], sum[p][v]);
-                    }
-                }
+                let mut weights = [S::splat(0.0); 8];
+                unroll!(V, |VECTOR| weights[VECTOR] = S::load(w.add(VECTOR * S::LANES)));
+                unroll!(P, |PIXEL| {
+                    let input = S::splat(*x.add(PIXEL * tile.x_step + i));
+                    unroll!(V, |VECTOR| {
+                        sum[PIXEL][VECTOR] = S::fma(input, weights[VECTOR], sum[PIXEL][VECTOR]);
+                    });
+                });
                 w = w.add(V * S::LANES);
             }
         }
-        for p in 0..P {
-            for v in 0..V {
-                finish::<S>(tile, at, p * tile.out_step, v, sum[p][v]);
-            }
-        }
+        unroll!(P, |PIXEL| {
+            unroll!(V, |VECTOR| {
+                finish::<S>(tile, at, PIXEL * tile.out_step, VECTOR, sum[PIXEL][VECTOR]);
+            });
+        });
     }
 }
 
@@ -181,6 +186,9 @@ unsafe fn finish<S: Simd>(tile: &Tile, at: Spot, pixel: usize, v: usize, mut sum
     let first = v * S::LANES;
     unsafe {
         let out = at.out.add(pixel + first);
+        if !tile.bias.is_null() {
+            sum = S::add(sum, S::load(tile.bias.add(first)));
+        }
         if tile.lanes >= first + S::LANES {
             if !at.add.is_null() {
                 sum = S::add(sum, S::load(at.add.add(pixel + first)));
