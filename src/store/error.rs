@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::plan::CellConflict;
+
 /// Errors of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -36,6 +38,36 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A directory that holds rows of other settings under the same names.
+    #[error("{} cannot be continued with this pipeline:\n{}", path.display(), list(conflicts))]
+    Conflict {
+        /// The run directory.
+        path: PathBuf,
+        /// Every name that stands for two cells, and what differs.
+        conflicts: Vec<CellConflict>,
+    },
+    /// A directory that holds rows of another dataset.
+    #[error("{} holds results of dataset {old} (another version of it, if the names are equal), and this pipeline runs on {new}: choose another `output`", path.display())]
+    OtherDataset {
+        /// The run directory.
+        path: PathBuf,
+        /// Id of the dataset of the rows.
+        old: String,
+        /// Id of the dataset of the pipeline.
+        new: String,
+    },
+    /// A name that is kept for other things.
+    #[error("{} cannot be a run directory: `paper` and `templates` are reserved names; choose another `output`", path.display())]
+    Reserved {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No run.
+    #[error("{} is no run directory (it has no run.json): name the `output` of a pipeline that has run", path.display())]
+    NoRun {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Rows that could not be encoded.
     #[error("cannot encode rows: {0}")]
     Encode(String),
@@ -62,6 +94,10 @@ impl StoreError {
 
 fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn list(conflicts: &[CellConflict]) -> String {
+    conflicts.iter().map(|conflict| format!("  {conflict}")).collect::<Vec<_>>().join("\n")
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -1,17 +1,17 @@
 //! The store as a worker or the dispatcher holds it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::artifacts::{Artifact, ArtifactWriter, Reconstruction};
 use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::fs::{Fs, OsFs};
+use super::gather::{Finished, finished};
 use super::journal::JournalWriter;
 use super::layout::Layout;
-use super::merge::{Note, gather};
 use super::parts;
-use super::record::{Key, Record, Status};
+use super::record::{Record, SCHEMA_VERSION};
 
 /// Rows after which a writer turns its journal into a part by itself.
 const ROWS_PER_PART: usize = 1000;
@@ -25,6 +25,7 @@ pub struct Store {
     layout: Layout,
     attempt: AttemptId,
     journal: JournalWriter,
+    artifacts: ArtifactWriter,
     /// Rows in the journal and in no part.
     unflushed: Vec<Record>,
     parts: u32,
@@ -39,7 +40,8 @@ impl Store {
     /// A writer on other files, for tests.
     pub fn with_fs(fs: Arc<dyn Fs>, layout: Layout, attempt: AttemptId) -> Result<Self, StoreError> {
         let journal = JournalWriter::new(Arc::clone(&fs), &layout, &attempt)?;
-        Ok(Self { fs, layout, attempt, journal, unflushed: Vec::new(), parts: 0 })
+        let artifacts = ArtifactWriter::new(Arc::clone(&fs), &layout, &attempt);
+        Ok(Self { fs, layout, attempt, journal, artifacts, unflushed: Vec::new(), parts: 0 })
     }
 
     /// The files' names.
@@ -52,7 +54,7 @@ impl Store {
         &self.attempt
     }
 
-    /// Appends one row, stamped with this writer's attempt; on return it is durable. See [`Self::append_all`].
+    /// Appends one row, stamped with this writer's attempt and the schema version; on return it is durable. See [`Self::append_all`].
     pub fn append(&mut self, record: &Record) -> Result<(), StoreError> {
         self.append_all(std::slice::from_ref(record))
     }
@@ -64,7 +66,11 @@ impl Store {
         if records.is_empty() {
             return Ok(());
         }
-        let stamp = |record: &Record| Record { attempt: self.attempt.to_string(), ..record.clone() };
+        let stamp = |record: &Record| Record {
+            schema_version: SCHEMA_VERSION,
+            attempt: self.attempt.to_string(),
+            ..record.clone()
+        };
         let records: Vec<Record> = records.iter().map(stamp).collect();
         self.journal.append(&records)?;
         self.unflushed.extend(records);
@@ -75,6 +81,14 @@ impl Store {
             tracing::warn!("rows stay in the journal for now: {error}");
         }
         Ok(())
+    }
+
+    /// Keeps reconstructions, with one fsync; on return they are durable, and their rows may be appended.
+    pub fn save_reconstructions(
+        &mut self,
+        items: &[Reconstruction<'_>],
+    ) -> Result<Vec<Artifact>, StoreError> {
+        self.artifacts.append(items)
     }
 
     /// Turns this writer's journals into a Parquet part: for orderly ends. Without new rows it does nothing.
@@ -99,26 +113,4 @@ impl Store {
     pub fn finished(&self) -> Result<Finished, StoreError> {
         finished(&*self.fs, &self.layout)
     }
-}
-
-/// What a run directory holds already.
-#[derive(Debug, Clone, Default)]
-pub struct Finished {
-    /// Status of every durable row.
-    pub rows: BTreeMap<Key, Status>,
-    /// Cell hashes of the rows of every (task, method) name: more than one is a conflict.
-    pub cells: BTreeMap<(String, String), BTreeSet<String>>,
-    /// What was strange about the files.
-    pub notes: Vec<Note>,
-}
-
-/// Which rows of a run directory are durable, whoever wrote them.
-pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    let gathered = gather(fs, layout)?;
-    let mut finished = Finished { notes: gathered.notes, ..Finished::default() };
-    for record in gathered.records {
-        finished.rows.insert(record.key(), record.status);
-        finished.cells.entry((record.task, record.method)).or_default().insert(record.cell_hash);
-    }
-    Ok(finished)
 }

@@ -50,25 +50,30 @@ impl Log {
         Self { fs, dir, attempt, extension, header, next: 0, open: None, written: Vec::new() }
     }
 
-    /// Appends one frame; on return it is durable.
+    /// Appends frames with one fsync; on return they are durable.
     ///
     /// After an error nothing is known about the file's end (a failed fsync may have lost any of it), and frames
     /// behind a bad one are never read: the next append starts a new file.
-    pub(super) fn append(&mut self, payload: &[u8]) -> Result<Location, StoreError> {
-        let too_long = || StoreError::Encode(format!("{} bytes do not fit into a frame", payload.len()));
-        let frame = frame::encode(payload).ok_or_else(too_long)?;
+    pub(super) fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Location>, StoreError> {
+        let frames = encode_all(payloads)?;
         let mut log = match self.open.take() {
             Some(log) => log,
             None => self.create()?,
         };
-        let location = Location { name: log.name.clone(), offset: log.length + frame::HEAD as u64 };
-        if let Err(error) = log.append(&frame) {
+        let mut end = log.length;
+        let locate = |payload: &Vec<u8>| {
+            let offset = end + frame::HEAD as u64;
+            end = offset + payload.len() as u64;
+            Location { name: log.name.clone(), offset }
+        };
+        let locations = payloads.iter().map(locate).collect();
+        if let Err(error) = log.append(&frames) {
             // Readers may have seen more of it than was promised: it is not this writer's to remove any more.
             self.written.retain(|path| *path != log.path);
             return Err(error);
         }
         self.open = Some(log);
-        Ok(location)
+        Ok(locations)
     }
 
     /// Ends the current file, and forgets and returns the files that hold nothing but what was appended without error.
@@ -84,10 +89,8 @@ impl Log {
         let path = self.dir.join(&name);
         let file = self.fs.create_new(&path).map_err(StoreError::io("create", &path))?;
         let mut log = OpenLog { name, path: path.clone(), file, length: 0 };
-        let header: Vec<u8> =
-            self.header.iter().filter_map(|payload| frame::encode(payload)).flatten().collect();
-        let result = log
-            .append(&header)
+        let result = encode_all(&self.header)
+            .and_then(|header| log.append(&header))
             .and_then(|()| self.fs.sync_dir(&self.dir).map_err(StoreError::io("sync directory", &self.dir)));
         if let Err(error) = result {
             // Best effort: a file without records says nothing.
@@ -110,6 +113,16 @@ impl OpenLog {
         }
         result
     }
+}
+
+/// Payloads as frames, joined.
+pub(super) fn encode_all(payloads: &[Vec<u8>]) -> Result<Vec<u8>, StoreError> {
+    let mut frames = Vec::new();
+    for payload in payloads {
+        let too_long = || StoreError::Encode(format!("{} bytes do not fit into a frame", payload.len()));
+        frames.extend(frame::encode(payload).ok_or_else(too_long)?);
+    }
+    Ok(frames)
 }
 
 /// Creates a folder of the store and its missing parents, durably.

@@ -11,12 +11,15 @@
 //! A record is written once, whole, and never edited. All files are reached through [`fs::Fs`], whose fault version
 //! ([`fault::FaultFs`]) lets tests fail, cut short or abort every single operation.
 
+pub mod artifacts;
 pub mod attempt;
+pub mod checkpoint;
 pub mod columns;
 pub mod error;
 pub mod fault;
 pub mod frame;
 pub mod fs;
+pub mod gather;
 pub mod handle;
 pub mod journal;
 pub mod layout;
@@ -24,14 +27,26 @@ mod log;
 pub mod merge;
 pub mod parts;
 pub mod record;
+pub mod run_dir;
 #[cfg(test)]
 mod samples;
+mod schema;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 pub use error::StoreError;
-pub use handle::{Finished, Store};
+pub use gather::{Finished, Note};
+pub use handle::Store;
 pub use layout::Layout;
-pub use merge::{MergeReport, merge, read_samples};
-pub use record::{Record, Status, TracePoint};
+pub use merge::{Columns, MergeReport, merge, read_samples};
+pub use record::{Key, Record, Status, TracePoint};
+pub use run_dir::{Completeness, RunDir, Start};
+pub use schema::columns_markdown;
+pub use verify::{Depth, Verdict, same_as, verify};
+
+/// Which rows of the run directory `root` are durable; none if there is no such directory.
+pub fn finished_in(root: &std::path::Path) -> Result<Finished, StoreError> {
+    gather::finished(&fs::OsFs, &Layout::new(root))
+}

@@ -1,14 +1,14 @@
 //! Parts: rows of one attempt as Parquet, in place of its journals.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::attempt::AttemptId;
 use super::error::StoreError;
-use super::fs::{Fs, read_if_exists, write_atomic};
+use super::fs::{Fs, write_atomic};
 use super::layout::Layout;
 use super::log::create_dirs;
 use super::record::Record;
-use super::table::{Columns, from_parquet, to_parquet};
+use super::table::to_parquet;
 
 /// Ending of a part's name.
 pub(super) const EXTENSION: &str = "parquet";
@@ -26,9 +26,4 @@ pub fn write(
     let path = dir.join(format!("{attempt}-{number:03}.{EXTENSION}"));
     write_atomic(fs, &path, &to_parquet(records, &[("dflow.attempt", attempt.to_string())])?)?;
     Ok(path)
-}
-
-/// Reads a Parquet file of records; `None` if there is none.
-pub fn read(fs: &dyn Fs, path: &Path, columns: Columns) -> Result<Option<Vec<Record>>, StoreError> {
-    read_if_exists(fs, path)?.map(|bytes| from_parquet(path, bytes, columns)).transpose()
 }

@@ -153,19 +153,13 @@ columns! {
     }
 }
 
-/// Identity of a row: cell hash and sample id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key {
-    /// blake3 (hex) of what determines the numbers, but the sample.
-    pub cell_hash: String,
-    /// Id of the sample.
-    pub sample_id: String,
-}
+/// Identity of a row: cell hash (hex) and sample id.
+pub type Key = (String, String);
 
 impl Record {
     /// The row's identity.
     pub fn key(&self) -> Key {
-        Key { cell_hash: self.cell_hash.clone(), sample_id: self.sample_id.clone() }
+        (self.cell_hash.clone(), self.sample_id.clone())
     }
 
     /// The order of rows with one key, the one to keep first: ok before failed, then the smallest attempt id, then

@@ -1,6 +1,11 @@
 //! Made-up records for the store's tests.
 
 use super::record::{Record, SCHEMA_VERSION, Status, TracePoint};
+use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Plan, Resources, Unit};
+use crate::spec::dataset::DatasetRef;
+use crate::spec::diagnostic::Source;
+use crate::spec::document::Document;
+use crate::spec::model::ModelRef;
 
 /// A record with every column set, different for every `i`, with values that are awkward to store.
 pub(super) fn record(i: usize) -> Record {
@@ -71,4 +76,68 @@ pub(super) fn assert_same(left: &[Record], right: &[Record]) {
         records.iter().map(postcard::to_allocvec).collect::<Result<Vec<_>, _>>().unwrap()
     };
     assert!(bytes(left) == bytes(right), "left: {left:#?}\nright: {right:#?}");
+}
+
+/// A small pipeline of one task and one method; `text` adds or replaces top-level keys, one a line.
+pub(super) fn document(text: &str) -> Document {
+    let defaults = [
+        ("name", "small"),
+        ("dataset", "{ name: toy }"),
+        ("tasks", "[ { name: hole, operator: { center_mask: { size: 10 } } } ]"),
+        ("methods", "[ pinv: {} ]"),
+        ("output", "reports/small"),
+    ];
+    let given = |key: &str| text.lines().any(|line| line.starts_with(&format!("{key}:")));
+    let lines = defaults.iter().filter(|(key, _)| !given(key)).map(|(key, value)| format!("{key}: {value}"));
+    let text = lines.chain([text.to_owned()]).collect::<Vec<_>>().join("\n");
+    Document::parse(Source { name: "small.yaml".to_owned(), text }).unwrap()
+}
+
+/// The plan of a [`document`], on a made-up dataset of ten images.
+pub(super) fn plan(document: &Document) -> Plan {
+    Plan::resolve(document, &Toy).unwrap()
+}
+
+struct Toy;
+
+impl Resources for Toy {
+    fn dataset(&self, _: &DatasetRef) -> Result<DatasetInfo, String> {
+        Ok(DatasetInfo {
+            id: "toy".to_owned(),
+            manifest: "m0".to_owned(),
+            split: "test".to_owned(),
+            shape: ImageShape { channels: 3, height: 32, width: 32 },
+            classes: 0,
+            samples: (0..10).map(|i| format!("s{i}")).collect(),
+        })
+    }
+
+    fn model(&self, _: &ModelRef, _: &DatasetRef) -> Result<ModelInfo, String> {
+        Err("there are no models".to_owned())
+    }
+
+    fn initial_points(&self, _: &str, _: &[String]) -> Result<String, String> {
+        Err("there are no points".to_owned())
+    }
+}
+
+/// The row of a planned sample.
+pub(super) fn row(plan: &Plan, unit: Unit) -> Record {
+    identify(plan, unit, record(unit.sample))
+}
+
+/// As [`row`], failed.
+pub(super) fn failed_row(plan: &Plan, unit: Unit) -> Record {
+    identify(plan, unit, failed(unit.sample))
+}
+
+fn identify(plan: &Plan, unit: Unit, record: Record) -> Record {
+    let (cell, (hash, sample)) = (&plan.cells[unit.cell], plan.key(unit));
+    Record {
+        task: cell.task.clone(),
+        method: cell.method.clone(),
+        cell_hash: hash.to_string(),
+        sample_id: sample.to_owned(),
+        ..record
+    }
 }

@@ -7,14 +7,17 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use super::columns::decode_column;
 use super::error::StoreError;
-use super::record::{COLUMNS, Record, SCHEMA_VERSION, decode, encode};
+use super::record::{COLUMNS, Key, Record, SCHEMA_VERSION, Status, decode, encode};
 
 /// Footer key of [`SCHEMA_VERSION`].
 const SCHEMA_VERSION_KEY: &str = "dflow.schema_version";
@@ -65,22 +68,74 @@ pub enum Columns {
 
 /// Records of a Parquet file. `path` is for messages.
 pub(super) fn from_parquet(path: &Path, bytes: Vec<u8>, columns: Columns) -> Result<Vec<Record>, StoreError> {
+    let wanted = |name: &str| columns == Columns::All || name != "trace";
+    let to_records =
+        |batch: &RecordBatch| decode(batch.num_rows(), |name| batch.column_by_name(name).cloned());
+    read_parquet(path, bytes, wanted, to_records)
+}
+
+/// Who a row is, where it came from and how it ended: enough to know what is left to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the method.
+    pub method: String,
+    /// The row's identity.
+    pub key: Key,
+    /// How it ended.
+    pub status: Status,
+}
+
+impl Entry {
+    const COLUMNS: [&str; 5] = ["task", "method", "cell_hash", "sample_id", "status"];
+
+    fn decode(batch: &RecordBatch) -> Result<Vec<Self>, String> {
+        let (rows, array) = (batch.num_rows(), |name: &str| batch.column_by_name(name).cloned());
+        let [tasks, methods, hashes, samples] = ["task", "method", "cell_hash", "sample_id"]
+            .map(|name| decode_column::<String>(rows, name, &array));
+        let statuses = decode_column::<Status>(rows, "status", &array)?;
+        let names = tasks?.into_iter().zip(methods?);
+        let keys = hashes?.into_iter().zip(samples?);
+        let entry = |(((task, method), key), status)| Self { task, method, key, status };
+        Ok(names.zip(keys).zip(statuses).map(entry).collect())
+    }
+}
+
+impl From<&Record> for Entry {
+    fn from(record: &Record) -> Self {
+        let (task, method) = (record.task.clone(), record.method.clone());
+        Self { task, method, key: record.key(), status: record.status }
+    }
+}
+
+/// Entries of a Parquet file: reads five columns only.
+pub(super) fn entries_from_parquet(path: &Path, bytes: Vec<u8>) -> Result<Vec<Entry>, StoreError> {
+    read_parquet(path, bytes, |name| Entry::COLUMNS.contains(&name), Entry::decode)
+}
+
+fn read_parquet<T>(
+    path: &Path,
+    bytes: Vec<u8>,
+    wanted: impl Fn(&str) -> bool,
+    decode: impl Fn(&RecordBatch) -> Result<Vec<T>, String>,
+) -> Result<Vec<T>, StoreError> {
     let bytes = Bytes::from(bytes);
-    let metadata =
-        ArrowReaderMetadata::load(&bytes, Default::default()).map_err(StoreError::damaged(path))?;
+    let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())
+        .map_err(StoreError::damaged(path))?;
     check_version(path, &metadata)?;
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
     let roots = builder.schema().fields().iter().enumerate();
-    let wanted = roots.filter(|(_, field)| columns == Columns::All || field.name() != "trace");
-    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(i, _)| i).collect::<Vec<_>>());
+    let wanted: Vec<usize> = roots.filter(|(_, field)| wanted(field.name())).map(|(i, _)| i).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let reader =
         builder.with_projection(mask).with_batch_size(8192).build().map_err(StoreError::damaged(path))?;
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for batch in reader {
         let batch = batch.map_err(StoreError::damaged(path))?;
-        records.extend(from_batches(&batch.schema(), &[batch]).map_err(StoreError::damaged(path))?);
+        rows.extend(decode(&batch).map_err(StoreError::damaged(path))?);
     }
-    Ok(records)
+    Ok(rows)
 }
 
 fn check_version(path: &Path, metadata: &ArrowReaderMetadata) -> Result<(), StoreError> {
