@@ -24,11 +24,13 @@ pub enum Purpose {
     MethodNoise,
     /// What a procedural image shows (keyed by the dataset's own seed, not by the run's).
     Image,
+    /// Resamples of an interval in a table.
+    Bootstrap,
 }
 
 impl Purpose {
     /// Every purpose, for tests and documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::MeasurementNoise,
         Self::Mask,
         Self::Init,
@@ -36,6 +38,7 @@ impl Purpose {
         Self::LikelihoodProbe,
         Self::MethodNoise,
         Self::Image,
+        Self::Bootstrap,
     ];
 
     /// The text that enters the key.
@@ -48,6 +51,7 @@ impl Purpose {
             Self::LikelihoodProbe => "likelihood-probe",
             Self::MethodNoise => "method-noise",
             Self::Image => "image",
+            Self::Bootstrap => "bootstrap",
         }
     }
 }

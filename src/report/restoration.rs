@@ -1,0 +1,325 @@
+//! Tables 1 (linear inverse problems) and 9 (denoising): task × method × metric, further metrics, paired differences
+//! to the sanity rows, and cost.
+
+use super::aggregate::{Group, groups};
+use super::paired;
+use super::paper::{self, Profile};
+use super::table::{Cell, Column, Kind, Table};
+use super::{ReportError, Run};
+use crate::metric::{METRICS, Metric, metric};
+use crate::spec::operator::OperatorSpec;
+
+/// One of the paper's tables of image restoration.
+#[derive(Debug)]
+pub struct Definition {
+    number: u32,
+    about: &'static str,
+    /// Whether a task makes the table meaningful.
+    needs: fn(&OperatorSpec) -> bool,
+    /// Whether a task is shown in it.
+    shows: fn(&OperatorSpec) -> bool,
+}
+
+const fn is_denoising(operator: &OperatorSpec) -> bool {
+    matches!(operator, OperatorSpec::Identity(_))
+}
+
+/// Table 1. Denoising tasks of the same run are shown too, beside the paper's Table 9.
+pub const TABLE_1: Definition = Definition {
+    number: 1,
+    about: "inpainting, super-resolution and deblurring",
+    needs: |operator| !is_denoising(operator),
+    shows: |_| true,
+};
+
+/// Table 9.
+pub const TABLE_9: Definition =
+    Definition { number: 9, about: "denoising", needs: is_denoising, shows: is_denoising };
+
+/// Metrics of the first table; the others follow in the second.
+const MAIN: [&str; 2] = ["psnr", "ssim_tm13"];
+
+/// The tables of a run.
+pub(super) fn tables(definition: &Definition, run: Run<'_>) -> Result<Vec<Table>, ReportError> {
+    if !run.plan.cells.iter().any(|cell| (definition.needs)(&cell.operator)) {
+        return Err(no_task(definition, run));
+    }
+    let profile = Profile::of(run.plan);
+    let (groups, unplanned) = groups(&run);
+    let shown: Vec<Group<'_>> =
+        groups.into_iter().filter(|group| (definition.shows)(&group.cell.operator)).collect();
+    let context = Context { number: definition.number, about: definition.about, profile, run, unplanned };
+    let all = [
+        context.scores(&shown),
+        context.further_metrics(&shown),
+        context.paired(&shown),
+        context.cost(&shown),
+    ];
+    Ok(all.into_iter().filter(|table| !table.rows.is_empty()).collect())
+}
+
+fn no_task(definition: &Definition, run: Run<'_>) -> ReportError {
+    let mut tasks: Vec<&str> = run.plan.cells.iter().map(|cell| cell.task.as_str()).collect();
+    tasks.dedup();
+    ReportError::NoTask {
+        table: definition.number,
+        about: definition.about,
+        run: run.plan.name.clone(),
+        tasks: tasks.join(", "),
+    }
+}
+
+struct Context<'a> {
+    number: u32,
+    about: &'static str,
+    profile: Profile,
+    run: Run<'a>,
+    unplanned: usize,
+}
+
+impl Context<'_> {
+    /// The main table, beside the paper's values.
+    fn scores(&self, groups: &[Group<'_>]) -> Table {
+        let mut columns = leading_columns();
+        columns.push(Column::new("rows", "ok/failed/planned", Kind::Text));
+        columns.push(Column::new("reached_target", "ended by target", Kind::Share));
+        for metric in main_metrics() {
+            columns.extend(self.score_columns(metric));
+        }
+        let rows = groups.iter().map(|group| {
+            let share = group.reached().map_or(Cell::Missing, |part| Cell::Share(part, group.ok.len()));
+            let mut row = leading_cells(group);
+            row.extend([Cell::text(group.counts()), share]);
+            row.extend(main_metrics().flat_map(|metric| self.score_cells(group, metric)));
+            row
+        });
+        let rows = rows.collect();
+        self.table("", columns, rows, self.score_notes(groups))
+    }
+
+    fn score_columns(&self, metric: &Metric) -> Vec<Column> {
+        let name = heading(metric);
+        let paper = format!("{}: {}", metric.display, self.profile.header());
+        let mut columns = vec![
+            Column::new(metric.name, name, Kind::Mean),
+            Column::new(format!("{}_paper", metric.name), paper, Kind::Number),
+        ];
+        if self.profile == Profile::Paper {
+            let difference = format!("{}: difference", metric.display);
+            columns.push(Column::new(format!("{}_difference", metric.name), difference, Kind::Number));
+        }
+        columns
+    }
+
+    fn score_cells(&self, group: &Group<'_>, metric: &Metric) -> Vec<Cell> {
+        let ours = group.metric(metric);
+        let paper = paper_value(group, metric);
+        let number = |value: Option<f64>| value.map_or(Cell::Missing, |v| Cell::Number(v, metric.digits));
+        let difference = match (&ours, paper) {
+            (Cell::Mean { value, .. }, Some(paper)) => Some(value - paper),
+            _ => None,
+        };
+        let mut cells = vec![ours, number(paper)];
+        if self.profile == Profile::Paper {
+            cells.push(number(difference));
+        }
+        cells
+    }
+
+    /// Hole metrics, the pooled PSNR and the other eras' definitions.
+    fn further_metrics(&self, groups: &[Group<'_>]) -> Table {
+        let others = || METRICS.iter().filter(|metric| !MAIN.contains(&metric.name));
+        let mut columns = leading_columns();
+        columns.push(Column::new("psnr_pooled", "pooled PSNR dB ↑", Kind::Mean));
+        columns.extend(others().map(|metric| Column::new(metric.name, heading(metric), Kind::Mean)));
+        columns.push(Column::new("observed_psnr", "observed PSNR dB", Kind::Mean));
+        let rows = groups.iter().map(|group| {
+            let mut row = leading_cells(group);
+            row.push(group.pooled_psnr());
+            row.extend(others().map(|metric| group.metric(metric)));
+            row.push(observed_psnr(group));
+            row
+        });
+        let rows = rows.collect();
+        let notes = vec![
+            "Pooled PSNR is that of the mean MSE (TorchMetrics' default); the table above shows the mean PSNR.".into(),
+            "PSNR u8-wrap: differences of bytes wrap at 256 as in TorchMetrics before 1.5.0, never a quality.".into(),
+            "Observed PSNR: of the pair that the loss compares, at the returned iterate.".into(),
+        ];
+        self.table("metrics", columns, rows, notes)
+    }
+
+    /// Every method against every sanity row of its task.
+    fn paired(&self, groups: &[Group<'_>]) -> Table {
+        let compared = [metric("psnr"), metric("hole_psnr"), metric("ssim_tm13")];
+        let compared: Vec<&Metric> = compared.into_iter().flatten().collect();
+        let mut columns = leading_columns();
+        columns.push(Column::new("versus", "minus", Kind::Text));
+        columns.push(Column::new("pairs", "pairs", Kind::Number));
+        let header = |metric: &Metric| format!("Δ {}", heading(metric));
+        columns.extend(compared.iter().map(|m| Column::new(m.name, header(m), Kind::Interval)));
+        let mut rows = Vec::new();
+        for group in groups.iter().filter(|group| !group.is_sanity()) {
+            let same_task = |other: &&Group<'_>| other.is_sanity() && other.cell.task == group.cell.task;
+            rows.extend(groups.iter().filter(same_task).map(|other| paired_row(group, other, &compared)));
+        }
+        let notes = vec![
+            "Mean difference over the samples that both solved, with its 95 % bootstrap interval.".into(),
+        ];
+        self.table("paired", columns, rows, notes)
+    }
+
+    /// Seconds and evaluations, beside appendix B.1.
+    fn cost(&self, groups: &[Group<'_>]) -> Table {
+        let mut columns = leading_columns();
+        columns.extend([
+            Column::new("wall_seconds", "seconds/sample", Kind::Mean),
+            Column::new("device_seconds", "device seconds/sample", Kind::Mean),
+            Column::new("evals", "evaluations", Kind::Mean),
+            Column::new("nfe_forward", "network calls", Kind::Mean),
+            Column::new("nfe_vjp", "network VJPs", Kind::Mean),
+            Column::new("minutes_paper", "paper, V100, 128×128, min/image", Kind::Number),
+        ]);
+        let rows = groups.iter().map(|group| {
+            let mut row = leading_cells(group);
+            row.extend([
+                group.quantity(2, |record| record.wall_seconds),
+                group.quantity(2, |record| record.device_seconds),
+                group.quantity(1, |record| f64::from(record.evals)),
+                group.quantity(0, |record| record.nfe_forward as f64),
+                group.quantity(0, |record| record.nfe_vjp as f64),
+                paper_minutes(group),
+            ]);
+            row
+        });
+        let rows = rows.collect();
+        let notes = vec![
+            "seconds/sample: wall time in a slot, which several samples share; device seconds: a sample's share of its \
+             calls."
+                .to_owned(),
+            "The paper's minutes (B.1) are for another network, size and machine: not comparable.".to_owned(),
+        ];
+        self.table("cost", columns, rows, notes)
+    }
+
+    fn table(&self, part: &str, columns: Vec<Column>, rows: Vec<Vec<Cell>>, notes: Vec<String>) -> Table {
+        let id = ["table", &self.number.to_string(), if part.is_empty() { "" } else { "-" }, part].concat();
+        let what = match part {
+            "" => self.about.to_owned(),
+            "metrics" => "further metrics".to_owned(),
+            "paired" => "paired differences to the sanity rows".to_owned(),
+            part => part.to_owned(),
+        };
+        let dataset = &self.run.plan.dataset;
+        let title = format!(
+            "Table {}, {what} (profile {}, {} {} {}, n = {})",
+            self.number,
+            self.profile.name(),
+            dataset.id,
+            dataset.split,
+            dataset.shape,
+            dataset.samples.len()
+        );
+        Table { id, title, columns, rows, notes, group_columns: 2 }.without_empty_columns()
+    }
+
+    fn score_notes(&self, groups: &[Group<'_>]) -> Vec<String> {
+        let mut notes = vec![self.comparability()];
+        notes.push(
+            "Mean over ok rows ± standard error. PSNR with R = 2 on [−1, 1]; SSIM as TorchMetrics 1.3 on [0, 1]; an \
+             exact match counts as 120 dB."
+                .to_owned(),
+        );
+        let hash = &self.run.plan.dataset.manifest;
+        let short: String = hash.chars().take(16).collect();
+        notes.push(format!("Run `{}`, seed {}, manifest {short}.", self.run.plan.name, self.run.plan.seed));
+        let missing: usize = groups.iter().map(|group| group.planned - group.ok.len() - group.failed).sum();
+        let planned: usize = groups.iter().map(|group| group.planned).sum();
+        if missing > 0 {
+            notes.push(format!(
+                "PARTIAL: {missing} of {planned} planned rows are missing; run again to continue."
+            ));
+        }
+        if groups.iter().any(|group| group.failed > 0) {
+            notes.push(
+                "Some rows failed: methods of one task may be averaged over different samples.".to_owned(),
+            );
+        }
+        if groups.iter().any(|group| group.ok.iter().any(|record| !record.reproducible)) {
+            notes.push("Some rows were ended by `time_limit`: their values are not reproducible.".to_owned());
+        }
+        if self.unplanned > 0 {
+            notes.push(format!("{} rows of other samples or cells are left out.", self.unplanned));
+        }
+        notes
+    }
+
+    fn comparability(&self) -> String {
+        let n = self.run.plan.dataset.samples.len();
+        match self.profile {
+            Profile::Paper if n < 10_000 => {
+                format!("The paper's values are over 10,000 images, these over {n}.")
+            }
+            Profile::Paper => "The paper's 10,000 images are not published: the split may differ.".to_owned(),
+            _ => format!(
+                "Not comparable with the paper: other images ({}), another prior, n = {n} instead of 10,000.",
+                self.run.plan.dataset.shape
+            ),
+        }
+    }
+}
+
+fn main_metrics() -> impl Iterator<Item = &'static Metric> {
+    MAIN.iter().filter_map(|name| metric(name))
+}
+
+/// Name, unit and direction.
+fn heading(metric: &Metric) -> String {
+    let unit = if metric.unit.is_empty() { String::new() } else { format!(" {}", metric.unit) };
+    format!("{}{unit} {}", metric.display, metric.better.arrow())
+}
+
+fn leading_columns() -> Vec<Column> {
+    vec![
+        Column::new("task", "task", Kind::Text),
+        Column::new("noise", "σ_y", Kind::Text),
+        Column::new("method", "method", Kind::Text),
+    ]
+}
+
+fn leading_cells(group: &Group<'_>) -> Vec<Cell> {
+    let cell = group.cell;
+    vec![Cell::text(&cell.task), Cell::text(cell.noise.to_string()), Cell::text(&cell.method)]
+}
+
+/// The paper's value of a metric, for D-Flow under a learned prior.
+fn paper_value(group: &Group<'_>, metric: &Metric) -> Option<f64> {
+    let task = paper::task(&group.cell.operator).filter(|_| group.is_paper_method())?;
+    paper::scores(task, group.cell.noise)?.number(metric.paper?)
+}
+
+fn paper_minutes(group: &Group<'_>) -> Cell {
+    let task = paper::task(&group.cell.operator).filter(|_| group.is_paper_method());
+    let minutes = task.and_then(|task| paper::minutes(task, group.cell.noise));
+    minutes.map_or(Cell::Missing, |minutes| Cell::Number(minutes, 1))
+}
+
+fn observed_psnr(group: &Group<'_>) -> Cell {
+    let present = group.ok.iter().filter(|record| record.observed_psnr.is_some()).copied().collect();
+    let present = Group { ok: present, ..group.clone() };
+    present.quantity(2, |record| record.observed_psnr.unwrap_or(f64::NAN).min(crate::metric::psnr::EXACT_DB))
+}
+
+fn paired_row(group: &Group<'_>, other: &Group<'_>, metrics: &[&Metric]) -> Vec<Cell> {
+    let mut row = leading_cells(group);
+    let differences: Vec<Vec<f64>> =
+        metrics.iter().map(|metric| paired::differences(metric, group, other)).collect();
+    let pairs = differences.iter().map(Vec::len).max().unwrap_or(0);
+    row.extend([Cell::text(&other.cell.method), Cell::Number(pairs as f64, 0)]);
+    let label = |metric: &Metric| {
+        format!("{}/{}/{}/{}", group.cell.task, group.cell.method, other.cell.method, metric.name)
+    };
+    let intervals = metrics.iter().zip(&differences);
+    row.extend(intervals.map(|(metric, list)| paired::interval(list, metric.digits, &label(metric))));
+    row
+}

@@ -1,0 +1,202 @@
+//! A table as data: columns, typed cells, and the notes that must be printed with it.
+
+use serde_json::{Value, json};
+
+/// What a column holds; decides alignment and how many CSV columns it becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A plain number.
+    Number,
+    /// A mean with its standard error.
+    Mean,
+    /// A part of a whole.
+    Share,
+    /// An estimate with its 95 % interval.
+    Interval,
+}
+
+impl Kind {
+    /// Suffixes of the CSV columns.
+    pub(super) const fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Text | Self::Number => &[""],
+            Self::Mean => &["", "_standard_error"],
+            Self::Share => &["", "_of"],
+            Self::Interval => &["", "_low", "_high"],
+        }
+    }
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Name in CSV and JSON.
+    pub key: String,
+    /// Heading for people.
+    pub header: String,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+impl Column {
+    /// A column.
+    pub fn new(key: impl Into<String>, header: impl Into<String>, kind: Kind) -> Self {
+        Self { key: key.into(), header: header.into(), kind }
+    }
+}
+
+/// One cell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Nothing to show.
+    Missing,
+    /// Text.
+    Text(String),
+    /// A number, with its digits after the point.
+    Number(f64, usize),
+    /// A mean.
+    Mean {
+        /// The mean.
+        value: f64,
+        /// Its standard error, from two values on.
+        error: Option<f64>,
+        /// Digits after the point.
+        digits: usize,
+        /// Some values were exact matches and entered as the cap, so that the mean is a lower bound.
+        lower_bound: bool,
+    },
+    /// `part` of `whole`.
+    Share(usize, usize),
+    /// An estimate and its 95 % interval.
+    Interval {
+        /// The estimate.
+        value: f64,
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+        /// Digits after the point.
+        digits: usize,
+    },
+}
+
+impl Cell {
+    /// A text cell.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// The cell as people read it.
+    pub fn display(&self) -> String {
+        match self {
+            Self::Missing => "–".to_owned(),
+            Self::Text(text) => text.clone(),
+            Self::Number(value, digits) => signed(*value, *digits),
+            Self::Mean { value, error, digits, lower_bound } => {
+                let bound = if *lower_bound { "> " } else { "" };
+                let error = error.filter(|error| *error > 0.0).map(|error| format!(" ± {error:.digits$}"));
+                format!("{bound}{}{}", short(*value, *digits), error.unwrap_or_default())
+            }
+            Self::Share(part, whole) => format!("{part}/{whole}"),
+            Self::Interval { value, low, high, digits } => {
+                format!("{value:+.digits$} [{low:+.digits$}, {high:+.digits$}]")
+            }
+        }
+    }
+
+    /// The cell's values for CSV, one per suffix of the column's kind.
+    pub(super) fn values(&self, kind: Kind) -> Vec<String> {
+        let mut values = match self {
+            Self::Missing => Vec::new(),
+            Self::Text(text) => vec![text.clone()],
+            Self::Number(value, _) => vec![value.to_string()],
+            Self::Mean { value, error, .. } => {
+                vec![value.to_string(), error.map(|error| error.to_string()).unwrap_or_default()]
+            }
+            Self::Share(part, whole) => vec![part.to_string(), whole.to_string()],
+            Self::Interval { value, low, high, .. } => [value, low, high].map(f64::to_string).to_vec(),
+        };
+        values.resize(kind.suffixes().len(), String::new());
+        values
+    }
+
+    /// The cell for JSON: full precision.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Missing => Value::Null,
+            Self::Text(text) => json!(text),
+            Self::Number(value, _) => json!(value),
+            Self::Mean { value, error, lower_bound, .. } => {
+                json!({ "mean": value, "standard_error": error, "lower_bound": lower_bound })
+            }
+            Self::Share(part, whole) => json!({ "part": part, "whole": whole }),
+            Self::Interval { value, low, high, .. } => json!({ "value": value, "low": low, "high": high }),
+        }
+    }
+}
+
+/// Fixed digits; a whole number of the cap (120 dB) without them.
+fn short(value: f64, digits: usize) -> String {
+    if value.fract() == 0.0 && value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.digits$}")
+    }
+}
+
+/// Fixed digits, never "-0.00".
+fn signed(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let zero = text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.'));
+    if zero { text.trim_start_matches('-').to_owned() } else { text }
+}
+
+/// A table with everything that has to be said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Name in JSON, such as `table1-cost`.
+    pub id: String,
+    /// Title, with profile and n.
+    pub title: String,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows, one cell per column.
+    pub rows: Vec<Vec<Cell>>,
+    /// What the reader has to know, such as what the table may not be compared with.
+    pub notes: Vec<String>,
+    /// How many leading columns name a row's group: repeated values are left blank for people.
+    pub group_columns: usize,
+}
+
+impl Table {
+    /// Removes the columns that hold nothing in any row.
+    #[must_use]
+    pub fn without_empty_columns(mut self) -> Self {
+        let empty = |index: usize| self.rows.iter().all(|row| row[index] == Cell::Missing);
+        let keep: Vec<bool> = (0..self.columns.len()).map(|index| !empty(index)).collect();
+        let mut flags = keep.iter();
+        self.columns.retain(|_| flags.next() == Some(&true));
+        for row in &mut self.rows {
+            let mut flags = keep.iter();
+            row.retain(|_| flags.next() == Some(&true));
+        }
+        self
+    }
+
+    /// The rows as people read them: a leading cell that repeats the one above (and all before it) is blank.
+    pub(super) fn display_rows(&self) -> Vec<Vec<String>> {
+        let mut above: Option<&Vec<Cell>> = None;
+        let mut lines = Vec::new();
+        for row in &self.rows {
+            let same = above.map_or(0, |above| row.iter().zip(above).take_while(|(a, b)| a == b).count());
+            let blank = same.min(self.group_columns);
+            let text =
+                |(index, cell): (usize, &Cell)| if index < blank { String::new() } else { cell.display() };
+            lines.push(row.iter().enumerate().map(text).collect());
+            above = Some(row);
+        }
+        lines
+    }
+}

@@ -1,0 +1,288 @@
+//! Tables from made-up rows.
+
+use serde_json::json;
+
+use super::*;
+use crate::plan::{Cell as PlanCell, CellHash, CellModel, DatasetInfo, ImageShape, ModelInfo};
+use crate::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, PinvSpec, RegularizerSpec};
+use crate::spec::model::{FitSplit, GaussianFit, ModelRef};
+use crate::spec::operator::{CenterMask, Identity, OperatorSpec};
+use crate::spec::pipeline::PipelineSpec;
+use crate::spec::stop::StopRule;
+use crate::store::Status;
+
+fn dataset(id: &str, side: u32, samples: usize) -> DatasetInfo {
+    DatasetInfo {
+        id: id.to_owned(),
+        manifest: "0123456789abcdef0123".to_owned(),
+        split: "test".to_owned(),
+        shape: ImageShape { channels: 3, height: side, width: side },
+        classes: 10,
+        samples: (0..samples).map(|i| format!("s{i:05}")).collect(),
+    }
+}
+
+fn model(reference: ModelRef) -> CellModel {
+    let shape = ImageShape { channels: 3, height: 32, width: 32 };
+    CellModel { reference, info: ModelInfo { identity: "00".to_owned(), shape, classes: 10 } }
+}
+
+fn methods() -> Vec<(&'static str, MethodSpec, Option<CellModel>)> {
+    let dflow = || {
+        let stop = vec![StopRule::TargetPsnr(45.0), StopRule::Evals(300)];
+        MethodSpec::Dflow(Box::new(DflowSpec { stop, ..empty_dflow() }))
+    };
+    let gaussian = ModelRef::Gaussian(GaussianFit { fit: FitSplit::Train });
+    vec![
+        ("d-flow", dflow(), Some(model(ModelRef::Name("mini-images".to_owned())))),
+        ("gaussian", dflow(), Some(model(gaussian))),
+        ("pinv", MethodSpec::Pinv(PinvSpec::default()), None),
+    ]
+}
+
+fn empty_dflow() -> DflowSpec {
+    serde_json::from_value(json!({})).expect("every field has a default")
+}
+
+fn plan(dataset: DatasetInfo) -> Plan {
+    let tasks = [
+        ("inpainting", OperatorSpec::CenterMask(CenterMask { size: 10 }), 0.0),
+        ("denoising", OperatorSpec::Identity(Identity {}), 0.05),
+    ];
+    let mut cells = Vec::new();
+    for (task, operator, noise) in tasks {
+        for (method, solve, model) in methods() {
+            let determinants = json!({ "task": task, "method": method });
+            let hash = CellHash::of(&determinants);
+            let (task, method) = (task.to_owned(), method.to_owned());
+            cells.push(PlanCell { task, method, operator, noise, solve, model, hash, determinants });
+        }
+    }
+    let devices = serde_json::from_value(json!("cpu")).expect("a device list");
+    let (name, output) = ("table1-mini".to_owned(), "reports/table1-mini".to_owned());
+    Plan { name, seed: 7, dataset, cells, devices, metrics: vec![], save: vec![], output }
+}
+
+fn record(plan: &Plan, cell: usize, sample: usize, psnr: f64) -> Record {
+    Record {
+        task: plan.cells[cell].task.clone(),
+        method: plan.cells[cell].method.clone(),
+        cell_hash: plan.cells[cell].hash.to_string(),
+        sample_id: format!("s{sample:05}"),
+        reproducible: true,
+        stop_reason: Some(if sample.is_multiple_of(2) { "target_psnr" } else { "evals" }.to_owned()),
+        evals: 10 * sample as u32,
+        wall_seconds: 2.0,
+        mse: Some(4.0 / 10_f64.powf(psnr / 10.0)),
+        psnr: Some(psnr),
+        ssim_tm13: Some(0.9),
+        hole_psnr: (cell < 3).then_some(psnr - 10.0),
+        ..Record::default()
+    }
+}
+
+/// Cell 0 has PSNR 30, 31, 32, 33; cell 1 two below, cell 2 exact matches; the last planned sample is missing.
+fn records(plan: &Plan) -> Vec<Record> {
+    let mut records = Vec::new();
+    for cell in 0..plan.cells.len() {
+        for sample in 0..4 {
+            let psnr = match cell {
+                2 => f64::INFINITY,
+                _ => 30.0 + sample as f64 - 2.0 * cell as f64,
+            };
+            records.push(record(plan, cell, sample, psnr));
+        }
+    }
+    let failed = Record { status: Status::Failed, ..record(plan, 0, 4, f64::NAN) };
+    records.push(failed);
+    records
+}
+
+fn made(number: u32, plan: &Plan) -> Vec<Table> {
+    let records = records(plan);
+    tables(number, Some(Run { plan, records: &records })).unwrap()
+}
+
+fn shown(table: &Table, row: usize, key: &str) -> String {
+    let column = table.columns.iter().position(|column| column.key == key);
+    column.map_or_else(|| panic!("no column {key} in {:?}", table.columns), |c| table.rows[row][c].display())
+}
+
+#[test]
+fn means_errors_and_counts_are_those_of_the_rows() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let table = &made(1, &plan)[0];
+    assert_eq!(shown(table, 0, "rows"), "4/1/6");
+    assert_eq!(shown(table, 0, "reached_target"), "2/4");
+    // s = 1.291, √4 = 2.
+    assert_eq!(shown(table, 0, "psnr"), "31.50 ± 0.65");
+    assert_eq!(shown(table, 0, "ssim_tm13"), "0.900");
+    assert_eq!(shown(table, 2, "rows"), "4/0/6");
+    assert_eq!(shown(table, 2, "reached_target"), "–");
+    assert_eq!(table.rows.len(), 6);
+}
+
+#[test]
+fn exact_matches_print_as_above_120() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let tables = made(1, &plan);
+    assert_eq!(shown(&tables[0], 2, "psnr"), "> 120");
+    assert_eq!(shown(&tables[1], 2, "psnr_pooled"), "> 120");
+}
+
+#[test]
+fn a_mean_with_some_exact_matches_is_a_lower_bound() {
+    let plan = plan(dataset("mini-images", 32, 2));
+    let records = [record(&plan, 0, 0, f64::INFINITY), record(&plan, 0, 1, 40.0)];
+    let table = &tables(1, Some(Run { plan: &plan, records: &records })).unwrap()[0];
+    assert_eq!(shown(table, 0, "psnr"), "> 80.00 ± 40.00");
+}
+
+#[test]
+fn the_pooled_psnr_is_that_of_the_mean_mse() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let mse = [3.0_f64, 3.1, 3.2, 3.3].map(|p| 10_f64.powf(-p)).iter().sum::<f64>() / 4.0;
+    assert_eq!(shown(&made(1, &plan)[1], 0, "psnr_pooled"), format!("{:.2}", -10.0 * mse.log10()));
+}
+
+#[test]
+fn paper_values_stand_beside_the_learned_prior_only() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let table = &made(1, &plan)[0];
+    let printed: Vec<String> = (0..6).map(|row| shown(table, row, "psnr_paper")).collect();
+    assert_eq!(printed, ["37.67", "–", "–", "36.05", "–", "–"]);
+}
+
+#[test]
+fn only_the_paper_profile_prints_a_difference() {
+    let mini = plan(dataset("mini-images", 32, 6));
+    let table = &made(1, &mini)[0];
+    assert!(table.columns.iter().any(|column| column.header == "PSNR: paper, 128×128, not comparable"));
+    assert!(!table.columns.iter().any(|column| column.key.ends_with("difference")));
+    let paper = plan(dataset("imagenet128", 128, 6));
+    let table = &made(1, &paper)[0];
+    assert!(table.columns.iter().any(|column| column.header == "PSNR: paper"));
+    assert_eq!(shown(table, 0, "psnr_difference"), "-6.17");
+    assert!(table.notes[0].contains("10,000"), "{}", table.notes[0]);
+}
+
+#[test]
+fn every_format_names_profile_n_and_what_not_to_compare() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let tables = made(1, &plan);
+    for (name, format) in Format::ALL {
+        let text = render::render(&tables, format, None);
+        for part in ["profile mini", "n = 6", "Not comparable with the paper", "PARTIAL: 11 of 36"] {
+            assert!(text.contains(part), "{name} lacks {part}:\n{text}");
+        }
+        assert_eq!(format.to_string().parse(), Ok(format));
+    }
+    assert!("docx".parse::<Format>().is_err());
+}
+
+#[test]
+fn csv_is_rectangular_and_keeps_full_precision() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let text = render::render(&made(1, &plan)[..1], Format::Csv, None);
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let head: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    assert!(rows.len() == 6 && rows.iter().all(|row| row.len() == head.len()));
+    let error = head.iter().position(|name| *name == "psnr_standard_error").unwrap();
+    // Rounding of four squares.
+    assert!((rows[0][error].parse::<f64>().unwrap() - (5.0_f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+    assert!(rows.iter().all(|row| !row[0].is_empty()), "groups are repeated for machines");
+}
+
+#[test]
+fn json_holds_numbers_and_latex_is_escaped() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let tables = made(1, &plan);
+    let json: serde_json::Value = serde_json::from_str(&render::render(&tables, Format::Json, None)).unwrap();
+    assert_eq!(json[0]["rows"][0]["psnr"]["mean"], json!(31.5));
+    assert_eq!(json[0]["rows"][1]["psnr_paper"], serde_json::Value::Null);
+    let latex = render::render(&tables, Format::Latex, None);
+    assert!(latex.contains("31.50 $\\pm$ 0.65") && latex.contains("$\\sigma$\\_y"), "{latex}");
+}
+
+#[test]
+fn repeated_groups_are_blank_for_people() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let text = render::render(&made(1, &plan)[..1], Format::Markdown, None);
+    assert_eq!(text.matches("| inpainting |").count(), 1, "{text}");
+}
+
+#[test]
+fn differences_to_sanity_rows_are_paired() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let all = made(1, &plan);
+    let table = all.iter().find(|table| table.id == "table1-paired").unwrap();
+    assert_eq!(table.rows.len(), 4);
+    // Every pair differs by exactly 2 dB, in the hole too.
+    assert_eq!(shown(table, 0, "psnr"), "+2.00 [+2.00, +2.00]");
+    assert_eq!(shown(table, 0, "hole_psnr"), "+2.00 [+2.00, +2.00]");
+    assert_eq!(shown(table, 0, "pairs"), "4");
+}
+
+#[test]
+fn cost_stands_beside_the_paper_s_run_times() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let all = made(1, &plan);
+    let table = all.iter().find(|table| table.id == "table1-cost").unwrap();
+    assert_eq!(shown(table, 0, "evals"), "15.0 ± 6.5");
+    assert_eq!(shown(table, 0, "minutes_paper"), "10.0");
+    assert_eq!(shown(table, 1, "minutes_paper"), "–");
+}
+
+#[test]
+fn table_9_shows_denoising_only() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let table = &made(9, &plan)[0];
+    assert_eq!(table.rows.len(), 3);
+    assert_eq!(shown(table, 0, "ssim_tm13_paper"), "0.952");
+}
+
+#[test]
+fn rows_outside_of_the_plan_are_left_out_and_counted() {
+    let plan = plan(dataset("mini-images", 32, 2));
+    let table = &made(1, &plan)[0];
+    assert_eq!(shown(table, 0, "rows"), "2/0/2");
+    assert!(table.notes.iter().any(|note| note.starts_with("13 rows of other samples")), "{:?}", table.notes);
+}
+
+#[test]
+fn tables_that_cannot_be_made_say_why() {
+    for number in [2, 3, 4, 5, 7, 8] {
+        assert_eq!(tables(number, None), Err(ReportError::NotBuilt(number)));
+    }
+    assert_eq!(tables(10, None), Err(ReportError::NoSuchTable(10)));
+    assert_eq!(tables(1, None), Err(ReportError::NeedsRun(1)));
+    let mut plan = plan(dataset("mini-images", 32, 2));
+    plan.cells.truncate(3);
+    let error = tables(9, Some(Run { plan: &plan, records: &[] })).unwrap_err().to_string();
+    assert!(error.contains("its tasks are inpainting:"), "{error}");
+}
+
+fn paper_like_pipeline() -> PipelineSpec {
+    serde_json::from_value(json!({
+        "name": "t", "dataset": { "name": "imagenet128" }, "output": "reports/t",
+        "tasks": [{ "name": "in", "operator": { "center_mask": { "size": 40 } }, "noise": 0.0 }],
+        "methods": [{ "dflow": { "stop": [{ "target_psnr": 45.0 }] } }]
+    }))
+    .expect("a pipeline")
+}
+
+#[test]
+fn table_6_compares_a_pipeline_as_resolved() {
+    let mut pipeline = paper_like_pipeline();
+    assert_eq!(settings::differences(&pipeline), vec![]);
+    let MethodSpec::Dflow(spec) = &mut pipeline.methods[0] else { panic!("dflow") };
+    spec.loss = LossSpec::NegPsnr(LossSpace::Pinv);
+    spec.regularizer = RegularizerSpec::Chi(0.01);
+    let keys: Vec<&str> = settings::differences(&pipeline).iter().map(|(_, _, key)| *key).collect();
+    assert_eq!(keys, ["space", "regularizer", "weight"]);
+    let table = settings::table(Some(&pipeline));
+    assert_eq!(table.rows.len(), 8);
+    assert_eq!(shown(&table, 1, "differs"), "space, regularizer, weight");
+    assert_eq!(settings::table(None).rows.len(), 7);
+}
