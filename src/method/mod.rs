@@ -3,6 +3,21 @@
 //! A method sees no device, file or dataset. It is told answers, and asks; between two asks it can be stored
 //! and go on later, bit for bit.
 
+mod dflow;
+pub mod loss;
+mod nll;
+mod problem;
+pub mod regularizer;
+mod solve;
+pub mod stop;
+#[cfg(test)]
+mod tests;
+
+pub use dflow::DflowSolve;
+pub use problem::{Draws, MethodError, Problem};
+pub use solve::{Outcome, PinvSolve, Progress, Solve, TracePoint};
+pub use stop::StopReason;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::flow::{Direction, Grid};

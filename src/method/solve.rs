@@ -1,0 +1,151 @@
+//! One running solve of any method, and what it leaves behind.
+
+use serde::{Deserialize, Serialize};
+
+use super::dflow::DflowSolve;
+use super::loss::{mean_squared_error, psnr};
+use super::problem::{MethodError, Next, Problem};
+use super::stop::StopReason;
+use super::{Answer, Ask};
+use crate::spec::method::MethodSpec;
+
+/// The state of one sample's solve: plain data that can be stored at every ask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Solve {
+    /// D-Flow.
+    Dflow(Box<DflowSolve>),
+    /// The pseudo-inverse.
+    Pinv(PinvSolve),
+}
+
+/// How far a solve is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Progress {
+    /// Evaluations of loss and gradient.
+    pub evals: u32,
+    /// Outer steps of the optimiser.
+    pub outer_steps: u32,
+    /// Observed PSNR of the last accepted point in dB.
+    pub observed_psnr: Option<f64>,
+}
+
+/// One evaluation of loss and gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TracePoint {
+    /// Its number, from 1.
+    pub eval: u32,
+    /// Seconds in a slot when it was done. Not reproducible.
+    pub seconds: f64,
+    /// The objective: data term and penalty.
+    pub loss: f64,
+    /// Observed PSNR in dB.
+    pub psnr: f64,
+}
+
+/// What a finished solve leaves behind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// x(1) of the last accepted point, not clamped: `dim` numbers.
+    pub reconstruction: Vec<f32>,
+    /// x(1) of the evaluation with the highest observed PSNR.
+    pub best: Vec<f32>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Outer steps of the optimiser.
+    pub outer_steps: u32,
+    /// Evaluations of loss and gradient.
+    pub evals: u32,
+    /// Line searches that found no lower point.
+    pub failed_line_searches: u32,
+    /// The objective at the last accepted point.
+    pub loss: Option<f64>,
+    /// Observed PSNR there in dB: of the loss's pair, not clamped.
+    pub observed_psnr: Option<f64>,
+    /// The highest observed PSNR of any evaluation.
+    pub best_psnr: Option<f64>,
+    /// ‖x₀‖ of the last accepted point.
+    pub x0_norm: Option<f64>,
+    /// Every evaluation.
+    pub trace: Vec<TracePoint>,
+}
+
+impl Solve {
+    /// The solve of `problem`, which begins when it is told [`Answer::Start`].
+    pub fn new(problem: &Problem) -> Self {
+        match problem.method {
+            MethodSpec::Dflow(_) => Self::Dflow(Box::default()),
+            MethodSpec::Pinv(_) => Self::Pinv(PinvSolve::default()),
+        }
+    }
+
+    /// Takes an answer and says what is needed next. `seconds` is the time in which the sample has held a slot.
+    ///
+    /// After an error, or once it has said [`Ask::Done`], the solve cannot go on.
+    pub fn next(&mut self, problem: &Problem, answer: Answer, seconds: f64) -> Next {
+        match (self, &problem.method) {
+            (Self::Dflow(solve), MethodSpec::Dflow(spec)) => solve.next(spec, problem, answer, seconds),
+            (Self::Pinv(solve), MethodSpec::Pinv(_)) => solve.next(problem, &answer),
+            _ => Err(MethodError::OtherMethod),
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        match self {
+            Self::Dflow(solve) => solve.progress(),
+            Self::Pinv(_) => Progress::default(),
+        }
+    }
+
+    /// Why it ended, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self {
+            Self::Dflow(solve) => solve.stop_reason(),
+            Self::Pinv(solve) => solve.done.as_ref().map(|_| StopReason::Direct),
+        }
+    }
+
+    /// The result, if it has ended.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Dflow(solve) => solve.outcome(),
+            Self::Pinv(solve) => solve.outcome(),
+        }
+    }
+}
+
+/// The pseudo-inverse H†y: no evaluation, no prior.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PinvSolve {
+    /// H†y, and the PSNR of (H H†y, y).
+    done: Option<(Vec<f32>, f64)>,
+}
+
+impl PinvSolve {
+    fn next(&mut self, problem: &Problem, answer: &Answer) -> Next {
+        if *answer != Answer::Start {
+            return Err(MethodError::unexpected(answer, "nothing"));
+        }
+        let x = problem.operator.pinv(&problem.measurement);
+        let observed = psnr(mean_squared_error(&problem.operator.apply(&x), &problem.measurement));
+        self.done = Some((x, observed));
+        Ok(Ask::Done)
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        let (x, observed) = self.done.clone()?;
+        Some(Outcome {
+            best: x.clone(),
+            reconstruction: x,
+            stop_reason: StopReason::Direct,
+            outer_steps: 0,
+            evals: 0,
+            failed_line_searches: 0,
+            loss: None,
+            observed_psnr: Some(observed),
+            best_psnr: Some(observed),
+            x0_norm: None,
+            trace: Vec::new(),
+        })
+    }
+}
