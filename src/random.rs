@@ -26,11 +26,13 @@ pub enum Purpose {
     Image,
     /// Resamples of an interval in a table.
     Bootstrap,
+    /// Times and noises of the held-out flow-matching loss of a model.
+    HeldOutLoss,
 }
 
 impl Purpose {
     /// Every purpose, for tests and documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MeasurementNoise,
         Self::Mask,
         Self::Init,
@@ -39,6 +41,7 @@ impl Purpose {
         Self::MethodNoise,
         Self::Image,
         Self::Bootstrap,
+        Self::HeldOutLoss,
     ];
 
     /// The text that enters the key.
@@ -52,6 +55,7 @@ impl Purpose {
             Self::MethodNoise => "method-noise",
             Self::Image => "image",
             Self::Bootstrap => "bootstrap",
+            Self::HeldOutLoss => "held-out-loss",
         }
     }
 }

@@ -9,6 +9,7 @@ mod embedding;
 mod graph;
 pub mod kernel;
 mod memory;
+pub mod model;
 mod network;
 mod op;
 pub mod weights;

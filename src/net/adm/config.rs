@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Groups of every GroupNorm.
 pub(super) const GROUPS: usize = 32;
 
-/// Configuration of an ADM UNet. Unknown keys are ignored: files may carry notes (path, training) beside it.
+/// Configuration of an ADM UNet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AdmConfig {
     /// Height and width of the image.
     pub image_size: usize,

@@ -78,6 +78,8 @@ impl List {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -92,7 +94,12 @@ mod tests {
         let list = tensors(&config);
         assert_eq!(list.len(), 493);
         assert_eq!(list.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>(), 421_529_606);
-        assert!(list.contains(&("output_blocks.8.2.in_layers.2.weight".into(), vec![512, 512, 3, 3])));
-        assert!(list.contains(&("out.2.weight".into(), vec![6, 256, 3, 3])));
+        // Names and shapes of the public code (`tools/reference/adm.py`).
+        let public = include_str!("../../../tests/golden/adm/public_128.txt").lines().map(|line| {
+            let (name, shape) = line.split_once(' ').unwrap();
+            (name.to_owned(), shape.split(' ').map(|length| length.parse().unwrap()).collect())
+        });
+        let sorted = |list: Vec<(String, Vec<usize>)>| list.into_iter().collect::<BTreeMap<_, _>>();
+        assert_eq!(sorted(list), sorted(public.collect()));
     }
 }

@@ -1,0 +1,167 @@
+//! `models/<name>.yaml`: a network's configuration, its weight file, and what its output means.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Convention;
+use crate::net::adm::AdmConfig;
+use crate::path::{NetworkTime, Parametrisation, Path, VpTable};
+
+/// A model as its file states it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// What it is and how it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// Licence of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// The network.
+    pub network: NetworkSpec,
+    /// The weight file (safetensors, or a zip file of `torch.save`): relative to the model file, or to `folder`.
+    pub weights: String,
+    /// Sub-folder of the data folder (`DATA=`, `--data`) that holds the weight file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// The tensors of the network are those whose names start with this, such as `ema.state_dict.`; it is removed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// blake3 of the weight file in hex; checked where given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
+    /// The probability path that the network was trained on.
+    #[serde(default)]
+    pub path: PathSpec,
+    /// What the network's output is.
+    #[serde(default)]
+    pub prediction: Prediction,
+    /// The time that the network is told; by default the step index on `vp_linear`, else the flow time.
+    /// The network multiplies it by its `time_embedding_scale`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeSpec>,
+}
+
+/// A network family with its configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum NetworkSpec {
+    /// The UNet of "Diffusion Models Beat GANs on Image Synthesis" (arXiv 2105.05233), with its public key layout.
+    Adm(AdmConfig),
+}
+
+/// A probability path from noise (t = 0) to data (t = 1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PathSpec {
+    /// x_t = t·x₁ + (1 − t)·x₀.
+    #[default]
+    CondOt,
+    /// A variance-preserving diffusion with β linear in the step index.
+    VpLinear(VpLinear),
+    /// The `polynomial_2` schedule of EDM for molecules.
+    #[serde(rename = "polynomial_2")]
+    Polynomial2,
+}
+
+/// Noise variances β_k from `first` to `last` in equal steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VpLinear {
+    /// β of the least noisy step, in (0, 1).
+    pub first: f64,
+    /// β of the noisiest step, in (0, 1).
+    pub last: f64,
+    /// Number of steps, at least 3.
+    #[schemars(range(min = 3))]
+    pub steps: u32,
+}
+
+impl Default for VpLinear {
+    /// The schedule of the public ADM checkpoints.
+    fn default() -> Self {
+        Self { first: 1e-4, last: 0.02, steps: 1000 }
+    }
+}
+
+/// What a network's output is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// The velocity u_t(x).
+    #[default]
+    Velocity,
+    /// The noise ε̂.
+    Noise,
+    /// The clean image x̂₁.
+    Denoiser,
+    /// v = α·ε̂ − σ·x̂₁.
+    V,
+}
+
+/// The time that a network is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeSpec {
+    /// t in [0, 1], 0 at noise.
+    Flow,
+    /// The step index of `vp_linear`, 0 at data; fractional between steps.
+    StepIndex,
+}
+
+impl ModelFile {
+    /// What is wrong in the file beyond its syntax: every problem, one a line.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let PathSpec::VpLinear(VpLinear { first, last, steps }) = self.path {
+            let is_variance = |beta: f64| beta > 0.0 && beta < 1.0;
+            if !is_variance(first) || !is_variance(last) || first > last {
+                problems.push(format!("path.vp_linear: 0 < first ({first}) ≤ last ({last}) < 1 must hold"));
+            }
+            if steps < 3 {
+                problems.push(format!("path.vp_linear.steps: {steps} steps, at least 3 are needed"));
+            }
+        } else if self.time == Some(TimeSpec::StepIndex) {
+            problems.push("time: step_index needs `path: {vp_linear: {}}`; write `time: flow`".to_owned());
+        }
+        let NetworkSpec::Adm(adm) = &self.network;
+        if let Err(error) = adm.check() {
+            problems.push(format!("network.adm: {error}"));
+        }
+        if adm.in_channels != adm.out_channels {
+            problems.push(format!(
+                "network.adm: a flow needs as many output as input channels, not {} and {} (variances of a \
+                 diffusion are not counted: use `learn_sigma: true`)",
+                adm.out_channels, adm.in_channels
+            ));
+        }
+        if self
+            .blake3
+            .as_ref()
+            .is_some_and(|hash| hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            problems.push("blake3: 64 hexadecimal digits are expected".to_owned());
+        }
+        problems
+    }
+
+    /// Path, parametrisation and time of a file without [`Self::problems`].
+    pub fn convention(&self) -> Convention {
+        let (path, by_default) = match self.path {
+            PathSpec::CondOt => (Path::CondOt, NetworkTime::Flow),
+            PathSpec::Polynomial2 => (Path::Polynomial2, NetworkTime::Flow),
+            PathSpec::VpLinear(VpLinear { first, last, steps }) => {
+                let table = VpTable::linear(first, last, steps as usize);
+                (Path::VpDiscrete(table.into()), NetworkTime::StepIndex { steps })
+            }
+        };
+        let parametrisation = match self.prediction {
+            Prediction::Velocity => Parametrisation::Velocity,
+            Prediction::Noise => Parametrisation::Noise,
+            Prediction::Denoiser => Parametrisation::Denoiser,
+            Prediction::V => Parametrisation::V,
+        };
+        let time = if self.time == Some(TimeSpec::Flow) { NetworkTime::Flow } else { by_default };
+        Convention { path, parametrisation, time }
+    }
+}

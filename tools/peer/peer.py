@@ -1,0 +1,244 @@
+"""D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
+
+usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
+
+DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
+is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
+of the output is one (task, sample).
+"""
+
+import argparse
+import collections
+import json
+import math
+import pathlib
+import time
+
+import safetensors
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import operators
+from adm import Adm
+
+RANGE = 2.0
+MSE_FLOOR = 1e-12 * RANGE**2
+LOSSES_KEPT = 40
+
+
+class CapReached(Exception):
+    """Raised inside of the optimiser when the cap of evaluations is reached."""
+
+
+def psnr(mse):
+    return -10.0 * math.log10(max(mse.item(), MSE_FLOOR)) + 20.0 * math.log10(RANGE)
+
+
+def load_model(path, data):
+    spec = yaml.safe_load(path.read_text())
+    if spec.get("path", "cond_ot") != "cond_ot" or spec.get("prediction", "velocity") != "velocity":
+        raise SystemExit("the peer takes Cond-OT velocity networks only")
+    folder = data / spec["folder"] if "folder" in spec else path.parent
+    network = Adm(spec["network"]["adm"]).eval()
+    network.load_state_dict({name: value.float() for name, value in load_file(folder / spec["weights"]).items()})
+    config = spec["network"]["adm"]
+    return network, (config["in_channels"], config["image_size"], config["image_size"])
+
+
+class Flow:
+    """The solution map of the ODE by midpoint steps, for one sample."""
+
+    def __init__(self, network, nfe, label):
+        self.network, self.steps = network, nfe // 2
+        self.label = None if label is None else torch.tensor([label])
+
+    def velocity(self, x, t):
+        return self.network(x[None], torch.tensor([t], dtype=torch.float32), self.label)[0]
+
+    def forward(self, x):
+        h = 1.0 / self.steps
+        for k in range(self.steps):
+            middle = x + 0.5 * h * self.velocity(x, k / self.steps)
+            x = x + h * self.velocity(middle, (k + 0.5) / self.steps)
+        return x
+
+    @torch.no_grad()
+    def backward(self, x):
+        h = 1.0 / self.steps
+        for k in range(self.steps, 0, -1):
+            middle = x - 0.5 * h * self.velocity(x, k / self.steps)
+            x = x - h * self.velocity(middle, (k - 0.5) / self.steps)
+        return x
+
+
+class Objective:
+    """-PSNR of the pair that the task compares, plus the regulariser; counts and records its evaluations."""
+
+    def __init__(self, flow, operator, y, loss_space, chi, cap):
+        self.flow, self.operator, self.chi, self.cap = flow, operator, chi, cap
+        self.in_image_space = loss_space == "pinv"
+        self.target = operator.pinv(y) if self.in_image_space else y
+        self.losses, self.last_psnr, self.best = [], None, (-math.inf, None)
+
+    def __call__(self, x0):
+        if len(self.losses) == self.cap:
+            raise CapReached
+        measured = self.operator.forward(self.flow.forward(x0))
+        measured = self.operator.pinv(measured) if self.in_image_space else measured
+        mse = (measured - self.target).double().square().mean().clamp_min(MSE_FLOOR)
+        loss = 10.0 * torch.log10(mse) - 20.0 * math.log10(RANGE)
+        if self.chi:
+            # The chi law's negative log-likelihood less its minimum: no cancellation of large numbers.
+            d = x0.numel()
+            q = x0.double().square().sum() / (d - 1)
+            loss = loss + self.chi * (d - 1) * ((q - 1) / 2 - 0.5 * torch.log1p(q - 1))
+        self.losses.append(loss.item())
+        self.last_psnr = psnr(mse)
+        if self.last_psnr > self.best[0]:
+            self.best = (self.last_psnr, x0.detach().clone())
+        return loss
+
+    def uncounted(self, evaluate):
+        """The result of one evaluation that is neither recorded nor limited."""
+        self.cap += 1
+        result = evaluate()
+        self.cap -= 1
+        self.losses.pop()
+        return result
+
+
+def minimise(objective, x0, target, inner, history):
+    """Outer steps until the target PSNR or the cap of evaluations; the last iterate and why it ended."""
+    x0 = x0.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([x0], max_iter=inner, history_size=history, line_search_fn="strong_wolfe")
+    # LBFGS evaluates the point it stands on again in every outer step: remembered here, so that it is counted once.
+    here = {"x": None}
+
+    def evaluate():
+        loss = objective(x0)
+        (x0.grad,) = torch.autograd.grad(loss, x0)
+        return loss.detach()
+
+    def closure():
+        if here["x"] is not None and torch.equal(x0, here["x"]):
+            x0.grad = here["grad"].clone()
+            return here["loss"]
+        return evaluate()
+
+    steps = 0
+    try:
+        while True:
+            before = x0.detach().clone()
+            optimiser.step(closure)
+            steps += 1
+            if torch.equal(before, x0):
+                return x0.detach(), "no_progress", steps
+            here = {"x": x0.detach().clone(), "loss": objective.uncounted(evaluate), "grad": x0.grad.clone()}
+            if objective.last_psnr >= target:
+                return x0.detach(), "target_psnr", steps
+    except CapReached:
+        # Inside of a line search the parameters hold a trial point: the best evaluated point instead.
+        return objective.best[1], "evals", steps
+
+
+def method_options(pipeline, name):
+    for entry in pipeline["methods"]:
+        ((kind, options),) = entry.items()
+        if kind == "dflow" and name in (None, options.get("name", "dflow")):
+            return options
+    raise SystemExit(f"no D-Flow method {name or ''} in the pipeline")
+
+
+def resolve(options, task):
+    """The options in force for one task, limited to what the peer has."""
+    options = {key: value for key, value in options.items() if key != "per_task"} | options.get("per_task", {}).get(
+        task["name"], {}
+    )
+    stop = {key: value for rule in options["stop"] for key, value in rule.items()}
+    regularizer = options.get("regularizer", "none")
+    lbfgs = options.get("optimizer", {"lbfgs": {}})["lbfgs"]
+    init = options.get("init", {"blend": 0.1})["blend"]
+    return {
+        "nfe": options.get("solver", {"midpoint": {"nfe": 6}})["midpoint"]["nfe"],
+        "blend": init["weight"] if isinstance(init, dict) else init,
+        "space": options.get("loss", {"neg_psnr": "measurement"})["neg_psnr"],
+        "chi": 0.0 if regularizer == "none" else regularizer["chi"],
+        "target": stop.get("target_psnr", math.inf),
+        "cap": stop["evals"],
+        "inner": lbfgs.get("inner", 20),
+        "history": lbfgs.get("history", 100),
+    }
+
+
+def solve(network, shape, task, options, draws, method, sample, label):
+    """One (task, sample), as a dictionary for JSON."""
+    operator = operators.build(task["operator"], shape)
+    flow = Flow(network, options["nfe"], label)
+    y, z = draws[f"y/{task['name']}/{sample}"].view(-1), draws[f"z/{sample}"].view(shape)
+    weight = options["blend"]
+    own_start = math.sqrt(weight) * flow.backward(operator.lift(y)) + math.sqrt(1 - weight) * z
+    start = draws.get(f"x0/{method}/{task['name']}/{sample}", own_start).view(shape)
+    objective = Objective(flow, operator, y, options["space"], options["chi"], options["cap"])
+    began = time.perf_counter()
+    x0, reason, steps = minimise(objective, start, options["target"], options["inner"], options["history"])
+    seconds = time.perf_counter() - began
+    evals = len(objective.losses)
+    with torch.no_grad():
+        restored = flow.forward(x0).clamp(-1, 1)
+        observed = Objective(flow, operator, y, options["space"], 0.0, 1)
+        observed(x0)
+    truth = draws[f"truth/{sample}"].view(shape)
+    return {
+        "task": task["name"],
+        "sample": sample,
+        "stop_reason": reason,
+        "evals": evals,
+        "outer_steps": steps,
+        "observed_psnr": observed.last_psnr,
+        "psnr": psnr((restored - truth).double().square().mean()),
+        "psnr_pinv": psnr((operator.pinv(y).clamp(-1, 1) - truth).double().square().mean()),
+        "seconds": seconds,
+        "start_distance": float((start - own_start).norm() / own_start.norm()),
+        "losses": objective.losses[:LOSSES_KEPT],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("pipeline", "draws", "out"):
+        parser.add_argument(name, type=pathlib.Path)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--method")
+    parser.add_argument("--task", action="append")
+    parser.add_argument("--limit", type=int)
+    args = parser.parse_args()
+
+    pipeline = yaml.safe_load(args.pipeline.read_text())
+    options = method_options(pipeline, args.method)
+    method = options.get("name", "dflow")
+    draws = load_file(args.draws)
+    with safetensors.safe_open(args.draws, framework="pt") as file:
+        labels = json.loads(file.metadata().get("labels", "{}"), object_pairs_hook=collections.OrderedDict)
+    network, shape = load_model(args.model, args.data)
+    samples = list(labels)[: args.limit]
+    with args.out.open("w") as out:
+        for task in pipeline["tasks"]:
+            if args.task and task["name"] not in args.task:
+                continue
+            for sample in samples:
+                resolved = resolve(options, task)
+                row = solve(network, shape, task, resolved, draws, method, sample, labels[sample])
+                row |= {"target": resolved["target"], "cap": resolved["cap"], "torch": torch.__version__}
+                print(json.dumps(row), file=out, flush=True)
+                print(
+                    f"{row['task']} {sample}: {row['evals']} evaluations, {row['stop_reason']}, observed "
+                    f"{row['observed_psnr']:.2f} dB, PSNR {row['psnr']:.2f} (pinv {row['psnr_pinv']:.2f}), "
+                    f"{row['seconds']:.1f} s",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

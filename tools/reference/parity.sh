@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Re-creates the golden files of tests/golden/ from pinned public packages, each in a venv, and shows what changed.
+#
+# usage: tools/reference/parity.sh        environment: VENVS (default .venv-parity), PYTHON (python3),
+#        GUIDED_DIFFUSION (a checkout of github.com/openai/guided-diffusion at the commit below; without it the ADM
+#        files are left alone)
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+venvs=${VENVS:-.venv-parity}
+python=${PYTHON:-python3}
+guided_diffusion_commit=22e0df8183507e13a7813f8d38d51b072ca1e67c
+here=tools/reference
+golden=tests/golden
+
+# venv NAME REQUIREMENT...
+venv() {
+    local name=$1; shift
+    [ -x "$venvs/$name/bin/python" ] || "$python" -m venv "$venvs/$name"
+    "$venvs/$name/bin/pip" install --quiet "$@"
+}
+
+venv current -r $here/requirements.txt
+# The paper's era of torch.optim.LBFGS, and of files: torch 2.10 changed the line search.
+venv torch-2.9 torch==2.9.1 numpy==2.4.6 safetensors==0.8.0
+current=$venvs/current/bin/python
+era=$venvs/torch-2.9/bin/python
+
+for version in 1.3.1 1.9.0; do
+    [ -d "$venvs/tm/$version" ] ||
+        "$venvs/current/bin/pip" install --quiet --no-deps --target "$venvs/tm/$version" torchmetrics==$version
+done
+
+$era $here/weights.py $golden/weights
+$era $here/lbfgs.py $golden/lbfgs/torch-2.9.1.json
+$current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
+$current $here/operators.py $golden/operators/operators.json
+$current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
+[ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
+if [ -n "${GUIDED_DIFFUSION:-}" ]; then
+    $era $here/adm.py "$GUIDED_DIFFUSION" $guided_diffusion_commit $golden/adm
+else
+    echo "GUIDED_DIFFUSION is not set: $golden/adm is left as it is"
+fi
+
+# The last digits of floating-point results depend on the CPU: the tests, not this difference, say if they matter.
+git --no-pager diff --stat -- $golden
