@@ -13,6 +13,8 @@
 //!             store: journal ─► parts ─► samples.parquet ─► report: tables beside the paper's values
 //! ```
 
+pub mod catalog;
+pub mod cli;
 pub mod dataset;
 pub mod exit;
 pub mod flow;
@@ -23,6 +25,7 @@ pub mod operator;
 pub mod optim;
 pub mod path;
 pub mod plan;
+pub mod points;
 pub mod random;
 pub mod real;
 pub mod report;

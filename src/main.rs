@@ -1,2 +1,7 @@
-//! The `dflow` program.
-fn main() {}
+//! The `dflow` program; see `dflow --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dflow::cli::main()
+}

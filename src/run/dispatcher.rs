@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 
 use super::event::{RunEvent, RunSummary};
 use super::signal::StopRequest;
-use crate::worker::protocol::{Command, Event, TaskKey};
+use crate::plan::Unit;
+use crate::worker::protocol::{Command, Event};
 
 /// Samples a worker is given beyond its slots, so that a freed slot is used at once.
 const LOOKAHEAD: usize = 1;
@@ -38,15 +39,15 @@ struct Seat {
     device: String,
     commands: Option<Sender<Command>>,
     slots: usize,
-    held: BTreeSet<TaskKey>,
+    held: BTreeSet<Unit>,
     ended: bool,
 }
 
 /// The state of one run.
 pub struct Dispatcher<'a> {
-    queue: VecDeque<TaskKey>,
+    queue: VecDeque<Unit>,
     /// Samples that a broken worker held, once: a second breakdown leaves them undone.
-    requeued: BTreeSet<TaskKey>,
+    requeued: BTreeSet<Unit>,
     seats: Vec<Seat>,
     limits: Limits,
     observer: &'a mut dyn FnMut(&RunEvent),
@@ -59,7 +60,7 @@ pub struct Dispatcher<'a> {
 impl<'a> Dispatcher<'a> {
     /// A run of `tasks`, in this order, on `devices`.
     pub fn new(
-        tasks: Vec<TaskKey>,
+        tasks: Vec<Unit>,
         devices: &[String],
         limits: Limits,
         observer: &'a mut dyn FnMut(&RunEvent),
@@ -242,13 +243,13 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::worker::protocol::{Finished, Usage};
+    use crate::worker::protocol::{Finished, MemoryPlan, Usage};
 
     /// A worker without work: ends every sample at once, or breaks down at the n-th.
     struct Mock {
         slots: usize,
         break_at: Vec<Option<usize>>,
-        solved: Arc<Mutex<Vec<(usize, TaskKey)>>>,
+        solved: Arc<Mutex<Vec<(usize, Unit)>>>,
     }
 
     impl Launch for Mock {
@@ -261,7 +262,7 @@ mod tests {
             let (slots, break_at, solved) = (self.slots, self.break_at[index], Arc::clone(&self.solved));
             thread::spawn(move || {
                 let say = |event| events.send((index, event)).unwrap();
-                say(Event::Ready { device: format!("mock:{index}"), slots, memory: String::new() });
+                say(Event::Ready { device: format!("mock:{index}"), slots, memory: MemoryPlan::default() });
                 let mut done = 0;
                 for command in commands {
                     match command {
@@ -291,11 +292,11 @@ mod tests {
         }
     }
 
-    fn tasks(n: u32) -> Vec<TaskKey> {
-        (0..n).map(|sample| TaskKey { cell: 0, sample }).collect()
+    fn tasks(n: u32) -> Vec<Unit> {
+        (0..n).map(|sample| Unit { cell: 0, sample }).collect()
     }
 
-    fn run(mock: &Mock, n: u32, limits: Limits) -> (RunSummary, Vec<(usize, TaskKey)>) {
+    fn run(mock: &Mock, n: u32, limits: Limits) -> (RunSummary, Vec<(usize, Unit)>) {
         let devices: Vec<String> = (0..mock.break_at.len()).map(|i| format!("mock:{i}")).collect();
         let mut observer = |_: &RunEvent| {};
         let summary = Dispatcher::new(tasks(n), &devices, limits, &mut observer).run(mock, &never());

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::worker::protocol::{Finished, TaskKey, Usage};
+use crate::plan::Unit;
+use crate::worker::protocol::{Finished, MemoryPlan, Usage};
 
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,14 +25,14 @@ pub enum RunEvent {
         /// Samples it solves at a time.
         slots: usize,
         /// The decision between tape and recompute.
-        memory: String,
+        memory: MemoryPlan,
     },
     /// A sample took a slot.
     Started {
         /// The device.
         device: String,
         /// The sample.
-        task: TaskKey,
+        task: Unit,
         /// Whether it goes on from a checkpoint.
         resumed: bool,
     },
@@ -40,7 +41,7 @@ pub enum RunEvent {
         /// The device.
         device: String,
         /// The sample.
-        task: TaskKey,
+        task: Unit,
         /// Evaluations so far.
         evals: u32,
         /// Observed PSNR in dB.
@@ -58,7 +59,7 @@ pub enum RunEvent {
         /// The device.
         device: String,
         /// The sample.
-        task: TaskKey,
+        task: Unit,
     },
     /// The device ran out of memory.
     FewerSlots {

@@ -34,6 +34,22 @@ fn collect_kinds(schema: &Value, kinds: &mut BTreeSet<String>) {
     }
 }
 
+/// Names of a family's kinds with the first sentence of their documentation, read off the schema; `name` is the
+/// Rust type, such as `StopRule`.
+pub fn family(name: &str) -> Vec<(String, String)> {
+    let schema = schemars::schema_for!(PipelineSpec);
+    let forms = schema.as_value().pointer(&format!("/$defs/{name}/oneOf")).and_then(Value::as_array).cloned();
+    forms.into_iter().flatten().flat_map(|form| kinds_of(&form)).collect()
+}
+
+fn kinds_of(form: &Value) -> Vec<(String, String)> {
+    let about = form.get("description").and_then(Value::as_str).unwrap_or_default();
+    let first = about.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
+    let tag = form.pointer("/required/0").or_else(|| form.get("const"));
+    let several = form.get("enum").and_then(Value::as_array).into_iter().flatten();
+    tag.into_iter().chain(several).filter_map(Value::as_str).map(|kind| (kind.to_owned(), first.clone())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +63,14 @@ mod tests {
         for word in ["none", "source", "psnr", "weight", "name"] {
             assert!(!kinds.contains(word), "{word}");
         }
+    }
+
+    #[test]
+    fn families_list_every_kind_with_a_text() {
+        let kinds = |name| family(name).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
+        assert_eq!(kinds("MethodSpec"), ["dflow", "pinv"]);
+        assert!(kinds("RegularizerSpec").contains(&"none".to_owned()));
+        assert!(family("StopRule").iter().all(|(_, about)| !about.is_empty()));
     }
 
     #[test]

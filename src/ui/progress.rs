@@ -9,7 +9,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Style;
 use super::text;
 use crate::run::event::{RunEvent, RunSummary};
-use crate::worker::protocol::TaskKey;
+use crate::worker::protocol::MemoryPlan;
+use crate::plan::Unit;
 
 /// Least time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Names cells and samples for people.
 pub trait Names {
     /// `inpainting-center/d-flow/img-0007`.
-    fn task(&self, key: TaskKey) -> String;
+    fn task(&self, key: Unit) -> String;
 }
 
 /// The consumer of a run's events.
@@ -37,7 +38,7 @@ struct State {
     failed: usize,
     started: Option<Instant>,
     /// Running samples of each device, with their evaluations and observed PSNR.
-    running: BTreeMap<String, BTreeMap<TaskKey, (u32, Option<f64>)>>,
+    running: BTreeMap<String, BTreeMap<Unit, (u32, Option<f64>)>>,
 }
 
 struct Bars {
@@ -114,7 +115,7 @@ impl<'a> Progress<'a> {
             }
             RunEvent::WorkerBroken { device, error } => format!("{device}: the worker broke down: {error}"),
             RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
-                format!("{device}: {}; {memory}", text::count(*slots, "slot"))
+                format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
             }
             RunEvent::Stopping { reason } => {
                 format!("stopping: {reason}; running solves are checkpointed at their next evaluation")
@@ -211,11 +212,21 @@ impl Bars {
     }
 }
 
-fn device_line(running: Option<&BTreeMap<TaskKey, (u32, Option<f64>)>>, names: &dyn Names) -> String {
+fn device_line(running: Option<&BTreeMap<Unit, (u32, Option<f64>)>>, names: &dyn Names) -> String {
     let Some(running) = running.filter(|running| !running.is_empty()) else { return "idle".to_owned() };
     let Some((task, (evals, psnr))) = running.iter().next() else { return "idle".to_owned() };
     let psnr = psnr.map_or_else(String::new, |db| format!(", {db:.1} dB"));
     format!("{} running; {}: {evals} evals{psnr}", running.len(), names.task(*task))
+}
+
+fn memory_text(plan: MemoryPlan) -> String {
+    let size = text::bytes(plan.tape_bytes);
+    let budget = plan.budget.map_or_else(String::new, |budget| format!(" of {} granted", text::bytes(budget)));
+    if plan.kept {
+        format!("keeps the tapes of all network calls ({size}{budget})")
+    } else {
+        format!("repeats network calls for the pull-back (tapes would take {size}{budget})")
+    }
 }
 
 fn summary_text(summary: &RunSummary) -> String {

@@ -1,3 +1,313 @@
 //! One worker per device: many independent solves, grouped into whole evaluations.
+//!
+//! The worker is given samples of cells, holds up to `slots` of them at a time, and evaluates what they ask for
+//! together ([`engine`]). A finished sample's slot is used at once for the next one, between evaluations. Its record
+//! is durable before it is reported.
 
+pub mod assembly;
+pub mod cuda;
+pub mod device;
+pub mod engine;
 pub mod protocol;
+mod row;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+
+use self::assembly::Assembly;
+use self::device::{Device, DeviceKind};
+use self::engine::{Engine, MemoryBudget, Slot, panic_text};
+use self::protocol::{Command, Event, Finished, Usage};
+use self::row::Writer;
+use crate::plan::Unit;
+use crate::run::Launch;
+use crate::store::RunDir;
+
+/// Slots per thread of a CPU worker, unless the user says otherwise: enough that a batch rarely leaves a thread
+/// without a row, few enough that the last samples are spread over the workers.
+const SLOTS_PER_THREAD: usize = 4;
+
+/// Slots of a CUDA worker, unless the user says otherwise.
+const CUDA_SLOTS: usize = 16;
+
+/// Least time between two progress events of one worker.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// What every worker of a run is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Samples solved at a time; none: by the device.
+    pub slots: Option<usize>,
+    /// Tape or recompute; none: by the free memory, shared among the workers.
+    pub memory: Option<MemoryBudget>,
+    /// Least time between two checkpoints of a running solve.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { slots: None, memory: None, checkpoint_every: Duration::from_secs(60) }
+    }
+}
+
+/// Starts one thread per device.
+pub struct Threads {
+    /// What all workers share: plan, dataset, models.
+    pub assembly: Arc<Assembly>,
+    /// Where the rows go.
+    pub run_dir: Arc<RunDir>,
+    /// The devices, in the dispatcher's order.
+    pub devices: Vec<Device>,
+    /// Settings of every worker.
+    pub settings: Settings,
+}
+
+impl Launch for Threads {
+    fn launch(&self, index: usize, commands: Receiver<Command>, events: Sender<(usize, Event)>) -> Result<(), String> {
+        let (assembly, run_dir) = (Arc::clone(&self.assembly), Arc::clone(&self.run_dir));
+        let (device, settings) = (self.devices[index].clone(), self.settings.clone());
+        let workers = self.devices.len();
+        let pool = thread_pool(&device)?;
+        let body = move || {
+            let say = |event| {
+                // A dispatcher that is gone needs no events; the worker ends by its closed commands.
+                let _ = events.send((index, event));
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.install(|| Worker::start(&assembly, &run_dir, &device, &settings, workers, &say)?.work(&commands))
+            }));
+            match outcome {
+                Ok(Ok(usage)) => say(Event::Ended(usage)),
+                Ok(Err(error)) => say(Event::Broken { error }),
+                Err(panic) => say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) }),
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+        thread.spawn(body).map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    }
+}
+
+fn thread_pool(device: &Device) -> Result<rayon::ThreadPool, String> {
+    let (threads, cores) = match &device.kind {
+        DeviceKind::Cpu { threads, cores } => (*threads, cores.clone()),
+        DeviceKind::Cuda { .. } => (2, Vec::new()),
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name({
+            let name = device.name.clone();
+            move |i| format!("{name}/{i}")
+        })
+        .start_handler(move |i| {
+            if let Some(&core) = cores.get(i) {
+                device::pin_thread(core);
+            }
+        })
+        .build()
+        .map_err(|error| format!("cannot start the threads of {}: {error}", device.name))
+}
+
+struct Worker<'a> {
+    assembly: &'a Assembly,
+    engine: Engine,
+    writer: Writer,
+    queue: VecDeque<Unit>,
+    slots: usize,
+    stopping: bool,
+    finishing: bool,
+    settings: &'a Settings,
+    say: &'a dyn Fn(Event),
+    clock: Clock,
+}
+
+/// When the worker last did what it does now and then, and where its time went.
+struct Clock {
+    first_sample: Option<Instant>,
+    reported: Instant,
+    checkpointed: Instant,
+    idle_slot_seconds: f64,
+    slot_seconds: f64,
+}
+
+impl<'a> Worker<'a> {
+    fn start(
+        assembly: &'a Assembly,
+        run_dir: &RunDir,
+        device: &Device,
+        settings: &'a Settings,
+        workers: usize,
+        say: &'a dyn Fn(Event),
+    ) -> Result<Self, String> {
+        let slots = settings.slots.unwrap_or(match &device.kind {
+            DeviceKind::Cpu { threads, .. } => SLOTS_PER_THREAD * threads,
+            DeviceKind::Cuda { .. } => CUDA_SLOTS,
+        });
+        // Half of the free memory, shared: the rest is for histories, other processes and the page cache.
+        let budget = device::free_memory() / 2 / workers.max(1) as u64;
+        let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
+        let fields = assembly.fields(device).map_err(|error| error.to_string())?;
+        let engine = Engine::new(fields, memory, slots);
+        say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
+        let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;
+        let now = Instant::now();
+        let clock =
+            Clock { first_sample: None, reported: now, checkpointed: now, idle_slot_seconds: 0.0, slot_seconds: 0.0 };
+        let queue = VecDeque::new();
+        Ok(Self { assembly, engine, writer, queue, slots, stopping: false, finishing: false, settings, say, clock })
+    }
+
+    fn work(mut self, commands: &Receiver<Command>) -> Result<Usage, String> {
+        loop {
+            self.listen(commands);
+            if self.stopping {
+                self.suspend_all()?;
+                break;
+            }
+            self.fill()?;
+            if self.engine.slots.is_empty() {
+                if self.finishing && self.queue.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            self.round();
+            self.harvest()?;
+            self.report();
+            self.checkpoint_if_due()?;
+        }
+        self.writer.close().map_err(|error| error.to_string())?;
+        Ok(self.usage())
+    }
+
+    /// Takes what the dispatcher says; waits only when there is nothing to do. A closed channel is a stop.
+    fn listen(&mut self, commands: &Receiver<Command>) {
+        if self.engine.slots.is_empty() && self.queue.is_empty() && !self.finishing {
+            match commands.recv_timeout(Duration::from_secs(3600)) {
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+            }
+        }
+        loop {
+            match commands.try_recv() {
+                Ok(command) => self.take(command),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Solve(task) => self.queue.push_back(task),
+            Command::Stop => self.stopping = true,
+            Command::Finish => self.finishing = true,
+        }
+    }
+
+    /// Fills free slots from the queue. A sample that cannot even begin becomes a failed row.
+    fn fill(&mut self) -> Result<(), String> {
+        while self.engine.slots.len() < self.slots {
+            let Some(task) = self.queue.pop_front() else { return Ok(()) };
+            self.clock.first_sample.get_or_insert_with(Instant::now);
+            let stored = self.writer.stored(self.assembly, task);
+            let resumed = stored.is_some();
+            (self.say)(Event::Started { task, resumed });
+            let opened = catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored)))
+                .unwrap_or_else(|panic| Err(format!("the sample's set-up panicked: {}", panic_text(&*panic))));
+            match opened {
+                Ok(slot) => self.engine.slots.push(slot),
+                Err(error) => {
+                    self.writer.fail(self.assembly, task, &error).map_err(|e| e.to_string())?;
+                    self.finished(task, None, Some(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn round(&mut self) {
+        let (begin, rows) = (Instant::now(), self.engine.max_rows());
+        let busy = self.engine.slots.iter().filter(|slot| !slot.is_finished()).count();
+        self.engine.round();
+        let seconds = begin.elapsed().as_secs_f64();
+        self.clock.slot_seconds += seconds * self.slots as f64;
+        self.clock.idle_slot_seconds += seconds * self.slots.saturating_sub(busy) as f64;
+        if self.engine.max_rows() < rows {
+            (self.say)(Event::FewerSlots { slots: self.engine.max_rows() });
+        }
+    }
+
+    /// Makes the records of finished samples durable, then reports them.
+    fn harvest(&mut self) -> Result<(), String> {
+        let (done, running) = std::mem::take(&mut self.engine.slots).into_iter().partition(Slot::is_finished);
+        self.engine.slots = running;
+        let done: Vec<Slot> = done;
+        if done.is_empty() {
+            return Ok(());
+        }
+        let errors = self.writer.finish(self.assembly, &done).map_err(|error| error.to_string())?;
+        for (slot, error) in done.iter().zip(errors) {
+            self.finished(slot.task, Some(slot), error);
+        }
+        Ok(())
+    }
+
+    fn finished(&self, task: Unit, slot: Option<&Slot>, error: Option<String>) {
+        let progress = slot.map(|slot| slot.solve().progress());
+        (self.say)(Event::Finished(Finished {
+            task,
+            error,
+            stop_reason: slot.and_then(|slot| slot.solve().stop_reason()).map(|reason| reason.to_string()),
+            evals: progress.map_or(0, |p| p.evals),
+            seconds: slot.map_or(0.0, Slot::seconds),
+            psnr: progress.and_then(|p| p.observed_psnr),
+        }));
+    }
+
+    fn report(&mut self) {
+        if self.clock.reported.elapsed() < REPORT_EVERY {
+            return;
+        }
+        self.clock.reported = Instant::now();
+        for slot in &self.engine.slots {
+            let progress = slot.solve().progress();
+            (self.say)(Event::Progress { task: slot.task, evals: progress.evals, psnr: progress.observed_psnr });
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), String> {
+        if self.clock.checkpointed.elapsed() < self.settings.checkpoint_every {
+            return Ok(());
+        }
+        self.clock.checkpointed = Instant::now();
+        self.writer.checkpoint(self.assembly, &self.engine.slots).map_err(|error| error.to_string())
+    }
+
+    fn suspend_all(&mut self) -> Result<(), String> {
+        self.writer.checkpoint(self.assembly, &self.engine.slots).map_err(|error| error.to_string())?;
+        for slot in &self.engine.slots {
+            (self.say)(Event::Suspended { task: slot.task });
+        }
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            busy_seconds: self.clock.first_sample.map_or(0.0, |at| at.elapsed().as_secs_f64()),
+            network_seconds: self.engine.network_seconds,
+            idle_share: if self.clock.slot_seconds > 0.0 {
+                self.clock.idle_slot_seconds / self.clock.slot_seconds
+            } else {
+                0.0
+            },
+        }
+    }
+}

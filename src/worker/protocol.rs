@@ -3,20 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One sample of one cell, by their indices in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TaskKey {
-    /// Index of the cell in the plan.
-    pub cell: u32,
-    /// Index of the sample in the plan.
-    pub sample: u32,
-}
+use crate::plan::Unit;
 
 /// From the dispatcher to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Solve this sample as soon as a slot is free.
-    Solve(TaskKey),
+    Solve(Unit),
     /// Checkpoint the running solves at the next evaluation, flush, and end.
     Stop,
     /// No more samples will come: end when the last one is done.
@@ -32,20 +25,20 @@ pub enum Event {
         device: String,
         /// Samples it solves at a time.
         slots: usize,
-        /// The decision between tape and recompute, in words.
-        memory: String,
+        /// The decision between tape and recompute.
+        memory: MemoryPlan,
     },
     /// A sample took a slot.
     Started {
         /// Which.
-        task: TaskKey,
+        task: Unit,
         /// Whether it goes on from a checkpoint.
         resumed: bool,
     },
     /// State of a running sample, after an evaluation.
     Progress {
         /// Which.
-        task: TaskKey,
+        task: Unit,
         /// Evaluations so far.
         evals: u32,
         /// Observed PSNR so far in dB, when there is one.
@@ -56,7 +49,7 @@ pub enum Event {
     /// A running sample was checkpointed and given up, because the worker stops.
     Suspended {
         /// Which.
-        task: TaskKey,
+        task: Unit,
     },
     /// The device ran out of memory: the worker goes on with fewer rows in a call.
     FewerSlots {
@@ -72,11 +65,22 @@ pub enum Event {
     },
 }
 
+/// Whether the tapes of all network calls of a full batch are kept, or the calls repeated for the pull-back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// Whether they are kept.
+    pub kept: bool,
+    /// Bytes that they take, or would take.
+    pub tape_bytes: u64,
+    /// Bytes that they may take; none: the user decided.
+    pub budget: Option<u64>,
+}
+
 /// The end of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     /// Which.
-    pub task: TaskKey,
+    pub task: Unit,
     /// Why it failed; none: it did not.
     pub error: Option<String>,
     /// Stop reason of the solve.

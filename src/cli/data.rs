@@ -1,0 +1,93 @@
+//! `dflow data`: datasets.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, CliResult, Global, print_lossy};
+use crate::dataset::{self, Description, SHIPPED, Split, export_npy};
+use crate::exit;
+
+/// Options of `dflow data`.
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the known datasets: where they come from, and whether they can be opened here.
+    List,
+    /// Open a dataset, hash its files, and print its manifest hash.
+    Check {
+        /// Name, or path of a description.
+        name: String,
+    },
+    /// Write the images of a split as NumPy arrays, for training a prior.
+    Export {
+        /// Name, or path of a description.
+        name: String,
+        /// Which split.
+        #[arg(long, value_parser = parse_split)]
+        split: Split,
+        /// Folder to write to.
+        folder: PathBuf,
+    },
+}
+
+fn parse_split(text: &str) -> Result<Split, String> {
+    match text {
+        "train" => Ok(Split::Train),
+        "test" => Ok(Split::Test),
+        _ => Err("write train or test".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
+    match &args.action {
+        Action::List => list(global),
+        Action::Check { name } => check(name, global),
+        Action::Export { name, split, folder } => {
+            let dataset = Description::load(name)
+                .and_then(|description| description.open(*split, global.data.as_deref()))
+                .map_err(CliError::usage)?;
+            export_npy(&*dataset, *split, folder).map_err(CliError::failure)?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn list(global: &Global) -> CliResult {
+    let mut lines = Vec::new();
+    for (name, _) in SHIPPED {
+        let description = Description::load(name).map_err(CliError::failure)?;
+        let state = match dataset::open(name, global.data.as_deref()) {
+            Ok(dataset) => format!("{} samples", dataset.len()),
+            Err(error) => error.to_string(),
+        };
+        lines.push(format!("{name}: {}\n  {state}", description.source));
+    }
+    print_lossy(&lines.join("\n"));
+    Ok(exit::OK)
+}
+
+fn check(name: &str, global: &Global) -> CliResult {
+    let description = Description::load(name).map_err(CliError::usage)?;
+    let mut lines = Vec::new();
+    let mut differs = false;
+    for file in description.check_files(global.data.as_deref()).map_err(CliError::usage)? {
+        let state = match (&file.found, &file.known) {
+            (Err(error), _) => error.clone(),
+            (Ok(found), Some(known)) if found == known => "as known".to_owned(),
+            (Ok(found), Some(_)) => format!("another file than the known one (blake3 {found})"),
+            (Ok(found), None) => format!("blake3 {found}"),
+        };
+        differs |= file.found.is_err() || file.known.is_some() && file.found.as_ref().ok() != file.known.as_ref();
+        lines.push(format!("{}: {state}", file.path.display()));
+    }
+    let dataset = dataset::open(name, global.data.as_deref()).map_err(CliError::usage)?;
+    lines.push(format!("{name}: {} samples, manifest {}", dataset.len(), dataset.manifest().hash()));
+    print_lossy(&lines.join("\n"));
+    Ok(if differs { exit::INCOMPLETE } else { exit::OK })
+}

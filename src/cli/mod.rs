@@ -1,0 +1,184 @@
+//! The command line: one file per command. Results go to stdout, logs and progress to stderr.
+
+mod data;
+mod devices;
+mod draws;
+mod list;
+mod merge;
+mod model;
+mod pipeline;
+mod plan;
+mod report;
+mod run;
+mod schema;
+mod status;
+mod table;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::exit;
+use crate::store::StoreError;
+
+/// Evaluates D-Flow (controlled generation by differentiating through a pretrained flow) over whole benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "dflow", version, about, after_help = EXIT_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// Folder holding one sub-folder per public dataset or weight set.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder with `models/`; default: the working directory, then the program's own checkout.
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// No progress, only errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Machine-readable: events or results as JSON on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log filter, such as `debug` or `dflow::worker=trace`.
+    #[arg(long, global = true, default_value = "warn", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline; in a directory that holds some of its rows already, continue.
+    Run(run::RunArgs),
+    /// Show what a pipeline would run, without running it.
+    Plan(plan::PlanArgs),
+    /// Write every random draw of a pipeline (y, z, x0) as safetensors, for peers.
+    Draws(draws::DrawsArgs),
+    /// Show how far a run is.
+    Status(status::StatusArgs),
+    /// Merge journals and parts of a run into `samples.parquet`.
+    Merge(merge::MergeArgs),
+    /// Check a run against its plan, or against another run bit for bit; writes nothing.
+    Verify(verify::VerifyArgs),
+    /// Print one of the paper's tables from a run.
+    Table(table::TableArgs),
+    /// Draw the picture grid of a run.
+    Report(report::ReportArgs),
+    /// Datasets: list them, or look at one.
+    Data(data::DataArgs),
+    /// Models: list, check, import.
+    Model(model::ModelArgs),
+    /// Show the devices, cores and memory that a run would use here.
+    Devices(devices::DevicesArgs),
+    /// List methods, operators, solvers, stop rules, metrics and columns.
+    List(list::ListArgs),
+    /// Print the JSON schema of pipeline files, or write the generated files.
+    Schema(schema::SchemaArgs),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+const EXIT_HELP: &str = "Exit codes:\n  0    done\n  1    failed: see the message\n  2    wrong command line, pipeline file or input; nothing was done\n  3    complete, but some samples failed\n  4    rows missing, hashes differ, or files damaged\n  75   stopped early; the same command continues\n  130  ended at once by a second interrupt";
+
+/// An error with the exit code that it asks for.
+#[derive(Debug)]
+struct CliError {
+    code: i32,
+    text: String,
+}
+
+impl CliError {
+    /// Wrong input: nothing was done.
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self { code: exit::USAGE, text: error.to_string() }
+    }
+
+    /// The run directory: a conflict is wrong input, everything else a failure.
+    fn store(error: StoreError) -> Self {
+        let usage = matches!(
+            error,
+            StoreError::Conflict { .. }
+                | StoreError::OtherDataset { .. }
+                | StoreError::Reserved { .. }
+                | StoreError::NoRun { .. }
+        );
+        let code = if usage { exit::USAGE } else { exit::FAILURE };
+        Self { code, text: error.to_string() }
+    }
+
+    /// Anything else.
+    fn failure(error: impl std::fmt::Display) -> Self {
+        Self { code: exit::FAILURE, text: error.to_string() }
+    }
+}
+
+/// What a command answers: an exit code, or an error that carries one.
+type CliResult = Result<i32, CliError>;
+
+/// Parses the command line, runs the command, and maps its end to an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logs(&cli.global.log);
+    let code = match dispatch(cli) {
+        Ok(code) => code,
+        Err(CliError { code, text }) => {
+            eprintln_lossy(&format!("error: {text}"));
+            code
+        }
+    };
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn dispatch(cli: Cli) -> CliResult {
+    let global = cli.global;
+    match cli.command {
+        Command::Run(args) => run::run(&args, &global),
+        Command::Plan(args) => plan::run(&args, &global),
+        Command::Draws(args) => draws::run(&args, &global),
+        Command::Status(args) => status::run(&args, &global),
+        Command::Merge(args) => merge::run(&args, &global),
+        Command::Verify(args) => verify::run(&args, &global),
+        Command::Table(args) => table::run(&args, &global),
+        Command::Report(args) => report::run(&args, &global),
+        Command::Data(args) => data::run(&args, &global),
+        Command::Model(args) => model::run(&args, &global),
+        Command::Devices(args) => devices::run(&args, &global),
+        Command::List(args) => list::run(&args, &global),
+        Command::Schema(args) => schema::run(&args, &global),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "dflow", &mut script);
+            print_lossy(&String::from_utf8_lossy(&script));
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn init_logs(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| "warn".into());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    // Only tests that call twice get an error here, and the first filter stays.
+    let _ = logs.try_init();
+}
+
+/// Prints a result; a reader that has gone away (`| head`) is no error.
+fn print_lossy(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+}
+
+fn eprintln_lossy(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,114 @@
+//! `dflow report`: the picture grid of a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CliError, CliResult, Global, print_lossy};
+use crate::catalog::Catalog;
+use crate::exit;
+use crate::operator::Shape;
+use crate::plan::{Plan, Unit};
+use crate::report::grid::Grid;
+use crate::spec::dataset::DatasetRef;
+use crate::spec::diagnostic::Source;
+use crate::spec::document::Document;
+use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
+use crate::worker::assembly::Assembly;
+
+/// Options of `dflow report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The run directory.
+    run: PathBuf,
+    /// The task to draw; default: every task, one file each.
+    #[arg(long)]
+    task: Option<String>,
+    /// Samples drawn at the most.
+    #[arg(long, default_value_t = 8)]
+    samples: usize,
+    /// Pixels of the picture per pixel of an image.
+    #[arg(long, default_value_t = 3)]
+    scale: u32,
+    /// Folder to write `<task>.png` to; default: `figures/` in the run directory.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
+    let run_dir = RunDir::existing(&args.run).map_err(CliError::store)?;
+    let plan = run_dir.plan();
+    let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
+    let dataset = dataset_of(&run_dir)?;
+    let assembly = Assembly::new(plan.clone(), &dataset, &catalog).map_err(CliError::usage)?;
+    let records =
+        read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+    let folder = args.out.clone().unwrap_or_else(|| args.run.join("figures"));
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| CliError::failure(format!("cannot create {}: {error}", folder.display())))?;
+    let mut tasks: Vec<&str> = plan.cells.iter().map(|cell| cell.task.as_str()).collect();
+    tasks.dedup();
+    if let Some(task) = &args.task {
+        tasks.retain(|name| name == task);
+        if tasks.is_empty() {
+            return Err(CliError::usage(format!("the run {} has no task `{task}`", plan.name)));
+        }
+    }
+    for task in tasks {
+        let png = draw(&run_dir, &assembly, &records, task, args)?;
+        let path = folder.join(format!("{task}.png"));
+        std::fs::write(&path, png).map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
+        let methods: Vec<&str> = cells(plan, task).map(|(_, method)| method).collect();
+        print_lossy(&format!("{}: columns ground truth, H†y, {}", path.display(), methods.join(", ")));
+    }
+    Ok(exit::OK)
+}
+
+/// The dataset that the run's pipeline names.
+fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
+    let written = &run_dir.run().pipeline;
+    let source = Source { name: written.file.clone(), text: written.text.clone() };
+    let document = Document::parse(source).map_err(CliError::failure)?;
+    Ok(DatasetRef { limit: None, ..document.spec.dataset })
+}
+
+fn cells<'a>(plan: &'a Plan, task: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    plan.cells.iter().enumerate().filter(move |(_, cell)| cell.task == task).map(|(i, cell)| (i, cell.method.as_str()))
+}
+
+/// One row per sample: ground truth, H†y, then every method; empty where a reconstruction was not kept.
+fn draw(
+    run_dir: &RunDir,
+    assembly: &Assembly,
+    records: &[Record],
+    task: &str,
+    args: &ReportArgs,
+) -> Result<Vec<u8>, CliError> {
+    let plan = run_dir.plan();
+    let shape = plan.dataset.shape;
+    let shape = Shape {
+        channels: shape.channels as usize,
+        height: shape.height as usize,
+        width: shape.width as usize,
+    };
+    let mut grid = Grid::new(shape, args.scale).map_err(CliError::failure)?;
+    for sample in 0..plan.dataset.samples.len().min(args.samples) {
+        let mut row = Vec::new();
+        for (cell, _) in cells(plan, task) {
+            let unit = Unit { cell, sample };
+            if row.is_empty() {
+                let truth = assembly.sample(unit).map_err(CliError::failure)?;
+                let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
+                row.push(Some(truth.truth));
+                row.push(Some(problem.operator.pinv(&problem.measurement)));
+            }
+            let (hash, id) = plan.key(unit);
+            let hash = hash.to_string();
+            let record = records.iter().find(|record| record.cell_hash == hash && record.sample_id == id);
+            let kept = record.map(|record| artifacts::read(&**run_dir.fs(), run_dir.layout(), record));
+            row.push(kept.transpose().map_err(CliError::store)?.flatten());
+        }
+        grid.push_row(row).map_err(CliError::failure)?;
+    }
+    grid.png().map_err(CliError::failure)
+}

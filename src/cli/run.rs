@@ -1,0 +1,148 @@
+//! `dflow run`: runs a pipeline, or continues it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::pipeline::{PipelineArgs, Resolved};
+use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
+use crate::exit;
+use crate::plan::{Plan, Unit};
+use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::store::{Completeness, Finished, RunDir, Start, Status};
+use crate::ui::Style;
+use crate::ui::progress::{Names, Progress};
+use crate::worker::assembly::Assembly;
+use crate::worker::engine::MemoryBudget;
+use crate::worker::{Settings, Threads, device};
+
+/// Options of `dflow run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Samples that a device solves at a time; never changes a number.
+    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = parse_slots)]
+    slots: Slots,
+    /// What is kept of each network call for its pull-back; never changes a number.
+    #[arg(long, value_name = "auto|tape|recompute", default_value = "auto", value_parser = parse_memory)]
+    memory: Memory,
+    /// Stop after so many failed samples.
+    #[arg(long, value_name = "N")]
+    max_failures: Option<usize>,
+    /// Leave rows that failed earlier as they are, instead of trying them again.
+    #[arg(long)]
+    keep_failed: bool,
+    /// Seconds between two checkpoints of a running solve.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    checkpoint_every: u64,
+    /// Show what would run, and what is done already, without running it.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `--slots`.
+#[derive(Debug, Clone, Copy)]
+struct Slots(Option<usize>);
+
+/// `--memory`.
+#[derive(Debug, Clone, Copy)]
+struct Memory(Option<MemoryBudget>);
+
+fn parse_slots(text: &str) -> Result<Slots, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Slots(None)),
+        Ok(n) if n > 0 => Ok(Slots(Some(n))),
+        _ => Err("write a number of samples ≥ 1, or auto".to_owned()),
+    }
+}
+
+fn parse_memory(text: &str) -> Result<Memory, String> {
+    match text {
+        "auto" => Ok(Memory(None)),
+        "tape" => Ok(Memory(Some(MemoryBudget::Tape))),
+        "recompute" => Ok(Memory(Some(MemoryBudget::Recompute))),
+        _ => Err("write auto, tape or recompute".to_owned()),
+    }
+}
+
+/// Cells and samples by the names that people know.
+pub(super) struct PlanNames<'a>(pub(super) &'a Plan);
+
+impl Names for PlanNames<'_> {
+    fn task(&self, unit: Unit) -> String {
+        let cell = &self.0.cells[unit.cell];
+        format!("{}/{}/{}", cell.task, cell.method, self.0.dataset.samples[unit.sample])
+    }
+}
+
+pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
+    let resolved = args.pipeline.resolve(global)?;
+    if args.dry_run {
+        return plan_command::show(&resolved, global);
+    }
+    let plan = &resolved.plan;
+    let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
+    let root = Path::new(&plan.output).to_owned();
+    let run_dir = RunDir::open(&root, &Start { plan, document: &resolved.document }).map_err(CliError::store)?;
+    let finished = run_dir.finished().map_err(CliError::store)?;
+    let todo = open_units(&resolved, &finished, args.keep_failed);
+    let planned = plan.units(resolved.shard).count();
+    let names = PlanNames(plan);
+    let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
+    let summary = if todo.is_empty() {
+        RunSummary::default()
+    } else {
+        let dataset = &resolved.document.spec.dataset;
+        let assembly = Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
+        let stop = signal::listen().map_err(CliError::failure)?;
+        let device_names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
+        let settings = Settings {
+            slots: args.slots.0,
+            memory: args.memory.0,
+            checkpoint_every: Duration::from_secs(args.checkpoint_every),
+        };
+        let threads = Threads { assembly: Arc::new(assembly), run_dir: Arc::new(run_dir.clone()), devices, settings };
+        let mut observe = |event: &RunEvent| progress.observe(event);
+        observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
+        let limits = Limits { max_failures: args.max_failures };
+        Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop)
+    };
+    progress.end(&summary);
+    let merged = run_dir.finish(plan).map_err(CliError::store)?;
+    end(&resolved, global, &summary, &merged)
+}
+
+/// What is left to do: longest cells first, so that no device idles at the end behind a long solve.
+fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: bool) -> Vec<Unit> {
+    let done = |unit: &Unit| {
+        let (hash, sample) = resolved.plan.key(*unit);
+        match finished.rows.get(&(hash.to_string(), sample.to_owned())) {
+            Some(Status::Ok) => true,
+            Some(Status::Failed) => keep_failed,
+            None => false,
+        }
+    };
+    resolved.plan.units(resolved.shard).filter(|unit| !done(unit)).collect()
+}
+
+fn end(resolved: &Resolved, global: &Global, summary: &RunSummary, merged: &Completeness) -> CliResult {
+    let output = &resolved.plan.output;
+    if !global.json && !global.quiet {
+        let state = if merged.is_complete() { "complete" } else { "partial" };
+        print_lossy(&format!(
+            "{output}/samples.parquet: {state}, {} ok, {} failed, {} missing of {} rows",
+            merged.ok, merged.failed, merged.missing, merged.planned
+        ));
+    }
+    if let Some(error) = summary.broken.first() {
+        let more = if summary.left > 0 { "; run the same command again to continue" } else { "" };
+        return Err(CliError::failure(format!("{error}{more}")));
+    }
+    if summary.stopped.is_some() {
+        return Ok(exit::STOPPED_EARLY);
+    }
+    Ok(if merged.failed > 0 { exit::FAILED_ROWS } else { exit::OK })
+}

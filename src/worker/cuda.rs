@@ -1,0 +1,53 @@
+//! CUDA devices, in binaries built with the `cuda` feature.
+
+use super::device::DeviceError;
+use super::engine::Field;
+use crate::catalog::Prior;
+
+/// CUDA devices this process can use; 0 without the feature or without a device.
+#[cfg(feature = "cuda")]
+pub fn visible() -> usize {
+    // Candle has no count: devices are numbered without gaps, so the first refusal ends them.
+    (0..64).take_while(|&index| candle_core::Device::new_cuda(index).is_ok()).count()
+}
+
+/// CUDA devices this process can use; 0 without the feature or without a device.
+#[cfg(not(feature = "cuda"))]
+pub fn visible() -> usize {
+    0
+}
+
+/// The number of CUDA devices, of which `index` must be one.
+///
+/// # Errors
+/// When the binary has no CUDA, no device answers, or the index is not among the visible ones.
+pub fn checked_count(spec: &str, index: Option<u32>) -> Result<usize, DeviceError> {
+    if !cfg!(feature = "cuda") {
+        return Err(DeviceError::NoCuda(spec.to_owned()));
+    }
+    let count = visible();
+    if count == 0 {
+        return Err(DeviceError::Cuda(format!(
+            "`devices: {spec}`: no CUDA device answers (driver missing, or CUDA_VISIBLE_DEVICES empty); use `--devices cpu`"
+        )));
+    }
+    match index {
+        Some(index) if index as usize >= count => Err(DeviceError::Cuda(format!(
+            "`devices: {spec}`: there is no cuda:{index}; this process sees cuda:0 to cuda:{}",
+            count - 1
+        ))),
+        _ => Ok(count),
+    }
+}
+
+/// A field on a CUDA device.
+///
+/// # Errors
+/// When the prior has no CUDA form, or the device cannot hold it.
+pub fn field(prior: &Prior, index: usize) -> Result<Field, String> {
+    match prior {
+        // A closed form is cheaper on the host than its transfer.
+        Prior::Gaussian { .. } => Ok(prior.field()),
+        Prior::Network(_) => Err(format!("cuda:{index}: networks have no CUDA form in this build")),
+    }
+}

@@ -1,0 +1,404 @@
+//! Many independent solves on one device: their pending asks are grouped by kind, model and grid, and each group
+//! runs in lock-step as a whole evaluation (forward grid, losses on the host, backward grid).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::MemoryPlan;
+use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, Rows, SolveError, VelocityField};
+use crate::method::{Answer, Ask, Problem, Solve};
+use crate::plan::Unit;
+
+/// A velocity field that a worker owns, by the index of its model.
+pub type Field = Box<dyn VelocityField<f32>>;
+
+/// One running solve.
+pub struct Slot {
+    /// Which sample of which cell.
+    pub task: Unit,
+    /// Index of its model among the worker's fields; `None`: the method asks for no evaluation.
+    pub model: Option<usize>,
+    /// Its condition.
+    pub cond: Cond,
+    /// What it solves.
+    pub problem: Problem,
+    /// Why it cannot go on.
+    pub error: Option<String>,
+    state: StoredSolve,
+    opened: Instant,
+}
+
+/// A solve as it is stored in a checkpoint: it goes on from its pending ask.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredSolve {
+    solve: Solve,
+    ask: Ask,
+    /// Start and grid of the last solve, which a pending pull-back belongs to.
+    last: Option<(Vec<f32>, Grid)>,
+    /// Seconds in a slot, over earlier attempts.
+    seconds: f64,
+    cost: Cost,
+}
+
+/// What a solve has cost, over all attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// Network calls forward; work repeated after a restart is not counted.
+    pub nfe_forward: u64,
+    /// Vector–Jacobian products, likewise.
+    pub nfe_vjp: u64,
+    /// Its share of the device: Σ seconds of a call / rows of the call.
+    pub device_seconds: f64,
+}
+
+impl Slot {
+    /// A new solve, or one that goes on from a checkpoint.
+    pub fn new(task: Unit, model: Option<usize>, cond: Cond, problem: Problem, stored: Option<StoredSolve>) -> Self {
+        let fresh = stored.is_none();
+        let state = stored.unwrap_or_else(|| StoredSolve {
+            solve: Solve::new(&problem),
+            ask: Ask::Done,
+            last: None,
+            seconds: 0.0,
+            cost: Cost::default(),
+        });
+        let mut slot = Self { task, model, cond, problem, error: None, state, opened: Instant::now() };
+        if fresh {
+            slot.tell(Answer::Start);
+        }
+        slot
+    }
+
+    /// Wall seconds in a slot, over all attempts.
+    pub fn seconds(&self) -> f64 {
+        self.state.seconds + self.opened.elapsed().as_secs_f64()
+    }
+
+    /// What it has cost so far.
+    pub fn cost(&self) -> Cost {
+        self.state.cost
+    }
+
+    /// The solve's own state.
+    pub fn solve(&self) -> &Solve {
+        &self.state.solve
+    }
+
+    /// Whether nothing is left to evaluate.
+    pub fn is_finished(&self) -> bool {
+        self.error.is_some() || self.state.ask == Ask::Done
+    }
+
+    /// The source point, if a forward solve is what it asks for.
+    pub fn forward_start(&self) -> Option<&[f32]> {
+        match &self.state.ask {
+            Ask::Solve { start, grid } if grid.direction == Direction::Forward => Some(start),
+            _ => None,
+        }
+    }
+
+    /// The state to store; the slot itself is unchanged.
+    pub fn stored(&self) -> StoredSolve {
+        StoredSolve { seconds: self.seconds(), ..self.state.clone() }
+    }
+
+    fn tell(&mut self, answer: Answer) {
+        let seconds = self.seconds();
+        let next = catch_unwind(AssertUnwindSafe(|| self.state.solve.next(&self.problem, answer, seconds)));
+        match next {
+            Ok(Ok(ask)) => self.state.ask = ask,
+            Ok(Err(error)) => self.error = Some(error.to_string()),
+            Err(panic) => self.error = Some(format!("the method panicked: {}", panic_text(&*panic))),
+        }
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no message)".to_owned())
+}
+
+fn field_error(error: SolveError) -> FieldError {
+    match error {
+        SolveError::Field(error) => error,
+        other => FieldError::Other(other.to_string()),
+    }
+}
+
+/// Kinds of evaluation that can share a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Solve(Grid),
+    /// A pull-back whose tape is gone (after a restart or an out-of-memory): the forward solve is repeated.
+    PullBack(Grid),
+    Velocity,
+    Vjp,
+}
+
+/// The slots of one device and the fields they are evaluated on.
+pub struct Engine {
+    /// Running solves.
+    pub slots: Vec<Slot>,
+    fields: Vec<Field>,
+    memory: MemoryBudget,
+    max_rows: usize,
+    /// Seconds inside network calls so far.
+    pub network_seconds: f64,
+}
+
+/// Chooses between tape and recompute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemoryBudget {
+    /// Keep the tape of every network call while all of them fit into so many bytes.
+    Bytes(u64),
+    /// Always keep it.
+    Tape,
+    /// Never: store the calls' inputs and repeat them.
+    Recompute,
+}
+
+impl Engine {
+    /// An engine without running solves that evaluates at most `max_rows` rows in a call.
+    pub fn new(fields: Vec<Field>, memory: MemoryBudget, max_rows: usize) -> Self {
+        Self { slots: Vec::new(), fields, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
+    }
+
+    /// Rows that a call may have; halved when the device runs out of memory.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// The decision between tape and recompute for solves of the given costs.
+    pub fn memory_plan(&self, nfes: impl IntoIterator<Item = u32>) -> MemoryPlan {
+        let tape = self.fields.iter().map(|field| field.tape_bytes_per_row()).max().unwrap_or(0) as u64;
+        let tape_bytes = u64::from(nfes.into_iter().max().unwrap_or(0)) * self.max_rows as u64 * tape;
+        let (kept, budget) = match self.memory {
+            MemoryBudget::Tape => (true, None),
+            MemoryBudget::Recompute => (false, None),
+            MemoryBudget::Bytes(budget) => (tape_bytes <= budget, Some(budget)),
+        };
+        MemoryPlan { kept, tape_bytes, budget }
+    }
+
+    /// Evaluates every pending ask once and tells the answers. A slot whose evaluation fails carries its error.
+    pub fn round(&mut self) {
+        for (kind, model, members) in self.groups() {
+            self.run_group(kind, model, &members);
+        }
+    }
+
+    fn groups(&self) -> Vec<(Kind, usize, Vec<usize>)> {
+        let mut groups: Vec<(Kind, usize, Vec<usize>)> = Vec::new();
+        for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_finished()) {
+            let kind = match &slot.state.ask {
+                Ask::Solve { grid, .. } => Kind::Solve(*grid),
+                Ask::PullBack { .. } => match &slot.state.last {
+                    Some((_, grid)) => Kind::PullBack(*grid),
+                    None => continue,
+                },
+                Ask::Velocity { .. } => Kind::Velocity,
+                Ask::Vjp { .. } => Kind::Vjp,
+                Ask::Done => continue,
+            };
+            let Some(model) = slot.model else { continue };
+            match groups.iter_mut().find(|(k, m, _)| *k == kind && *m == model) {
+                Some((_, _, members)) => members.push(index),
+                None => groups.push((kind, model, vec![index])),
+            }
+        }
+        groups
+    }
+
+    fn run_group(&mut self, kind: Kind, model: usize, members: &[usize]) {
+        let mut rest = members;
+        while !rest.is_empty() {
+            let rows = rest.len().min(self.max_rows);
+            match self.evaluate(kind, model, &rest[..rows]) {
+                Ok(()) => rest = &rest[rows..],
+                Err(FieldError::OutOfMemory { .. }) if rows > 1 => self.max_rows = rows / 2,
+                Err(error) if rows == 1 => {
+                    self.slots[rest[0]].error = Some(error.to_string());
+                    rest = &rest[1..];
+                }
+                // One of them spoils the call: find it by evaluating them one by one.
+                Err(_) => {
+                    for member in &rest[..rows] {
+                        self.run_group(kind, model, std::slice::from_ref(member));
+                    }
+                    rest = &rest[rows..];
+                }
+            }
+        }
+    }
+
+    fn evaluate(&mut self, kind: Kind, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match kind {
+            Kind::Solve(grid) => self.solve(grid, model, members),
+            Kind::PullBack(grid) => self.repeat_and_pull_back(grid, model, members),
+            Kind::Velocity => self.velocity(model, members),
+            Kind::Vjp => self.vjp(model, members),
+        }));
+        outcome.unwrap_or_else(|panic| Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic)))))
+    }
+
+    /// Forward grid, losses on the host, backward grid for those that ask for it.
+    fn solve(&mut self, grid: Grid, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let start = self.gather(members, |ask| if let Ask::Solve { start, .. } = ask { start } else { &[] });
+        let cond = self.conds(members);
+        let keep = self.keep(model, grid, members.len());
+        let clock = Instant::now();
+        let field = self.fields[model].as_mut();
+        let (solution, tape) = match grid.direction {
+            Direction::Forward => {
+                let (solution, tape) = flow::solve_taped(field, &grid, &start, &cond, keep).map_err(field_error)?;
+                (solution, Some(tape))
+            }
+            Direction::Backward => (flow::solve(field, &grid, &start, &cond).map_err(field_error)?, None),
+        };
+        self.charge(members, clock);
+        for (&member, &nfe) in members.iter().zip(&solution.nfe) {
+            let slot = &mut self.slots[member];
+            slot.state.cost.nfe_forward += u64::from(nfe);
+            if let Ask::Solve { start, grid } = std::mem::replace(&mut slot.state.ask, Ask::Done) {
+                slot.state.last = Some((start, grid));
+            }
+        }
+        self.tell(members, &solution.x, Answer::State);
+        let Some(tape) = tape else { return Ok(()) };
+        self.pull_back(tape, model, members)
+    }
+
+    fn pull_back(&mut self, tape: flow::SolveTape<f32>, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let dim = self.fields[model].dim();
+        let mut cotangent = vec![0.0; members.len() * dim];
+        let mut asked = Vec::with_capacity(members.len());
+        for (row, &member) in cotangent.chunks_exact_mut(dim).zip(members) {
+            let slot = &self.slots[member];
+            if let (Ask::PullBack { cotangent }, false) = (&slot.state.ask, slot.is_finished()) {
+                row.copy_from_slice(cotangent);
+                asked.push(member);
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let cond = self.conds(members);
+        let clock = Instant::now();
+        let gradient = flow::pull_back(self.fields[model].as_mut(), tape, &cond, &cotangent).map_err(field_error)?;
+        self.charge(&asked, clock);
+        for (&member, &nfe) in members.iter().zip(&gradient.nfe_vjp).filter(|(member, _)| asked.contains(member)) {
+            self.slots[member].state.cost.nfe_vjp += u64::from(nfe);
+        }
+        let rows: Vec<f32> = members
+            .iter()
+            .zip(gradient.x.chunks_exact(dim))
+            .filter(|(member, _)| asked.contains(member))
+            .flat_map(|(_, row)| row.iter().copied())
+            .collect();
+        self.tell(&asked, &rows, Answer::Gradient);
+        Ok(())
+    }
+
+    fn repeat_and_pull_back(&mut self, grid: Grid, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let start: Vec<f32> =
+            members.iter().flat_map(|&m| self.slots[m].state.last.iter().flat_map(|(start, _)| start.iter().copied())).collect();
+        let cond = self.conds(members);
+        let keep = self.keep(model, grid, members.len());
+        let clock = Instant::now();
+        let (_, tape) = flow::solve_taped(self.fields[model].as_mut(), &grid, &start, &cond, keep).map_err(field_error)?;
+        self.charge(members, clock);
+        self.pull_back(tape, model, members)
+    }
+
+    fn velocity(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let (t, x) = self.points(members);
+        let cond = self.conds(members);
+        let mut out = vec![0.0; x.len()];
+        let clock = Instant::now();
+        self.fields[model].velocity(Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
+        self.charge(members, clock);
+        for &member in members {
+            self.slots[member].state.cost.nfe_forward += 1;
+        }
+        self.tell(members, &out, Answer::State);
+        Ok(())
+    }
+
+    fn vjp(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        let (t, x) = self.points(members);
+        let cond = self.conds(members);
+        let cotangent = self.gather(members, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
+        let mut out = vec![0.0; x.len()];
+        let clock = Instant::now();
+        self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;
+        self.charge(members, clock);
+        for &member in members {
+            self.slots[member].state.cost.nfe_vjp += 1;
+        }
+        self.tell(members, &out, Answer::Gradient);
+        Ok(())
+    }
+
+    fn points(&self, members: &[usize]) -> (Vec<f64>, Vec<f32>) {
+        let time = |ask: &Ask| match ask {
+            Ask::Velocity { t, .. } | Ask::Vjp { t, .. } => *t,
+            _ => 0.0,
+        };
+        let t = members.iter().map(|&m| time(&self.slots[m].state.ask)).collect();
+        let x = self.gather(members, |ask| match ask {
+            Ask::Velocity { x, .. } | Ask::Vjp { x, .. } => x,
+            _ => &[],
+        });
+        (t, x)
+    }
+
+    fn gather(&self, members: &[usize], part: impl Fn(&Ask) -> &[f32]) -> Vec<f32> {
+        members.iter().flat_map(|&m| part(&self.slots[m].state.ask).iter().copied()).collect()
+    }
+
+    fn conds(&self, members: &[usize]) -> Vec<Cond> {
+        members.iter().map(|&m| self.slots[m].cond).collect()
+    }
+
+    fn keep(&self, model: usize, grid: Grid, rows: usize) -> Keep {
+        match self.memory {
+            MemoryBudget::Tape => Keep::Tape,
+            MemoryBudget::Recompute => Keep::Inputs,
+            MemoryBudget::Bytes(budget) => {
+                // An adaptive solve keeps inputs whatever is said here.
+                let calls = u64::from(grid.nfe().unwrap_or(1));
+                let need = calls * rows as u64 * self.fields[model].tape_bytes_per_row() as u64;
+                if need <= budget { Keep::Tape } else { Keep::Inputs }
+            }
+        }
+    }
+
+    fn charge(&mut self, members: &[usize], clock: Instant) {
+        let seconds = clock.elapsed().as_secs_f64();
+        self.network_seconds += seconds;
+        for &member in members {
+            self.slots[member].state.cost.device_seconds += seconds / members.len() as f64;
+        }
+    }
+
+    /// Tells every member its row; the host part of the methods runs in parallel over samples.
+    fn tell(&mut self, members: &[usize], rows: &[f32], wrap: fn(Vec<f32>) -> Answer) {
+        let dim = rows.len() / members.len().max(1);
+        let mut answers: Vec<Option<Answer>> = self.slots.iter().map(|_| None).collect();
+        for (&member, row) in members.iter().zip(rows.chunks_exact(dim.max(1))) {
+            answers[member] = Some(wrap(row.to_vec()));
+        }
+        self.slots.par_iter_mut().zip(answers).for_each(|(slot, answer)| {
+            if let Some(answer) = answer {
+                slot.tell(answer);
+            }
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! From finished solves to durable rows: metrics, reconstruction, record, in this order.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::assembly::{Assembly, Sample};
+use super::device::{Device, peak_memory};
+use super::engine::{Slot, StoredSolve};
+use crate::method::Outcome;
+use crate::metric::image_scores;
+use crate::net::kernel;
+use crate::operator::Shape;
+use crate::plan::Unit;
+use crate::spec::method::MethodSpec;
+use crate::spec::metric::SaveSpec;
+use crate::spec::stop::StopRule;
+use crate::store::artifacts::{ArtifactWriter, Reconstruction, write_png, x1_blake3};
+use crate::store::checkpoint::Checkpoints;
+use crate::store::record::SCHEMA_VERSION;
+use crate::store::{Key, Record, RunDir, Status, Store, StoreError, TracePoint};
+
+/// Writes the rows of one worker.
+pub(super) struct Writer {
+    store: Store,
+    artifacts: Option<ArtifactWriter>,
+    run_dir: RunDir,
+    checkpoints: Checkpoints,
+    device: String,
+    host: String,
+}
+
+impl Writer {
+    pub(super) fn open(assembly: &Assembly, run_dir: &RunDir, device: &Device) -> Result<Self, StoreError> {
+        let store = run_dir.store()?;
+        let keep = assembly.plan.save.contains(&SaveSpec::Reconstructions);
+        let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
+        let artifacts = keep.then(new);
+        let checkpoints = run_dir.checkpoints(&store)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Self { store, artifacts, run_dir: run_dir.clone(), checkpoints, device: device.name.clone(), host })
+    }
+
+    /// The newest stored state of a unit, if there is a whole one.
+    pub(super) fn stored(&mut self, assembly: &Assembly, unit: Unit) -> Option<StoredSolve> {
+        let bytes = self.checkpoints.take(&key(assembly, unit))?;
+        postcard::from_bytes(&bytes)
+            .inspect_err(|error| tracing::warn!(%error, "a checkpoint of another version is not used"))
+            .ok()
+    }
+
+    /// Stores running solves.
+    pub(super) fn checkpoint(&mut self, assembly: &Assembly, slots: &[Slot]) -> Result<(), StoreError> {
+        let states = slots.iter().filter(|slot| !slot.is_finished()).filter_map(|slot| {
+            let bytes = postcard::to_allocvec(&slot.stored()).ok()?;
+            Some((key(assembly, slot.task), bytes))
+        });
+        let states: Vec<(Key, Vec<u8>)> = states.collect();
+        self.checkpoints.save(&states)
+    }
+
+    /// Makes the rows of finished solves durable; gives the error of each that failed.
+    pub(super) fn finish(&mut self, assembly: &Assembly, slots: &[Slot]) -> Result<Vec<Option<String>>, StoreError> {
+        let identities: Vec<Record> = slots.iter().map(|slot| self.identity(assembly, slot.task)).collect();
+        let mut rows: Vec<Row> =
+            slots.par_iter().zip(identities).map(|(slot, identity)| row(assembly, slot, identity)).collect();
+        self.keep(assembly, slots, &mut rows)?;
+        let (records, errors): (Vec<Record>, Vec<Option<String>>) =
+            rows.into_iter().map(|row| (row.record.clone(), row.record.error)).unzip();
+        self.store.append_all(&records)?;
+        Ok(errors)
+    }
+
+    /// Keeps the reconstructions, if the pipeline says so: durable before their rows.
+    fn keep(&mut self, assembly: &Assembly, slots: &[Slot], rows: &mut [Row]) -> Result<(), StoreError> {
+        let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
+        let shape = assembly.plan.dataset.shape;
+        let shape = [shape.channels, shape.height, shape.width];
+        let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.task)).collect();
+        let kept: Vec<(&Key, &mut Row)> = keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
+        let items = kept.iter().filter_map(|(key, row)| Some(Reconstruction { key, shape: &shape, x1: row.x1.as_deref()? }));
+        let placed = artifacts.append(&items.collect::<Vec<_>>())?;
+        for ((_, row), artifact) in kept.into_iter().zip(placed) {
+            artifact.describe(&mut row.record);
+            if let Some(x1) = &row.x1 {
+                write_png(&**self.run_dir.fs(), self.run_dir.layout(), &row.record, &shape, x1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the row of a unit durable that could not even begin.
+    pub(super) fn fail(&mut self, assembly: &Assembly, unit: Unit, error: &str) -> Result<(), StoreError> {
+        let record = Record { status: Status::Failed, error: Some(error.to_owned()), ..self.identity(assembly, unit) };
+        self.store.append(&record)
+    }
+
+    /// The worker's orderly end.
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        self.store.flush_part()
+    }
+
+    fn identity(&self, assembly: &Assembly, unit: Unit) -> Record {
+        let (plan, cell) = (&assembly.plan, assembly.cell(unit));
+        Record {
+            task: cell.task.clone(),
+            method: cell.method.clone(),
+            sample_id: plan.dataset.samples[unit.sample].clone(),
+            cell_hash: cell.hash.to_string(),
+            dataset: plan.dataset.id.clone(),
+            split: plan.dataset.split.clone(),
+            seed: plan.seed,
+            schema_version: SCHEMA_VERSION,
+            reproducible: true,
+            device: self.device.clone(),
+            instruction_set: kernel::instruction_set().to_owned(),
+            host: self.host.clone(),
+            peak_memory: Some(peak_memory()),
+            ..Record::default()
+        }
+    }
+}
+
+/// A record, and the reconstruction that may be kept with it.
+struct Row {
+    record: Record,
+    x1: Option<Vec<f32>>,
+}
+
+fn key(assembly: &Assembly, unit: Unit) -> Key {
+    let (hash, id) = assembly.plan.key(unit);
+    (hash.to_string(), id.to_owned())
+}
+
+/// The lowest target of a method's stop rules: reaching it ends the solve.
+fn target_psnr(method: &MethodSpec) -> Option<f64> {
+    let MethodSpec::Dflow(spec) = method else { return None };
+    let targets = spec.stop.iter().filter_map(|rule| match rule {
+        StopRule::TargetPsnr(target) => Some(*target),
+        _ => None,
+    });
+    targets.min_by(f64::total_cmp)
+}
+
+/// The record of a solve that ended in order.
+fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, record: Record) -> Record {
+    let shape = assembly.plan.dataset.shape;
+    let shape = Shape {
+        channels: shape.channels as usize,
+        height: shape.height as usize,
+        width: shape.width as usize,
+    };
+    let hole = slot.problem.operator.hole();
+    let scores = image_scores(&outcome.reconstruction, &sample.truth, shape, hole, &assembly.plan.metrics);
+    let target = target_psnr(&assembly.cell(slot.task).solve);
+    Record {
+        label: sample.label,
+        stop_reason: Some(outcome.stop_reason.to_string()),
+        reproducible: outcome.stop_reason.is_reproducible(),
+        mse: scores.mse,
+        psnr: scores.psnr,
+        psnr_u8wrap: scores.psnr_u8wrap,
+        ssim_tm13: scores.ssim_tm13,
+        ssim_tm19: scores.ssim_tm19,
+        hole_mse: scores.hole_mse,
+        hole_psnr: scores.hole_psnr,
+        hole_ssim_tm13: scores.hole_ssim_tm13,
+        hole_ssim_tm19: scores.hole_ssim_tm19,
+        observed_psnr: outcome.observed_psnr,
+        best_psnr: outcome.best_psnr,
+        target_psnr: target,
+        target_reached: target.zip(outcome.observed_psnr).map(|(target, psnr)| psnr >= target),
+        loss: outcome.loss,
+        x0_norm: outcome.x0_norm,
+        x1_blake3: Some(x1_blake3(&outcome.reconstruction)),
+        trace: outcome
+            .trace
+            .iter()
+            .map(|point| TracePoint { eval: point.eval, seconds: point.seconds, loss: point.loss, psnr: Some(point.psnr) })
+            .collect(),
+        ..record
+    }
+}
+
+/// The row of a finished solve; `identity` holds what does not depend on its end.
+fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
+    let (progress, cost) = (slot.solve().progress(), slot.cost());
+    let record = Record {
+        outer_steps: progress.outer_steps,
+        evals: progress.evals,
+        nfe_forward: cost.nfe_forward,
+        nfe_vjp: cost.nfe_vjp,
+        wall_seconds: slot.seconds(),
+        device_seconds: cost.device_seconds,
+        ..identity
+    };
+    let failed = |error: String| Row {
+        record: Record { status: Status::Failed, error: Some(error), ..record.clone() },
+        x1: None,
+    };
+    if let Some(error) = &slot.error {
+        return failed(error.clone());
+    }
+    let sample = match assembly.sample(slot.task) {
+        Ok(sample) => sample,
+        Err(error) => return failed(error),
+    };
+    let Some(outcome) = slot.solve().outcome() else {
+        return failed("the solve ended without a result; please report this".to_owned());
+    };
+    if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
+        return failed("the reconstruction is not finite; look at the trace, and lower `lr` or change `init`".to_owned());
+    }
+    Row { record: scored(assembly, slot, &sample, &outcome, record), x1: Some(outcome.reconstruction) }
+}
