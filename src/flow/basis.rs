@@ -1,17 +1,19 @@
 //! Changes of coordinates to an orthonormal basis.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::real::Real;
 
-/// An orthonormal basis of ℝ^dim; row i of the stored matrix is the i-th basis vector.
+/// An orthonormal basis of ℝ^dim; row i of the stored matrix is the i-th basis vector. Cheap to clone.
 ///
 /// The products are split over outputs, and every output sums its terms in an order fixed by `dim` alone: a row's
 /// result depends neither on its batch mates nor on the threads.
 #[derive(Debug, Clone)]
 pub struct Basis<T> {
     dim: usize,
-    vectors: Vec<T>,
+    vectors: Arc<[T]>,
 }
 
 /// Independent partial sums of one dot product, for the vector units.
@@ -22,12 +24,17 @@ const CHUNK: usize = 256;
 impl<T: Real> Basis<T> {
     /// The basis whose i-th vector is `vectors[i·dim..][..dim]`. `None` unless there are `dim²` numbers.
     pub fn new(dim: usize, vectors: Vec<T>) -> Option<Self> {
-        (dim.checked_mul(dim) == Some(vectors.len())).then_some(Self { dim, vectors })
+        (dim.checked_mul(dim) == Some(vectors.len())).then(|| Self { dim, vectors: vectors.into() })
     }
 
     /// Size of the space.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// The basis vectors, one after the other.
+    pub fn vectors(&self) -> &[T] {
+        &self.vectors
     }
 
     /// Replaces each row of `x` (`rows × dim`) by its coordinates in the basis.

@@ -3,14 +3,19 @@
 //! On an affine path x_t ~ N(αm, C) with C = α²S + σ²I, so that x̂₁ = m + αSC⁻¹(x − αm), ε̂ = σC⁻¹(x − αm) and
 //! u = α'x̂₁ + σ'ε̂ = α'm + (αα'S + σσ'I)C⁻¹(x − αm): linear, and diagonal in the eigenbasis of S.
 
-use faer::{Mat, Side};
+use std::sync::Arc;
+
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd;
+use faer::{Mat, Par, Spec};
 
 use super::basis::Basis;
 use super::field::{FieldError, InBasis, Rows, Tape, VelocityField};
 use crate::path::{Path, PathPoint};
 use crate::real::Real;
 
-/// The velocity field of Gaussian data N(m, S), for any condition.
+/// The velocity field of Gaussian data N(m, S), for any condition. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct GaussianField<T> {
     diagonal: Diagonal,
@@ -22,9 +27,9 @@ pub struct GaussianField<T> {
 struct Diagonal {
     path: Path,
     /// m in the eigenbasis.
-    mean: Vec<f64>,
+    mean: Arc<[f64]>,
     /// Eigenvalues of S, ≥ 0.
-    variances: Vec<f64>,
+    variances: Arc<[f64]>,
 }
 
 /// Why a Gaussian is not one.
@@ -92,7 +97,7 @@ impl<T: Real> GaussianField<T> {
         if !variances.iter().chain(&mean).all(|v| v.is_finite()) || variances.iter().any(|v| *v < 0.0) {
             return Err(GaussianError::NotSemidefinite);
         }
-        Ok(Self { diagonal: Diagonal { path, mean, variances }, basis })
+        Ok(Self { diagonal: Diagonal { path, mean: mean.into(), variances: variances.into() }, basis })
     }
 }
 
@@ -113,9 +118,8 @@ impl Eigen {
         if !matrix.iter().all(|v| v.is_finite()) {
             return Err(GaussianError::NotSemidefinite);
         }
-        let dense = Mat::from_fn(dim, dim, |i, j| matrix[i * dim + j]);
-        let eigen = dense.self_adjoint_eigen(Side::Lower).map_err(|_| GaussianError::NoConvergence)?;
-        let diagonal = eigen.S().column_vector();
+        let matrix = Mat::from_fn(dim, dim, |i, j| matrix[i * dim + j]);
+        let (diagonal, u) = decompose(&matrix)?;
         let largest = diagonal.iter().copied().fold(0.0, f64::max);
         // Rounding leaves zero eigenvalues slightly negative.
         let tolerance = 1e-12 * dim as f64 * largest;
@@ -123,10 +127,28 @@ impl Eigen {
             return Err(GaussianError::NotSemidefinite);
         }
         let values = diagonal.iter().map(|v| v.max(0.0)).collect();
-        let u = eigen.U();
         let vectors = (0..dim * dim).map(|n| u[(n % dim, n / dim)]).collect();
         Ok(Self { values, vectors })
     }
+}
+
+/// Eigenvalues, and eigenvectors as columns, from the lower triangle. On one thread: the bits do not depend on how many
+/// there are.
+fn decompose(matrix: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>), GaussianError> {
+    let dim = matrix.nrows();
+    let (mut values, mut vectors) = (Diag::zeros(dim), Mat::zeros(dim, dim));
+    let scratch =
+        evd::self_adjoint_evd_scratch::<f64>(dim, evd::ComputeEigenvectors::Yes, Par::Seq, Spec::default());
+    evd::self_adjoint_evd(
+        matrix.as_ref(),
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|_| GaussianError::NoConvergence)?;
+    Ok((values.column_vector().iter().copied().collect(), vectors))
 }
 
 /// (αα'λ + σσ')/(α²λ + σ²): the Jacobian along an eigenvector of eigenvalue λ.
@@ -144,7 +166,7 @@ impl Diagonal {
         let dim = self.mean.len();
         for ((t, x), out) in t.iter().zip(x.chunks_exact(dim)).zip(out.chunks_exact_mut(dim)) {
             let p = self.path.at(*t);
-            for (((x, out), mean), variance) in x.iter().zip(out).zip(&self.mean).zip(&self.variances) {
+            for (((x, out), mean), variance) in x.iter().zip(out).zip(&*self.mean).zip(&*self.variances) {
                 let centred = x.to_f64() - p.alpha * mean;
                 *out = T::from_f64(p.d_alpha * mean + slope(p, *variance) * centred);
             }
@@ -156,7 +178,7 @@ impl Diagonal {
         let dim = self.mean.len();
         for ((t, c), out) in t.iter().zip(cotangent.chunks_exact(dim)).zip(out.chunks_exact_mut(dim)) {
             let p = self.path.at(*t);
-            for ((c, out), variance) in c.iter().zip(out).zip(&self.variances) {
+            for ((c, out), variance) in c.iter().zip(out).zip(&*self.variances) {
                 *out = T::from_f64(slope(p, *variance) * c.to_f64());
             }
         }

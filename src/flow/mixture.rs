@@ -3,6 +3,8 @@
 //! With responsibilities rₖ(x) ∝ πₖ N(x; αmₖ, Cₖ), Cₖ = α²Sₖ + σ²I, the velocity is u = Σ rₖuₖ of the components'
 //! velocities, and ∂u/∂x = Σ rₖ ∂uₖ/∂x + Σ rₖ uₖ (sₖ − s̄)ᵀ with the scores sₖ = −Cₖ⁻¹(x − αmₖ) and s̄ = Σ rₖsₖ.
 
+use std::f64::consts::TAU;
+
 use super::field::{FieldError, Rows, Tape, VelocityField};
 use super::gaussian::{Eigen, GaussianError, slope};
 use crate::path::{Path, PathPoint};
@@ -39,6 +41,7 @@ struct Part {
 
 /// A component's quantities at one (t, x), in the original coordinates.
 struct AtPoint {
+    /// log πₖ N(x; αmₖ, Cₖ) without its factor of 2π.
     log_density: f64,
     velocity: Vec<f64>,
     score: Vec<f64>,
@@ -54,6 +57,37 @@ impl GaussianMixture {
         let total: f64 = components.iter().map(|c| c.weight).sum();
         let parts = components.iter().map(|c| Part::new(c, dim, total)).collect::<Result<_, _>>()?;
         Ok(Self { path, dim, parts })
+    }
+
+    /// log p_t(x) of one state, in nats.
+    pub fn log_density(&self, t: f64, x: &[f64]) -> f64 {
+        let p = self.path.at(t);
+        let logs: Vec<f64> = self.parts.iter().map(|part| part.at(p, x).log_density).collect();
+        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logs.iter().map(|log| (log - largest).exp()).sum();
+        largest + sum.ln() - 0.5 * self.dim as f64 * TAU.ln()
+    }
+
+    /// Var(x₁ | x_t = x), row-major `dim × dim`.
+    pub fn posterior_variance(&self, t: f64, x: &[f64]) -> Vec<f64> {
+        let p = self.path.at(t);
+        let (weights, _) = self.at(p, x);
+        let means: Vec<Vec<f64>> = self.parts.iter().map(|part| part.posterior_mean(p, x)).collect();
+        let centre = mean(&weights, means.iter().map(Vec::as_slice), self.dim);
+        let mut out = vec![0.0; self.dim * self.dim];
+        for ((weight, part), part_mean) in weights.iter().zip(&self.parts).zip(&means) {
+            for (i, row) in out.chunks_exact_mut(self.dim).enumerate() {
+                let mut axis = vec![0.0; self.dim];
+                axis[i] = 1.0;
+                // Within the component: S − α²SC⁻¹S = σ²SC⁻¹.
+                let within = part.map(&axis, |v| v * p.sigma * p.sigma / marginal(p, v));
+                let offset = part_mean[i] - centre[i];
+                for (j, out) in row.iter_mut().enumerate() {
+                    *out += weight * (within[j] + offset * (part_mean[j] - centre[j]));
+                }
+            }
+        }
+        out
     }
 
     /// Responsibilities and the components' quantities.
@@ -116,19 +150,34 @@ impl Part {
         out
     }
 
+    /// x − αm.
+    fn centred(&self, p: PathPoint, x: &[f64]) -> Vec<f64> {
+        x.iter().zip(&self.mean).map(|(x, m)| x - p.alpha * m).collect()
+    }
+
+    /// m + αSC⁻¹(x − αm).
+    fn posterior_mean(&self, p: PathPoint, x: &[f64]) -> Vec<f64> {
+        let moved = self.map(&self.centred(p, x), |variance| p.alpha * variance / marginal(p, variance));
+        moved.iter().zip(&self.mean).map(|(v, m)| v + m).collect()
+    }
+
     fn at(&self, p: PathPoint, x: &[f64]) -> AtPoint {
-        let marginal = |variance: f64| p.alpha * p.alpha * variance + p.sigma * p.sigma;
-        let centred: Vec<f64> = x.iter().zip(&self.mean).map(|(x, m)| x - p.alpha * m).collect();
-        let score = self.map(&centred, |variance| -1.0 / marginal(variance));
+        let centred = self.centred(p, x);
+        let score = self.map(&centred, |variance| -1.0 / marginal(p, variance));
         let moved = self.map(&centred, |variance| slope(p, variance));
         let quadratic: f64 = score.iter().zip(&centred).map(|(s, c)| s * c).sum();
-        let log_det: f64 = self.variances.iter().map(|v| marginal(*v).ln()).sum();
+        let log_det: f64 = self.variances.iter().map(|v| marginal(p, *v).ln()).sum();
         AtPoint {
             log_density: self.log_weight + 0.5 * (quadratic - log_det),
             velocity: moved.iter().zip(&self.mean).map(|(v, m)| v + p.d_alpha * m).collect(),
             score,
         }
     }
+}
+
+/// Variance of x_t along an eigenvector of variance `variance` in the data.
+fn marginal(p: PathPoint, variance: f64) -> f64 {
+    p.alpha * p.alpha * variance + p.sigma * p.sigma
 }
 
 /// Σ weightₖ·vectorₖ.

@@ -9,7 +9,9 @@ mod adaptive;
 mod basis;
 mod field;
 mod gaussian;
+pub mod gaussian_fit;
 mod grid;
+mod likelihood;
 mod mixture;
 mod network;
 mod pull_back;
@@ -17,11 +19,18 @@ mod solve;
 mod tableau;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod theory;
+#[cfg(test)]
+mod torchdiffeq;
 
 pub use basis::Basis;
 pub use field::{Cond, FieldError, InBasis, Rows, Tape, VelocityField};
 pub use gaussian::{GaussianError, GaussianField};
 pub use grid::{Direction, Grid};
+pub use likelihood::{
+    Divergence, LogLikelihood, Probes, bits_per_dimension, log_likelihood, log_standard_normal,
+};
 pub use mixture::{Component, GaussianMixture};
 pub use network::{Convention, NetworkField, RawNetwork};
 pub use pull_back::{Gradient, pull_back};

@@ -3,7 +3,7 @@
 //! For one step x⁺ = x + h Σᵢ bᵢkᵢ with kᵢ = u(tᵢ, xᵢ), xᵢ = x + h Σⱼ aᵢⱼkⱼ, and the cotangent λ of x⁺, the stages in
 //! reverse order give k̄ᵢ = h bᵢλ + h Σⱼ aⱼᵢx̄ⱼ, x̄ᵢ = (∂u/∂x)ᵀk̄ᵢ, and the cotangent of x is λ + Σᵢ x̄ᵢ.
 
-use super::field::{Cond, FieldError, InBasis, Rows, VelocityField};
+use super::field::{Cond, InBasis, Rows, VelocityField};
 use super::solve::{Call, SolveError, SolveTape, Step, check_shape};
 use super::tableau::{Tableau, add_scaled};
 use crate::real::Real;
@@ -31,37 +31,15 @@ pub fn pull_back<T: Real>(
     let mut lambda = cotangent.to_vec();
     if let Some(InBasis { basis, field }) = field.in_basis() {
         basis.enter(&mut lambda);
-        let mut gradient = Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps, &mut no_source)?;
+        let mut gradient = Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps)?;
         basis.leave(&mut gradient.x);
         return Ok(gradient);
     }
-    Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps, &mut no_source)
-}
-
-/// The input and weight of one stage, for a term that a [`Source`] adds.
-pub(super) struct Stage<'a, T> {
-    /// Inputs of the field call.
-    pub(super) rows: Rows<'a, T>,
-    /// Which rows of the batch they are.
-    pub(super) index: &'a [usize],
-    /// Signed step size of each row.
-    pub(super) h: &'a [f64],
-    /// The stage's weight bᵢ.
-    pub(super) weight: f64,
-}
-
-/// Adds to the cotangent of a stage's input the gradient of a term integrated along the trajectory. It sees the
-/// stages of [`Call::Inputs`] only.
-pub(super) type Source<'a, T> =
-    dyn FnMut(&mut dyn VelocityField<T>, Stage<'_, T>, &mut [T]) -> Result<(), FieldError> + 'a;
-
-/// No such term.
-fn no_source<T: Real>(_: &mut dyn VelocityField<T>, _: Stage<'_, T>, _: &mut [T]) -> Result<(), FieldError> {
-    Ok(())
+    Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps)
 }
 
 /// State of a reverse pass.
-pub(super) struct Reverse<'a, T> {
+struct Reverse<'a, T> {
     field: &'a mut dyn VelocityField<T>,
     tableau: &'static Tableau,
     cond: &'a [Cond],
@@ -81,7 +59,7 @@ struct Work<T> {
 }
 
 impl<'a, T: Real> Reverse<'a, T> {
-    pub(super) fn new(
+    fn new(
         field: &'a mut dyn VelocityField<T>,
         tableau: &'static Tableau,
         cond: &'a [Cond],
@@ -96,24 +74,20 @@ impl<'a, T: Real> Reverse<'a, T> {
         Self { field, tableau, nfe_vjp: vec![0; cond.len()], cond, lambda, work }
     }
 
-    pub(super) fn run(
-        mut self,
-        steps: Vec<Step<T>>,
-        source: &mut Source<'_, T>,
-    ) -> Result<Gradient<T>, SolveError> {
+    fn run(mut self, steps: Vec<Step<T>>) -> Result<Gradient<T>, SolveError> {
         // Steps and tapes are dropped as soon as they are used.
         for step in steps.into_iter().rev() {
-            self.step(step, source)?;
+            self.step(step)?;
         }
         Ok(Gradient { x: self.lambda, nfe_vjp: self.nfe_vjp })
     }
 
-    fn step(&mut self, step: Step<T>, source: &mut Source<'_, T>) -> Result<(), SolveError> {
+    fn step(&mut self, step: Step<T>) -> Result<(), SolveError> {
         let dim = self.field.dim();
         self.work.gather(&step.rows, &self.lambda, self.cond, dim);
         let Step { rows, h, calls } = step;
         for (i, call) in calls.into_iter().enumerate().rev() {
-            self.stage(i, call, &rows, &h, source)?;
+            self.stage(i, call, &rows, &h)?;
         }
         for x_bar in &self.work.x_bar {
             add(&mut self.work.lambda, x_bar);
@@ -125,30 +99,19 @@ impl<'a, T: Real> Reverse<'a, T> {
     }
 
     /// x̄ᵢ from λ and the x̄ⱼ of later stages.
-    fn stage(
-        &mut self,
-        i: usize,
-        call: Call<T>,
-        index: &[usize],
-        h: &[f64],
-        source: &mut Source<'_, T>,
-    ) -> Result<(), SolveError> {
-        let (dim, stages, weight) = (self.field.dim(), self.tableau.stages(), self.tableau.weights[i]);
+    fn stage(&mut self, i: usize, call: Call<T>, index: &[usize], h: &[f64]) -> Result<(), SolveError> {
+        let (dim, tableau) = (self.field.dim(), self.tableau);
         let Work { cond, lambda, k_bar, x_bar } = &mut self.work;
         k_bar.clear();
         k_bar.resize(lambda.len(), T::ZERO);
-        add_scaled(k_bar, h, weight, lambda, dim);
-        for j in i + 1..stages {
-            add_scaled(k_bar, h, self.tableau.coefficients[j][i], &x_bar[j], dim);
+        add_scaled(k_bar, h, tableau.weights[i], lambda, dim);
+        for j in i + 1..tableau.stages() {
+            add_scaled(k_bar, h, tableau.coefficients[j][i], &x_bar[j], dim);
         }
         let out = &mut x_bar[i];
         match call {
             Call::Tape(tape) => self.field.pull_back(tape, k_bar, out)?,
-            Call::Inputs { t, x } => {
-                let rows = Rows { t: &t, x: &x, cond };
-                self.field.vjp(rows, k_bar, out)?;
-                source(self.field, Stage { rows, index, h, weight }, out)?;
-            }
+            Call::Inputs { t, x } => self.field.vjp(Rows { t: &t, x: &x, cond }, k_bar, out)?,
         }
         for row in index {
             self.nfe_vjp[*row] += 1;

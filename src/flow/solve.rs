@@ -135,7 +135,8 @@ fn run<T: Real>(
     integrate(field, grid, x, cond, keep)
 }
 
-fn integrate<T: Real>(
+/// Integrates in the coordinates of `field` itself.
+pub(super) fn integrate<T: Real>(
     field: &mut dyn VelocityField<T>,
     grid: &Grid,
     x: Vec<T>,
