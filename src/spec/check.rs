@@ -1,6 +1,6 @@
 //! The meaning of a pipeline: everything that is wrong with its values, found in one go.
 //!
-//! What depends on the dataset, models or other files is checked by [`crate::plan`], and reported together with this.
+//! What depends on the dataset, models or other files is checked by the plan, and reported together with this.
 
 use std::collections::BTreeSet;
 

@@ -78,9 +78,6 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/pipeline.schema.json");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         let current = pipeline_schema();
-        assert!(
-            committed == current,
-            "{path} is out of date: run `dflow schema > pipelines/pipeline.schema.json`"
-        );
+        assert!(committed == current, "{path} is out of date: run `make schema`");
     }
 }

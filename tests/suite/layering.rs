@@ -1,0 +1,225 @@
+//! The import directions of ARCHITECTURE.md, checked against the sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// Module, and the modules of this crate that it may name (itself always).
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("real", &[]),
+    ("random", &[]),
+    ("exit", &[]),
+    ("spec", &[]),
+    ("plan", &["spec"]),
+    ("dataset", &["spec", "random"]),
+    ("operator", &["spec", "random", "real"]),
+    ("path", &["spec", "real"]),
+    ("flow", &["spec", "real", "random", "path"]),
+    ("net", &["spec", "real", "random", "path", "flow"]),
+    ("optim", &["spec", "real"]),
+    ("method", &["spec", "real", "random", "path", "flow", "optim", "operator"]),
+    ("metric", &["spec", "real"]),
+    ("store", &["spec", "plan"]),
+    ("catalog", &["spec", "plan", "dataset", "path", "flow", "net", "worker"]),
+    (
+        "worker",
+        &[
+            "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
+            "method", "metric", "catalog", "run", "store",
+        ],
+    ),
+    ("run", &["spec", "plan", "exit", "worker", "store"]),
+    ("report", &["spec", "plan", "metric", "store"]),
+    ("ui", &["spec", "plan", "exit", "worker", "run"]),
+];
+
+/// Modules that may name everything.
+const TOP: &[&str] = &["cli", "main", "lib"];
+
+/// A word, and the files (or folders, with a slash) of `src` that may hold it: nothing else may.
+const RESERVED: &[(&str, &[&str])] = &[
+    // Tensors: where networks are, and where devices are.
+    ("candle_core", &["net/", "worker/"]),
+    ("Device::", &["worker/"]),
+    ("arrow::", &["store/", "dataset/parquet.rs"]),
+    ("parquet::", &["store/", "dataset/parquet.rs"]),
+    // Results and messages have one way out.
+    ("println!", &["ui/", "cli/"]),
+    ("print!", &["ui/", "cli/"]),
+    ("eprintln!", &["ui/", "cli/"]),
+    ("eprint!", &["ui/", "cli/"]),
+    ("stdout()", &["ui/", "cli/", "worker/"]),
+    ("stderr()", &["ui/", "cli/", "main.rs"]),
+    // All randomness is keyed in one place.
+    ("rand_core::", &["random.rs"]),
+    ("rand_chacha::", &["random.rs"]),
+    ("serde_yaml::", &["spec/parse.rs"]),
+    ("unsafe ", &["net/kernel/", "net/kernel.rs"]),
+];
+
+/// Modules that touch no file, with the files that are the exception.
+const PURE: &[(&str, &[&str])] = &[
+    ("spec", &["spec/document.rs"]),
+    ("plan", &[]),
+    ("method", &[]),
+    ("operator", &[]),
+    ("optim", &[]),
+    ("flow", &[]),
+    ("path", &[]),
+    ("real.rs", &[]),
+    ("random.rs", &[]),
+];
+
+struct SourceFile {
+    /// Path below `src`, such as `spec/check.rs`.
+    name: String,
+    /// Its lines of code with their numbers: neither comments nor tests.
+    code: Vec<(usize, String)>,
+}
+
+impl SourceFile {
+    fn module(&self) -> &str {
+        self.name.split('/').next().expect("a name has a first part").trim_end_matches(".rs")
+    }
+
+    fn is_in(&self, places: &[&str]) -> bool {
+        places
+            .iter()
+            .any(|place| self.name == *place || (place.ends_with('/') && self.name.starts_with(place)))
+    }
+}
+
+fn sources() -> Vec<SourceFile> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                // Tests may use everything.
+                if !name.ends_with("tests.rs") && !name.contains("tests/") {
+                    files.push(SourceFile { name, code: code(&fs::read_to_string(&path).unwrap()) });
+                }
+            }
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(files.len() > 20, "the sources are where the test looks for them");
+    files
+}
+
+/// The lines above the tests, without comments and the contents of plain string literals.
+fn code(text: &str) -> Vec<(usize, String)> {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let numbered = lines.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    numbered.map(|(i, line)| (i + 1, without_strings(line))).collect()
+}
+
+/// The line up to `//`, string literals emptied.
+fn without_strings(line: &str) -> String {
+    let mut code = String::new();
+    let (mut in_string, mut escaped) = (false, false);
+    for c in line.chars() {
+        match (in_string, c) {
+            (true, _) if escaped => escaped = false,
+            (true, '\\') => escaped = true,
+            (true, '"') | (false, '"') => in_string = !in_string,
+            (true, _) => {}
+            (false, _) => code.push(c),
+        }
+    }
+    code.split("//").next().unwrap_or_default().to_owned()
+}
+
+/// The modules after `crate::` in a line.
+fn imports(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+/// Whether `word` stands in `line` as a word of its own: `print!` is not in `eprint!`.
+fn holds(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(is_part))
+}
+
+#[test]
+fn modules_import_in_the_allowed_directions_only() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ALLOWED.iter().map(|(module, others)| (*module, others.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let module = file.module();
+        if TOP.contains(&module) {
+            continue;
+        }
+        let Some(allowed) = allowed.get(module) else {
+            wrong.push(format!("src/{}: the module {module} is not in the table of this test", file.name));
+            continue;
+        };
+        for (number, line) in &file.code {
+            for other in imports(line).filter(|other| *other != module && !allowed.contains(other)) {
+                wrong.push(format!("src/{}:{number}: {module} may not import {other}", file.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn reserved_words_stay_in_their_places() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        for (word, places) in RESERVED.iter().filter(|(_, places)| !file.is_in(places)) {
+            let lines = file.code.iter().filter(|(_, line)| holds(line, word));
+            wrong.extend(lines.map(|(number, _)| {
+                format!("src/{}:{number}: only {} may name `{word}`", file.name, places.join(", "))
+            }));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_modules_touch_no_file() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let pure = PURE.iter().any(|(module, exceptions)| {
+            (file.module() == *module || file.name == *module) && !exceptions.contains(&&*file.name)
+        });
+        let lines = file
+            .code
+            .iter()
+            .filter(|(_, line)| pure && (holds(line, "std::fs") || holds(line, "File::open")));
+        wrong.extend(
+            lines.map(|(number, _)| format!("src/{}:{number}: this module touches no file", file.name)),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_source_file_says_what_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources() {
+        let text = fs::read_to_string(root.join(&file.name)).unwrap();
+        assert!(text.starts_with("//! "), "src/{} does not begin with `//! `", file.name);
+    }
+}
+
+#[test]
+fn the_reader_of_sources_sees_code_only() {
+    let text = "use crate::spec::x; // crate::worker\n/// crate::run\nlet a = \"crate::cli \\\" crate::ui\";\n#[cfg(test)]\nuse crate::net;";
+    let seen: Vec<String> = code(text)
+        .iter()
+        .flat_map(|(_, line)| imports(line).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(seen, ["spec"]);
+    assert!(holds("print!(1)", "print!") && !holds("eprint!(1)", "print!"));
+}

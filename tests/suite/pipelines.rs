@@ -1,0 +1,140 @@
+//! The shipped pipeline files: they read, they mean something, and those of the paper say what the paper says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dflow::spec::check::check;
+use dflow::spec::document::Document;
+use dflow::spec::init::InitSpec;
+use dflow::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, OptimizerSpec, RegularizerSpec};
+use dflow::spec::pipeline::{PipelineSpec, TaskSpec};
+use dflow::spec::stop::StopRule;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> PipelineSpec {
+    let path = root().join("pipelines").join(name);
+    let document = Document::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    document.report(check(&document.spec)).unwrap_or_else(|error| panic!("{error}"));
+    document.spec
+}
+
+fn shipped() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("pipelines")).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+#[test]
+fn every_shipped_pipeline_is_right_and_names_its_schema() {
+    assert!(shipped().len() >= 7);
+    for path in shipped() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let spec = read(name);
+        assert_eq!(format!("{}.yaml", spec.name), name, "a pipeline has the name of its file");
+        assert_eq!(spec.output, format!("reports/{}", spec.name));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# yaml-language-server: $schema=./pipeline.schema.json\n"), "{name}");
+    }
+}
+
+/// Rows ended by `time_limit` are not reproducible: the small profiles do without.
+#[test]
+fn small_profiles_stop_by_reproducible_rules_within_a_cap() {
+    for name in
+        ["table1-mini.yaml", "table1-cifar10.yaml", "table9-mini.yaml", "table9-cifar10.yaml", "smoke.yaml"]
+    {
+        let spec = read(name);
+        for (task, dflow) in resolved(&spec) {
+            assert!(
+                dflow.stop.iter().any(|rule| matches!(rule, StopRule::Evals(_))),
+                "{name}: {}",
+                task.name
+            );
+            assert!(
+                !dflow.stop.iter().any(|rule| matches!(rule, StopRule::TimeLimit(_))),
+                "{name}: {}",
+                task.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_small_profiles_have_the_tasks_of_the_paper() {
+    let tasks =
+        |name: &str| read(name).tasks.into_iter().map(|task| (task.name, task.noise)).collect::<Vec<_>>();
+    assert_eq!(tasks("table1-mini.yaml"), tasks("table1-paper.yaml"));
+    assert_eq!(tasks("table1-cifar10.yaml"), tasks("table1-paper.yaml"));
+}
+
+/// Every D-Flow of a pipeline on every task.
+fn resolved(spec: &PipelineSpec) -> Vec<(&TaskSpec, DflowSpec)> {
+    let methods = spec.methods.iter().filter_map(|method| match method {
+        MethodSpec::Dflow(dflow) => Some(dflow),
+        MethodSpec::Pinv(_) => None,
+    });
+    methods.flat_map(|dflow| spec.tasks.iter().map(|task| (task, dflow.for_task(&task.name)))).collect()
+}
+
+#[test]
+fn the_settings_of_the_paper_profile_are_those_of_its_table_6() {
+    let csv = std::fs::read_to_string(root().join("reports/paper/table6.csv")).unwrap();
+    let mut lines = csv.lines().filter(|line| !line.starts_with('#'));
+    let header: Vec<&str> = lines.next().expect("a header").split(',').collect();
+    let rows: Vec<BTreeMap<&str, &str>> =
+        lines.map(|line| header.iter().copied().zip(line.split(',')).collect()).collect();
+    assert_eq!(rows.len(), 7);
+    for name in ["table1-paper.yaml", "table9-paper.yaml"] {
+        let spec = read(name);
+        for (task, dflow) in resolved(&spec) {
+            let row = rows.iter().find(|row| row["task"] == task.name).expect("every task is in the table");
+            let ours = settings(task, &dflow);
+            for (column, printed) in row {
+                assert_eq!(ours[column], **printed, "{name}: {column} of {}", task.name);
+            }
+        }
+    }
+}
+
+/// The columns of the paper's table, as a resolved method has them.
+fn settings(task: &TaskSpec, dflow: &DflowSpec) -> BTreeMap<&'static str, String> {
+    let target = dflow.stop.iter().find_map(|rule| match rule {
+        StopRule::TargetPsnr(target) => Some(target.to_string()),
+        _ => None,
+    });
+    let (loss, space) = match dflow.loss {
+        LossSpec::NegPsnr(space) => ("neg_psnr", space),
+        LossSpec::SquaredError(space) => ("squared_error", space),
+        LossSpec::Lp(lp) => ("lp", lp.space),
+    };
+    let (regularizer, lambda) = match dflow.regularizer {
+        RegularizerSpec::None => ("none", None),
+        RegularizerSpec::Chi(weight) => ("chi", Some(weight)),
+        RegularizerSpec::Gaussian(weight) => ("gaussian", Some(weight)),
+        RegularizerSpec::Nll(nll) => ("nll", Some(nll.weight)),
+    };
+    let (init, blend) = match &dflow.init {
+        InitSpec::Blend(blend) => ("blend", blend.weight.to_string()),
+        InitSpec::Source => ("source", String::new()),
+        InitSpec::Given(_) => ("given", String::new()),
+    };
+    let OptimizerSpec::Lbfgs(lbfgs) = dflow.optimizer;
+    BTreeMap::from([
+        ("task", task.name.clone()),
+        ("noise", task.noise.to_string()),
+        ("target_psnr", target.unwrap_or_default()),
+        ("loss", loss.to_owned()),
+        ("loss_space", if space == LossSpace::Pinv { "pinv" } else { "measurement" }.to_owned()),
+        ("regularizer", regularizer.to_owned()),
+        ("lambda", lambda.map(|weight| weight.to_string()).unwrap_or_default()),
+        ("init", init.to_owned()),
+        ("blend", blend),
+        ("solver", dflow.solver.kind().to_owned()),
+        ("nfe", dflow.solver.nfe().map(|nfe| nfe.to_string()).unwrap_or_default()),
+        ("optimizer", "lbfgs".to_owned()),
+        ("inner", lbfgs.inner.to_string()),
+    ])
+}
