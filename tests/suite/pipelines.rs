@@ -1,12 +1,11 @@
 //! The shipped pipeline files: they read, they mean something, and those of the paper say what the paper says.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dflow::report::settings;
 use dflow::spec::check::check;
 use dflow::spec::document::Document;
-use dflow::spec::init::InitSpec;
-use dflow::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, OptimizerSpec, RegularizerSpec};
+use dflow::spec::method::{DflowSpec, MethodSpec};
 use dflow::spec::pipeline::{PipelineSpec, TaskSpec};
 use dflow::spec::stop::StopRule;
 
@@ -81,60 +80,19 @@ fn resolved(spec: &PipelineSpec) -> Vec<(&TaskSpec, DflowSpec)> {
 
 #[test]
 fn the_settings_of_the_paper_profile_are_those_of_its_table_6() {
-    let csv = std::fs::read_to_string(root().join("reports/paper/table6.csv")).unwrap();
-    let mut lines = csv.lines().filter(|line| !line.starts_with('#'));
-    let header: Vec<&str> = lines.next().expect("a header").split(',').collect();
-    let rows: Vec<BTreeMap<&str, &str>> =
-        lines.map(|line| header.iter().copied().zip(line.split(',')).collect()).collect();
-    assert_eq!(rows.len(), 7);
     for name in ["table1-paper.yaml", "table9-paper.yaml"] {
-        let spec = read(name);
-        for (task, dflow) in resolved(&spec) {
-            let row = rows.iter().find(|row| row["task"] == task.name).expect("every task is in the table");
-            let ours = settings(task, &dflow);
-            for (column, printed) in row {
-                assert_eq!(ours[column], **printed, "{name}: {column} of {}", task.name);
-            }
-        }
+        assert_eq!(settings::differences(&read(name)), [], "{name}");
     }
 }
 
-/// The columns of the paper's table, as a resolved method has them.
-fn settings(task: &TaskSpec, dflow: &DflowSpec) -> BTreeMap<&'static str, String> {
-    let target = dflow.stop.iter().find_map(|rule| match rule {
-        StopRule::TargetPsnr(target) => Some(target.to_string()),
-        _ => None,
-    });
-    let (loss, space) = match dflow.loss {
-        LossSpec::NegPsnr(space) => ("neg_psnr", space),
-        LossSpec::SquaredError(space) => ("squared_error", space),
-        LossSpec::Lp(lp) => ("lp", lp.space),
-    };
-    let (regularizer, lambda) = match dflow.regularizer {
-        RegularizerSpec::None => ("none", None),
-        RegularizerSpec::Chi(weight) => ("chi", Some(weight)),
-        RegularizerSpec::Gaussian(weight) => ("gaussian", Some(weight)),
-        RegularizerSpec::Nll(nll) => ("nll", Some(nll.weight)),
-    };
-    let (init, blend) = match &dflow.init {
-        InitSpec::Blend(blend) => ("blend", blend.weight.to_string()),
-        InitSpec::Source => ("source", String::new()),
-        InitSpec::Given(_) => ("given", String::new()),
-    };
-    let OptimizerSpec::Lbfgs(lbfgs) = dflow.optimizer;
-    BTreeMap::from([
-        ("task", task.name.clone()),
-        ("noise", task.noise.to_string()),
-        ("target_psnr", target.unwrap_or_default()),
-        ("loss", loss.to_owned()),
-        ("loss_space", if space == LossSpace::Pinv { "pinv" } else { "measurement" }.to_owned()),
-        ("regularizer", regularizer.to_owned()),
-        ("lambda", lambda.map(|weight| weight.to_string()).unwrap_or_default()),
-        ("init", init.to_owned()),
-        ("blend", blend),
-        ("solver", dflow.solver.kind().to_owned()),
-        ("nfe", dflow.solver.nfe().map(|nfe| nfe.to_string()).unwrap_or_default()),
-        ("optimizer", "lbfgs".to_owned()),
-        ("inner", lbfgs.inner.to_string()),
-    ])
+/// The one setting in which the small profiles differ on purpose: noisy deblurring compares (Hx, y).
+#[test]
+fn the_small_profiles_differ_from_table_6_in_noisy_deblurring_only() {
+    for name in ["table1-mini.yaml", "table1-cifar10.yaml"] {
+        let differences = settings::differences(&read(name));
+        assert!(!differences.is_empty());
+        for (task, _, setting) in differences {
+            assert_eq!((&*task, setting), ("gaussian-deblur σ_y = 0.05", "space"), "{name}");
+        }
+    }
 }
