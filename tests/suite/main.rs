@@ -2,4 +2,5 @@
 
 mod layering;
 mod pipelines;
+#[expect(dead_code, reason = "a driver offers more than the tests of one day use")]
 mod run_test;
