@@ -235,7 +235,7 @@ impl DflowSolve {
         if self.psnr_history.is_empty() {
             self.psnr_history.push(psnr);
         }
-        if self.best.as_ref().is_none_or(|best| psnr > best.fit.psnr) {
+        if self.best.as_ref().is_none_or(|best| psnr > best.fit.psnr || best.fit.psnr.is_nan()) {
             self.best = Some(point.clone());
         }
     }

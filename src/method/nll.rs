@@ -89,7 +89,7 @@ impl Pass {
         weight: f64,
         probes: &[Vec<f32>],
     ) -> Result<PassStep, MethodError> {
-        if self.back.is_some() { self.go_back(row, weight, probes) } else { self.go_on(row) }
+        if self.back.is_some() { self.go_back(&row, weight, probes) } else { self.go_on(row) }
     }
 
     fn go_on(&mut self, slope: Vec<f32>) -> Result<PassStep, MethodError> {
@@ -123,16 +123,16 @@ impl Pass {
         self.ask_back(probes)
     }
 
-    fn go_back(&mut self, row: Vec<f32>, weight: f64, probes: &[Vec<f32>]) -> Result<PassStep, MethodError> {
+    fn go_back(&mut self, row: &[f32], weight: f64, probes: &[Vec<f32>]) -> Result<PassStep, MethodError> {
         let (tableau, steps) = stepping(self.solver)?;
         let stage = self.stage(tableau);
         let share = tableau.weights[stage] / steps as f64 / probes.len().max(1) as f64;
         let back = self.back.as_mut().expect("the way back has begun");
         if let Some(probe) = probes.get(back.answers / 2) {
             let sign = if back.answers.is_multiple_of(2) { 1.0 } else { -1.0 };
-            back.divergence += 0.5 * share * dot(probe, &row);
+            back.divergence += 0.5 * share * dot(probe, row);
             let factor = weight * share * sign / (2.0 * DELTA);
-            back.injection.iter_mut().zip(&row).for_each(|(g, &r)| *g += factor * f64::from(r));
+            back.injection.iter_mut().zip(row).for_each(|(g, &r)| *g += factor * f64::from(r));
             back.answers += 1;
             return Ok(PassStep::Ask(self.ask_back(probes)?));
         }

@@ -86,7 +86,7 @@ mod tests {
                 gradient.iter().zip(&direction).map(|(&g, &d)| (f64::from(g) - 1.0) * f64::from(d)).sum();
             let value = |step: f32| {
                 let moved: Vec<f32> = x.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
-                penalty(&spec, &moved, &mut vec![0.0; 50])
+                penalty(&spec, &moved, &mut [0.0; 50])
             };
             let difference = (value(1e-3) - value(-1e-3)) / 2e-3;
             // f32 points: rounding of 1e-7 over a step of 1e-3.

@@ -173,7 +173,7 @@ impl<T: Real, P> Lbfgs<T, P> {
         self.memory.stored()
     }
 
-    /// Replaces x between two outer steps. The next one evaluates it anew unless it is the same, bit for bit.
+    /// Replaces x between two outer steps. The next one evaluates it anew, unless it is equal.
     ///
     /// # Panics
     /// Inside an outer step, and if the length differs.

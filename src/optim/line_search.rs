@@ -230,7 +230,7 @@ fn cubic_minimum<Q>(first: &Trial<Q>, second: &Trial<Q>, (least, most): (f64, f6
     let d1 = first.slope + second.slope - 3.0 * (first.value - second.value) / (first.t - second.t);
     let square = d1 * d1 - first.slope * second.slope;
     if square < 0.0 || square.is_nan() {
-        return (least + most) / 2.0;
+        return f64::midpoint(least, most);
     }
     let (near, far) = if first.t <= second.t { (first, second) } else { (second, first) };
     let d2 = square.sqrt();

@@ -71,11 +71,24 @@ fn uphill(x: &[f64]) -> (f64, Vec<f64>) {
     separable(x, |_, x| (0.5 * x * x + 0.25 * x * x * x * x, -(x + x * x * x)))
 }
 
+fn steep(x: &[f64]) -> (f64, Vec<f64>) {
+    separable(x, |_, x| {
+        let u = x - 1.0 / 3.0;
+        (1e6 * u.abs() + 0.5 * u * u, 1e6 * if u >= 0.0 { 1.0 } else { -1.0 } + u)
+    })
+}
+
+fn unbounded(x: &[f64]) -> (f64, Vec<f64>) {
+    separable(x, |_, x| (-(0.25 * x * x * x * x + 0.5 * x * x), -(x * x * x + x)))
+}
+
 fn function(name: &str) -> Function {
     match name {
         "ill_conditioned" => ill_conditioned,
         "log_scaled" => log_scaled,
         "kinked" => kinked,
+        "steep" => steep,
+        "unbounded" => unbounded,
         "uphill" => uphill,
         _ => rosenbrock,
     }

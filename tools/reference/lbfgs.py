@@ -18,6 +18,9 @@ os.environ["ATEN_CPU_CAPABILITY"] = "default"
 
 import torch
 
+# `torch.optim` deletes the module's name from itself after the import.
+module = sys.modules[torch.optim.LBFGS.__module__]
+
 torch.set_num_threads(1)
 
 
@@ -77,6 +80,18 @@ def uphill(x):
     return (0.5 * x * x + 0.25 * x * x * x * x).sum(), -(x + x * x * x)
 
 
+def steep(x):
+    """A kink at which the slope jumps by 2e6: searches zoom for long."""
+    u = x - 1.0 / 3.0
+    sign = torch.where(u >= 0, 1.0, -1.0).to(torch.float64)
+    return (1e6 * u.abs() + 0.5 * u * u).sum(), 1e6 * sign + u
+
+
+def unbounded(x):
+    """Falls ever faster: the steps grow tenfold until the bracketing runs out of evaluations."""
+    return -(0.25 * x * x * x * x + 0.5 * x * x).sum(), -(x * x * x + x)
+
+
 def normalise(x):
     return (x - x.mean()) / ((x - x.mean()) * (x - x.mean())).mean().sqrt()
 
@@ -95,14 +110,25 @@ CASES = {
     "log_scaled": (log_scaled, ramp(20, 0.01), 4, {}, None),
     "kinked": (kinked, ramp(12, 0.7), 4, {}, None),
     "uphill": (uphill, ramp(6, 0.3), 3, {}, None),
+    "steep": (steep, ramp(3, 0.3), 3, {}, None),
+    "unbounded": (unbounded, ramp(3, 0.3), 1, {}, None),
     "altered": (rosenbrock, rosenbrock_start(10), 8, {"max_iter": 5}, normalise),
 }
 
 
 def run(function, start, outer_steps, options, alter):
+    """Losses and norms per outer step, and the evaluations of the longest line search."""
     x = torch.nn.Parameter(start.clone())
     optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe", **{"max_iter": 20, **options})
-    outers = []
+    outers, searches = [], [0]
+    strong_wolfe = module._strong_wolfe
+
+    def counted(*arguments, **named):
+        result = strong_wolfe(*arguments, **named)
+        searches.append(result[3])
+        return result
+
+    module._strong_wolfe = counted
 
     def closure():
         with torch.no_grad():
@@ -116,7 +142,8 @@ def run(function, start, outer_steps, options, alter):
         if alter is not None:
             with torch.no_grad():
                 x.copy_(alter(x.detach()))
-    return outers
+    module._strong_wolfe = strong_wolfe
+    return outers, max(searches)
 
 
 def deviations(outers, others):
@@ -136,19 +163,21 @@ def main():
     cases = {}
     for name in names:
         function, start, outer_steps, options, alter = CASES[name]
-        outers = run(function, start, outer_steps, options, alter)
+        outers, longest = run(function, start, outer_steps, options, alter)
         up = torch.nextafter(start, start + 1)
-        deviation = deviations(outers, run(function, up, outer_steps, options, alter))
+        deviation = deviations(outers, run(function, up, outer_steps, options, alter)[0])
         print(
             name,
             [len(outer) for outer in outers],
             "at 30: %.1e, at 75: %s, end: %s" % (deviation[: 30][-1], deviation[:75][-1], deviation[-1]),
             "loss %.17g" % outers[-1][-1][0],
+            "longest search:", longest,
         )
         cases[name] = {
             "start": start.tolist(),
             "options": options,
             "altered": alter is not None,
+            "longest_search": longest,
             "outer_steps": outers,
             "ulp_deviation": [d if d is None else float("%.2e" % d) for d in deviation],
         }
