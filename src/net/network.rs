@@ -141,15 +141,18 @@ impl Inner {
     fn each<T: Send>(&self, mut items: Vec<T>, body: impl Fn(T, &mut Workspace, Team) + Sync) {
         let team = Team::pool();
         let rest = items.split_off(items.len() - items.len() % team.threads());
-        items.into_par_iter().with_max_len(1).for_each(|item| {
-            let mut workspace = self.workspace();
-            body(item, &mut workspace, Team::SOLO);
-            self.workspaces.lock().expect("no holder panics").push(workspace);
+        // From inside the pool: a call from outside would change threads at every op.
+        rayon::scope(|_| {
+            items.into_par_iter().with_max_len(1).for_each(|item| {
+                self.with_workspace(|workspace| body(item, workspace, Team::SOLO));
+            });
+            self.with_workspace(|workspace| rest.into_iter().for_each(|item| body(item, workspace, team)));
         });
+    }
+
+    fn with_workspace(&self, body: impl FnOnce(&mut Workspace)) {
         let mut workspace = self.workspace();
-        for item in rest {
-            body(item, &mut workspace, team);
-        }
+        body(&mut workspace);
         self.workspaces.lock().expect("no holder panics").push(workspace);
     }
 
