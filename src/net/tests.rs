@@ -119,3 +119,136 @@ fn forward_and_vjp_equal_the_public_code_on_every_instruction_set() {
         }
     }
 }
+
+/// The smallest golden case: attention, both resampling blocks, class labels.
+fn tiny() -> (Case, Weights) {
+    let case = cases().into_iter().find(|case| case.name == "tiny").unwrap();
+    let weights = weights("tiny", &case.config);
+    (case, weights)
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+#[test]
+fn a_row_has_the_same_bits_whatever_its_batch_threads_and_predecessors() {
+    const ROWS: usize = 5;
+    let (case, weights) = tiny();
+    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_supported()) {
+        let mut network = Network::adm_on(set, &case.config, &weights).unwrap();
+        let dim = RawNetwork::dim(&network);
+        let (x, cotangent) = (state("x", ROWS * dim), state("cotangent", ROWS * dim));
+        let t: Vec<_> = (0..ROWS).map(|i| 17.0 + 190.0 * i as f64).collect();
+        let cond: Vec<_> = (0..ROWS as u32).map(Cond::Class).collect();
+        let one = pool(1);
+        let alone: Vec<_> = (0..ROWS)
+            .map(|i| {
+                let row = i * dim..(i + 1) * dim;
+                let (x, cotangent) = (&x[row.clone()], &cotangent[row]);
+                one.install(|| evaluate(&mut network, &t[i..=i], x, &cond[i..=i], cotangent))
+            })
+            .collect();
+        for threads in [1, 2, 3, 8] {
+            let run = || evaluate(&mut network, &t, &x, &cond, &cotangent);
+            let (out, gradient) = pool(threads).install(run);
+            for (i, (row_out, row_gradient)) in alone.iter().enumerate() {
+                let row = i * dim..(i + 1) * dim;
+                assert_eq!(out[row.clone()], row_out[..], "output of row {i}, {threads} threads");
+                assert_eq!(gradient[row], row_gradient[..], "gradient of row {i}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn untaped_calls_give_the_taped_output() {
+    let (case, weights) = tiny();
+    let mut network = Network::adm(&case.config, &weights).unwrap();
+    let x = state("x", 2 * RawNetwork::dim(&network));
+    let cond = conditions(&case);
+    let rows = Rows { t: &case.t, x: &x, cond: &cond };
+    let (mut taped, mut untaped) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    network.forward_taped(rows, &mut taped).unwrap();
+    network.forward(rows, &mut untaped).unwrap();
+    assert_eq!(taped, untaped);
+}
+
+#[test]
+fn wrong_labels_and_sizes_are_errors_that_say_what_is_wanted() {
+    let (case, weights) = tiny();
+    let mut network = Network::adm(&case.config, &weights).unwrap();
+    let x = state("x", RawNetwork::dim(&network));
+    let mut out = vec![0.0; x.len()];
+    let mut message = |x: &[f32], cond| {
+        let rows = Rows { t: &[0.5], x, cond: &[cond] };
+        network.forward(rows, &mut out).unwrap_err().to_string()
+    };
+    assert!(message(&x, Cond::None).contains("10 classes"));
+    assert!(message(&x, Cond::Class(10)).contains("label 10 is out of range"));
+    assert!(message(&x[1..], Cond::Class(0)).contains("wanted 768 in"));
+}
+
+#[test]
+fn configurations_that_no_network_has_are_errors() {
+    let good = tiny().0.config;
+    let error = |config: AdmConfig| config.check().unwrap_err().to_string();
+    assert!(error(AdmConfig { model_channels: 40, ..good.clone() }).contains("40 channels"));
+    assert!(error(AdmConfig { image_size: 9, ..good.clone() }).contains("image_size 9"));
+    assert!(error(AdmConfig { channel_mult: vec![], ..good.clone() }).contains("channel_mult"));
+    assert!(error(AdmConfig { num_heads: 5, ..good.clone() }).contains("num_heads 5"));
+    assert!(error(AdmConfig { num_head_channels: Some(48), ..good }).contains("num_head_channels 48"));
+}
+
+#[test]
+fn tensors_of_the_public_128_checkpoint_are_the_public_code_s() {
+    let config = AdmConfig {
+        image_size: 128,
+        model_channels: 256,
+        channel_mult: vec![1, 1, 2, 3, 4],
+        num_res_blocks: 2,
+        attention_resolutions: vec![32, 16, 8],
+        num_heads: 4,
+        num_classes: Some(1000),
+        learn_sigma: true,
+        ..tiny().0.config
+    };
+    let mut ours: Vec<_> = tensors(&config)
+        .into_iter()
+        .map(|(name, shape)| shape.iter().fold(name, |line, n| format!("{line} {n}")))
+        .collect();
+    let public = std::fs::read_to_string(golden().join("public_128.txt")).unwrap();
+    let mut public: Vec<_> = public.lines().map(str::to_owned).collect();
+    ours.sort();
+    public.sort();
+    assert_eq!(ours, public);
+}
+
+/// The folder of the development data; `None` (said on stderr) where it is absent and not required.
+fn test_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("DFLOW_TEST_DATA").map(PathBuf::from);
+    assert!(
+        folder.is_some() || std::env::var_os("DFLOW_REQUIRE_TEST_DATA").is_none_or(|v| v != "1"),
+        "DFLOW_REQUIRE_TEST_DATA=1 but DFLOW_TEST_DATA is not set"
+    );
+    if folder.is_none() {
+        eprintln!("skipped: no test data");
+    }
+    folder
+}
+
+#[test]
+fn a_trained_prior_predicts_minus_the_noise_at_time_0() {
+    let Some(folder) = test_data() else { return };
+    let folder = folder.join("prior_cifar10_start");
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config: AdmConfig = serde_json::from_str(&config).unwrap();
+    let weights = Weights::read(&folder.join("cifar10_condot_adm.f16.safetensors")).unwrap();
+    let mut network = Network::adm(&config, &weights).unwrap();
+    let x = state("noise", RawNetwork::dim(&network));
+    let mut out = vec![0.0; x.len()];
+    network.forward(Rows { t: &[0.0], x: &x, cond: &[Cond::Class(3)] }, &mut out).unwrap();
+    // u_0(x) = E[x1] − x with x ~ N(0, 1): what is left is a mean image, its mean square well below the data's 0.3.
+    let rest = out.iter().zip(&x).map(|(u, x)| (u + x).powi(2)).sum::<f32>() / x.len() as f32;
+    assert!(rest < 0.15, "mean square of u + x is {rest}");
+}

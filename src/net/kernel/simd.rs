@@ -206,3 +206,43 @@ mod x86 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kernel::{InstructionSet, dispatch};
+
+    dispatch!(fn exp_all(x: &mut [f32]) = exp_all_on);
+
+    #[inline(always)]
+    unsafe fn exp_all_on<S: Simd>(x: &mut [f32]) {
+        for chunk in x.chunks_exact_mut(S::LANES) {
+            unsafe { S::store(chunk.as_mut_ptr(), exp::<S>(S::load(chunk.as_ptr()))) }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        let x: Vec<f32> = (0..16 * 10_000).map(|i| -87.0 + i as f32 * (175.0 / 160_000.0)).collect();
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_supported()) {
+            let mut y = x.clone();
+            // SAFETY: the CPU has `set`.
+            unsafe { exp_all(set, &mut y) };
+            for (x, y) in x.iter().zip(y) {
+                let exact = f64::from(*x).exp();
+                let unit = exact * f64::from(f32::EPSILON);
+                assert!((f64::from(y) - exact).abs() <= 2.0 * unit, "{}: exp({x}) = {y}", set.name());
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_finite_outside_its_range() {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_supported()) {
+            let mut y: Vec<f32> = [-1e30, -200.0, 200.0, 1e30].repeat(4);
+            // SAFETY: the CPU has `set`.
+            unsafe { exp_all(set, &mut y) };
+            assert!(y.iter().all(|y| y.is_finite()), "{}: {y:?}", set.name());
+        }
+    }
+}

@@ -93,3 +93,6 @@ fn write_row(x: &[f32], out: &mut [f32], accumulate: bool) {
         out.copy_from_slice(x);
     }
 }
+
+#[cfg(test)]
+mod tests;
