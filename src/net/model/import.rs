@@ -69,7 +69,7 @@ impl Import<'_> {
         let weights = Weights::read(self.source)?.strip_prefix(self.prefix);
         let mut config = infer(&weights, self.given)?;
         config.time_embedding_scale = self.time_embedding_scale;
-        config.check().map_err(|error| invalid(self.source, error))?;
+        config.check().map_err(|error| invalid(self.source, error.to_string()))?;
         weights.check(&adm::tensors(&config))?;
         let mut file = ModelFile {
             about: Some(format!("Imported from {}", file_name(self.source))),
@@ -89,14 +89,14 @@ impl Import<'_> {
         }
         let rounding = store(&weights, self.precision, &stored)?;
         file.blake3 = Some(Weights::read(&stored)?.blake3().to_owned());
-        let text = serde_yaml::to_string(&file).map_err(|error| invalid(&model, error))?;
+        let text = serde_yaml::to_string(&file).map_err(|error| invalid(&model, error.to_string()))?;
         std::fs::write(&model, text).map_err(|source| ModelError::Write { path: model.clone(), source })?;
         Ok(Imported { model, weights: stored, parameters: weights.parameters(), rounding })
     }
 }
 
-fn invalid(path: &Path, detail: impl ToString) -> ModelError {
-    ModelError::Invalid { path: path.to_owned(), detail: detail.to_string() }
+fn invalid(path: &Path, detail: impl Into<String>) -> ModelError {
+    ModelError::Invalid { path: path.to_owned(), detail: detail.into() }
 }
 
 fn file_name(path: &Path) -> String {
@@ -135,7 +135,7 @@ fn store(weights: &Weights, precision: Precision, path: &Path) -> Result<f64, Mo
         .iter()
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|error| invalid(path, error))?;
+        .map_err(|error| invalid(path, error.to_string()))?;
     let write = |source| ModelError::Write { path: path.to_owned(), source };
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(write)?;
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -78,7 +78,9 @@ impl Weights {
         for (name, Tensor { shape, values }) in &tensors {
             assert_eq!(values.len(), shape.iter().product::<usize>(), "values of `{name}`");
             hasher.update(format!("{name} {shape:?}\n").as_bytes());
-            values.iter().for_each(|value| _ = hasher.update(&value.to_le_bytes()));
+            for value in values {
+                hasher.update(&value.to_le_bytes());
+            }
         }
         Self { path: origin.into(), blake3: hasher.finalize().to_hex().to_string(), tensors }
     }

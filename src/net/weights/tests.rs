@@ -203,7 +203,7 @@ fn torch_zip(data_pkl: &[u8]) -> Vec<u8> {
 /// The pickle of `{"a": tensor}` with these fields, each the opcodes of its value.
 fn tensor_pickle(storage_len: &[u8], offset: &[u8], shape: &[u8], stride: &[u8]) -> Vec<u8> {
     let mut pickle = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n(".to_vec();
-    pickle.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpu");
+    pickle.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu");
     for part in [storage_len, b"tQ", offset, shape, stride, b"\x89N", b"tRs."] {
         pickle.extend(part);
     }
@@ -270,7 +270,9 @@ proptest! {
     ) {
         let mut pickle = tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86");
         let length = pickle.len();
-        edits.iter().for_each(|&(position, byte)| pickle[position % length] = byte);
+        for (position, byte) in edits {
+            pickle[position % length] = byte;
+        }
         let _ = read(&torch_zip(&pickle));
     }
 

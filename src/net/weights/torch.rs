@@ -49,7 +49,7 @@ impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
         let zip = ZipArchive::new(Cursor::new(bytes))
             .map_err(|error| Fault::damaged(format!("it is no valid zip file ({error})")))?;
-        let names: Vec<String> = zip.file_names().flatten().map(|name| name.into_owned()).collect();
+        let names: Vec<String> = zip.file_names().flatten().map(std::borrow::Cow::into_owned).collect();
         if names.iter().any(|name| name.ends_with("/constants.pkl")) {
             return Err(Fault::new("it is a TorchScript program, not weights", RE_SAVE));
         }
