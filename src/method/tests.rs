@@ -2,8 +2,8 @@
 
 use super::{Answer, Ask, Draws, MethodError, Outcome, Problem, Solve, StopReason};
 use crate::flow::{
-    Component, Cond, GaussianField, GaussianMixture, Keep, Rows, SolveTape, VelocityField, pull_back, solve,
-    solve_taped,
+    Component, Cond, Divergence, GaussianField, GaussianMixture, Keep, Probes, Rows, SolveTape,
+    VelocityField, log_likelihood, pull_back, solve, solve_taped,
 };
 use crate::operator::{Degradation, Shape, measure};
 use crate::path::Path;
@@ -442,4 +442,18 @@ fn denoising_uses_the_whole_image() {
     let spec = spec(vec![StopRule::TargetPsnr(32.0), StopRule::Evals(300)]);
     let problem = problem(MethodSpec::Dflow(Box::new(spec)), &OperatorSpec::Identity(Identity {}), 0.05);
     assert_eq!(run(&problem).stop_reason, StopReason::TargetPsnr);
+}
+
+#[test]
+fn the_likelihood_equals_that_of_a_solve_from_the_data() {
+    let dim = SHAPE.dim();
+    let (x0, probes) = (stream(Purpose::Init).normals(dim), signs(dim, 2));
+    let solver = SolverSpec::Rk4(FixedSteps { nfe: 80 });
+    let mut driver = Driver::new(prior());
+    let (value, _, x1) = likelihood(&mut driver, solver, &x0, &probes, &vec![0.0; dim]);
+    let values = probes.concat();
+    let divergence = Divergence::Hutchinson(Probes { count: 2, values: &values });
+    let backward = log_likelihood(&mut driver.field, solver, &x1, &COND, divergence).unwrap();
+    // Forward and backward steps differ by the solver's error, and f32 remains: 1e-3 of some 50 nats.
+    assert!((value + backward.log_p[0]).abs() < 0.05, "{value} {:?}", backward.log_p);
 }

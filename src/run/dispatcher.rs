@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn tasks(n: u32) -> Vec<Unit> {
-        (0..n).map(|sample| Unit { cell: 0, sample }).collect()
+        (0..n as usize).map(|sample| Unit { cell: 0, sample }).collect()
     }
 
     fn run(mock: &Mock, n: u32, limits: Limits) -> (RunSummary, Vec<(usize, Unit)>) {

@@ -212,6 +212,7 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]
     }
     check_ends(found, at, spec, tasks);
     tasks.iter().for_each(|task| check_lift(found, at, spec, task));
+    tasks.iter().for_each(|task| check_likelihood(found, at, spec, task));
 }
 
 /// A solve must be able to end on every task, by the method's rules or by those that replace them there.
@@ -256,6 +257,20 @@ fn check_lift(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
         let message =
             format!("the measurement of {} has not the image's shape: it cannot be its own lift", task.name);
         found.value(&join(&at, "init.blend.lift"), message);
+    }
+}
+
+/// The likelihood penalty runs the solver's stages itself, which must not depend on x₀.
+fn check_likelihood(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
+    let own = spec.per_task.get(&task.name).is_some_and(|other| other.regularizer.is_some());
+    let at = if own { format!("{at}.per_task.{}", task.name) } else { at.to_owned() };
+    let spec = spec.for_task(&task.name);
+    if let (RegularizerSpec::Nll(_), SolverSpec::Dopri5(_)) = (spec.regularizer, spec.solver) {
+        let message = format!(
+            "the likelihood penalty of {} needs a solver with fixed steps: midpoint, heun, rk4 or euler, not dopri5",
+            task.name
+        );
+        found.value(&join(&at, "regularizer.nll"), message);
     }
 }
 

@@ -172,6 +172,11 @@ fn every_value_that_means_nothing_is_refused() {
         ("{ midpoint: { nfe: 6 } }", "{ rk4: { nfe: 0 } }", "nfe must be at least 1"),
         ("{ neg_psnr: measurement }", "{ lp: { p: 0.5 } }", "p must be"),
         ("regularizer: none", "regularizer: { chi: -.inf }", "chi must be"),
+        (
+            "{ regularizer: { chi: 0.01 },",
+            "{ solver: { dopri5: {} }, regularizer: { nll: { probes: 1 } },",
+            "needs a solver with fixed steps",
+        ),
         ("inner: 20", "inner: 0", "inner must be at least 1"),
         ("{ target_psnr: 45 }", "{ target_psnr: 121 }", "up to 120 dB"),
         ("[ { target_psnr: 45 }, { evals: 300 } ]", "[]", "nothing would end a solve of inpainting-center"),
