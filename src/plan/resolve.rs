@@ -32,13 +32,6 @@ struct Resolver<'a> {
     problems: Vec<Problem>,
 }
 
-/// What is found under the names of a pipeline.
-struct Lookups {
-    dataset: DatasetInfo,
-    /// By method.
-    models: Vec<Option<CellModel>>,
-}
-
 impl Resolver<'_> {
     /// The plan, or `None` and at least one problem.
     fn plan(&mut self) -> Option<Plan> {
@@ -49,13 +42,13 @@ impl Resolver<'_> {
             }
         }
         let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
-        let lookups = Lookups { dataset: dataset?, models };
-        let cells = self.cells(&lookups);
+        let dataset = dataset?;
+        let cells = self.cells(&dataset, &models);
         let spec = self.spec;
         self.problems.is_empty().then(|| Plan {
             name: spec.name.clone(),
             seed: spec.seed,
-            dataset: lookups.dataset,
+            dataset,
             cells,
             devices: spec.devices.clone(),
             metrics: spec.metrics.clone(),
@@ -64,8 +57,12 @@ impl Resolver<'_> {
         })
     }
 
+    /// Notes a problem; one that several cells share is noted once.
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { path: path.into(), at_key: false, message: message.into(), help: None });
+        let problem = Problem { path: path.into(), at_key: false, message: message.into(), help: None };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// The dataset, cut to the limit.
@@ -105,7 +102,8 @@ impl Resolver<'_> {
                 self.problem(format!("{at}.center_mask.size"), message);
             }
             OperatorSpec::Bicubic(Bicubic { factor, .. })
-                if factor > 1 && (shape.height % factor != 0 || shape.width % factor != 0) =>
+                if factor > 1
+                    && (!shape.height.is_multiple_of(factor) || !shape.width.is_multiple_of(factor)) =>
             {
                 let message = format!("the factor {factor} does not divide the sides of an image of {shape}");
                 self.problem(format!("{at}.bicubic.factor"), message);
@@ -142,21 +140,18 @@ impl Resolver<'_> {
                 Some(CellModel { reference: reference.clone(), info })
             }
             Err(message) => {
-                // The pipeline's own model is looked up by every method, and reported once.
-                if !self.problems.iter().any(|problem| problem.path == at && problem.message == message) {
-                    self.problem(at, message);
-                }
+                self.problem(at, message);
                 None
             }
         }
     }
 
     fn check_model(&mut self, at: &str, reference: &ModelRef, model: &ModelInfo, dataset: &DatasetInfo) {
-        let message = format!(
-            "the model {reference} makes images of {}, the dataset {} has images of {}",
-            model.shape, self.spec.dataset.name, dataset.shape
-        );
-        if model.shape != dataset.shape && !self.problems.iter().any(|problem| problem.message == message) {
+        if model.shape != dataset.shape {
+            let message = format!(
+                "the model {reference} makes images of {}, the dataset {} has images of {}",
+                model.shape, self.spec.dataset.name, dataset.shape
+            );
             self.problem(at, message);
         }
     }
@@ -209,13 +204,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn cells(&mut self, lookups: &Lookups) -> Vec<Cell> {
+    fn cells(&mut self, dataset: &DatasetInfo, models: &[Option<CellModel>]) -> Vec<Cell> {
         let spec = self.spec;
         let mut cells = Vec::new();
         for task in &spec.tasks {
             for (i, method) in spec.methods.iter().enumerate() {
-                let points = self.initial_points(i, method, task, &lookups.dataset);
-                cells.push(self.cell(task, method, lookups.models[i].clone(), &lookups.dataset, points));
+                let points = self.initial_points(i, method, task, dataset);
+                cells.push(self.cell(task, method, models[i].clone(), dataset, points.as_deref()));
             }
         }
         cells
@@ -236,10 +231,7 @@ impl Resolver<'_> {
         found
             .map_err(|message| {
                 let own = if replaced { format!(".per_task.{}", task.name) } else { String::new() };
-                let at = format!("methods[{i}].dflow{own}.init.given");
-                if !self.problems.iter().any(|problem| problem.path == at) {
-                    self.problem(at, message);
-                }
+                self.problem(format!("methods[{i}].dflow{own}.init.given"), message);
             })
             .ok()
     }
@@ -250,7 +242,7 @@ impl Resolver<'_> {
         method: &MethodSpec,
         model: Option<CellModel>,
         dataset: &DatasetInfo,
-        points: Option<String>,
+        points: Option<&str>,
     ) -> Cell {
         let solve = method.for_task(&task.name);
         let determinants = json!({
@@ -287,7 +279,7 @@ fn numbers_of(method: &MethodSpec) -> Value {
             };
             MethodSpec::Dflow(Box::new(DflowSpec { model: None, init, ..(**dflow).clone() }))
         }
-        other => other.clone(),
+        MethodSpec::Pinv(_) => method.clone(),
     };
     json!(bare)
 }

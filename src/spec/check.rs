@@ -211,8 +211,10 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]
         other.stop.as_ref().inspect(|rules| check_rules(found, &at("stop"), rules));
     }
     check_ends(found, at, spec, tasks);
-    tasks.iter().for_each(|task| check_lift(found, at, spec, task));
-    tasks.iter().for_each(|task| check_likelihood(found, at, spec, task));
+    for task in tasks {
+        check_lift(found, at, spec, task);
+        check_likelihood(found, at, spec, task);
+    }
 }
 
 /// A solve must be able to end on every task, by the method's rules or by those that replace them there.
@@ -304,7 +306,7 @@ fn check_init(found: &mut Found, at: &str, init: &InitSpec) {
             blend.solver.inspect(|solver| check_solver(found, &join(&at, "solver"), *solver));
         }
         InitSpec::Given(path) => {
-            found.require(!path.is_empty(), &join(at, "given"), "given needs the path of a file")
+            found.require(!path.is_empty(), &join(at, "given"), "given needs the path of a file");
         }
         InitSpec::Source => {}
     }

@@ -88,7 +88,7 @@ fn spell(steps: &[Step]) -> String {
         match step {
             Step::Field(field) if path.is_empty() => path.push_str(field),
             Step::Field(field) => path.extend([".", field]),
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
         }
     }
     path

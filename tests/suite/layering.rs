@@ -68,7 +68,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("method", &[]),
     ("operator", &[]),
     ("optim", &[]),
-    ("flow", &[]),
+    // Caches the statistics of the training images outside of the repository.
+    ("flow", &["flow/gaussian_fit.rs"]),
     ("path", &[]),
     ("real.rs", &[]),
     ("random.rs", &[]),
