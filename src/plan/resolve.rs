@@ -128,7 +128,9 @@ impl Resolver<'_> {
             Some(own) => (own, format!("methods[{i}].{}.model", method.kind())),
             None => (self.spec.model.as_ref()?, "model".to_owned()),
         };
-        if !method.needs_model() {
+        // A Gaussian is fitted to the dataset: without it, the cause is reported already.
+        let cause_known = dataset.is_none() && matches!(reference, ModelRef::Gaussian(_));
+        if !method.needs_model() || cause_known {
             return None;
         }
         match self.resources.model(reference, &self.spec.dataset) {
