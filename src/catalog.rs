@@ -10,9 +10,9 @@ use crate::flow::{GaussianField, VelocityField};
 use crate::net::model::Model;
 use crate::path::Path as ProbabilityPath;
 use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Resources};
+use crate::points::InitialPoints;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::model::ModelRef;
-use crate::points::InitialPoints;
 
 /// Where datasets and models are found. What was opened once is kept, so that planning and running read it once.
 #[derive(Clone)]
@@ -76,7 +76,8 @@ impl Catalog {
     /// # Errors
     /// A whole sentence: what is missing or wrong, where, and what to do.
     pub fn open_dataset(&self, reference: &DatasetRef) -> Result<Arc<dyn Dataset>, String> {
-        let mut open = self.datasets.lock().map_err(|_| "the catalog broke down in another thread".to_owned())?;
+        let mut open =
+            self.datasets.lock().map_err(|_| "the catalog broke down in another thread".to_owned())?;
         if let Some(dataset) = open.get(&reference.name) {
             return Ok(Arc::clone(dataset));
         }
@@ -97,7 +98,8 @@ impl Catalog {
         }
         let prior = match reference {
             ModelRef::Name(name) => Prior::Network(
-                Model::load(name, self.home.as_deref(), self.data.as_deref()).map_err(|error| error.to_string())?,
+                Model::load(name, self.home.as_deref(), self.data.as_deref())
+                    .map_err(|error| error.to_string())?,
             ),
             ModelRef::Gaussian(_) => self.fit_gaussian(dataset)?,
         };
@@ -109,7 +111,8 @@ impl Catalog {
 
     fn fit_gaussian(&self, reference: &DatasetRef) -> Result<Prior, String> {
         let description = Description::load(&reference.name).map_err(|error| error.to_string())?;
-        let train = description.open(Split::Train, self.data.as_deref()).map_err(|error| error.to_string())?;
+        let train =
+            description.open(Split::Train, self.data.as_deref()).map_err(|error| error.to_string())?;
         let shape = shape_of(&*train);
         let manifest = train.manifest().hash().to_string();
         let dim = (shape.channels * shape.height * shape.width) as usize;

@@ -20,8 +20,9 @@ impl InitialPoints {
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |what: String| format!("initial points {}: {what}", path.display());
         let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| wrong(format!("{error}; it must be safetensors with one f32 tensor per sample id")))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+            wrong(format!("{error}; it must be safetensors with one f32 tensor per sample id"))
+        })?;
         let mut points = BTreeMap::new();
         for (name, tensor) in file.tensors() {
             if tensor.dtype() != Dtype::F32 {
@@ -46,7 +47,11 @@ impl InitialPoints {
         samples.iter().try_for_each(|id| {
             let path = self.path.display();
             let finite = self.point(id)?.iter().all(|value| value.is_finite());
-            if finite { Ok(()) } else { Err(format!("initial points {path}: sample `{id}` has a number that is not finite")) }
+            if finite {
+                Ok(())
+            } else {
+                Err(format!("initial points {path}: sample `{id}` has a number that is not finite"))
+            }
         })
     }
 
@@ -56,6 +61,9 @@ impl InitialPoints {
     /// When the file has none.
     pub fn point(&self, id: &str) -> Result<Vec<f32>, String> {
         let path = self.path.display();
-        self.points.get(id).cloned().ok_or_else(|| format!("initial points {path}: no tensor for sample `{id}`"))
+        self.points
+            .get(id)
+            .cloned()
+            .ok_or_else(|| format!("initial points {path}: no tensor for sample `{id}`"))
     }
 }

@@ -83,7 +83,8 @@ fn check(name: &str, global: &Global) -> CliResult {
             (Ok(found), Some(_)) => format!("another file than the known one (blake3 {found})"),
             (Ok(found), None) => format!("blake3 {found}"),
         };
-        differs |= file.found.is_err() || file.known.is_some() && file.found.as_ref().ok() != file.known.as_ref();
+        differs |=
+            file.found.is_err() || file.known.is_some() && file.found.as_ref().ok() != file.known.as_ref();
         lines.push(format!("{}: {state}", file.path.display()));
     }
     let dataset = dataset::open(name, global.data.as_deref()).map_err(CliError::usage)?;

@@ -53,8 +53,7 @@ impl View for Flat {
 pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     let resolved = args.pipeline.resolve(global)?;
     let (plan, dataset) = (&resolved.plan, &resolved.document.spec.dataset);
-    let assembly =
-        Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
+    let assembly = Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
     let mut tensors: BTreeMap<String, Flat> = BTreeMap::new();
     let mut labels = BTreeMap::new();
     for unit in plan.units(resolved.shard) {
@@ -81,7 +80,10 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
 
 /// x₀ of a solve: runs it until the first forward solve is asked for.
 fn initial_point(assembly: &Assembly, unit: Unit) -> Result<Option<Vec<f32>>, CliError> {
-    let device = Device { name: "cpu:0".to_owned(), kind: DeviceKind::Cpu { threads: granted_cores().len(), cores: vec![] } };
+    let device = Device {
+        name: "cpu:0".to_owned(),
+        kind: DeviceKind::Cpu { threads: granted_cores().len(), cores: vec![] },
+    };
     let fields = assembly.fields(&device).map_err(CliError::failure)?;
     let mut engine = Engine::new(fields, MemoryBudget::Recompute, 1);
     engine.slots.push(assembly.open(unit, None).map_err(CliError::failure)?);

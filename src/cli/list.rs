@@ -57,7 +57,9 @@ impl Family {
 pub(super) fn run(args: &ListArgs, _: &Global) -> CliResult {
     let chosen: Vec<Family> = match args.what {
         Some(family) => vec![family],
-        None => Family::value_variants().iter().copied().filter(|family| *family != Family::Columns).collect(),
+        None => {
+            Family::value_variants().iter().copied().filter(|family| *family != Family::Columns).collect()
+        }
     };
     let mut text = String::new();
     for listed in chosen {

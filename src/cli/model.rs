@@ -1,6 +1,5 @@
 //! `dflow model`: models.
 
-
 use clap::{Args, Subcommand};
 
 use super::{CliError, CliResult, Global, print_lossy};
@@ -42,7 +41,9 @@ enum Action {
 pub(super) fn run(args: &ModelArgs, global: &Global) -> CliResult {
     match &args.action {
         Action::List => list(global),
-        Action::Check { name, dataset, images, draws } => check(name, dataset.as_deref(), *images, *draws, global),
+        Action::Check { name, dataset, images, draws } => {
+            check(name, dataset.as_deref(), *images, *draws, global)
+        }
     }
 }
 
@@ -82,7 +83,8 @@ fn check(name: &str, dataset: Option<&str>, images: usize, draws: usize, global:
         .map_err(CliError::failure)?;
     let dim = test.shape().iter().product();
     let rows = (0..train.len()).map(|index| train.image(index).map(|image| image.data));
-    let fit = GaussianFit::cached(&train.manifest().hash().to_string(), dim, rows).map_err(CliError::failure)?;
+    let fit =
+        GaussianFit::cached(&train.manifest().hash().to_string(), dim, rows).map_err(CliError::failure)?;
     let linear = best_linear_loss(fit.variances());
     print_lossy(&format!(
         "held-out flow-matching loss {:.4} ± {:.4} on {} images; best linear field {linear:.4}: {:.1} % below",

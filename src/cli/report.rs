@@ -57,7 +57,8 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
     for task in tasks {
         let png = draw(&run_dir, &assembly, &records, task, args)?;
         let path = folder.join(format!("{task}.png"));
-        std::fs::write(&path, png).map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
+        std::fs::write(&path, png)
+            .map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
         let methods: Vec<&str> = cells(plan, task).map(|(_, method)| method).collect();
         print_lossy(&format!("{}: columns ground truth, H†y, {}", path.display(), methods.join(", ")));
     }
@@ -73,7 +74,11 @@ fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
 }
 
 fn cells<'a>(plan: &'a Plan, task: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-    plan.cells.iter().enumerate().filter(move |(_, cell)| cell.task == task).map(|(i, cell)| (i, cell.method.as_str()))
+    plan.cells
+        .iter()
+        .enumerate()
+        .filter(move |(_, cell)| cell.task == task)
+        .map(|(i, cell)| (i, cell.method.as_str()))
 }
 
 /// One row per sample: ground truth, H†y, then every method; empty where a reconstruction was not kept.

@@ -86,7 +86,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let plan = &resolved.plan;
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
     let root = Path::new(&plan.output).to_owned();
-    let run_dir = RunDir::open(&root, &Start { plan, document: &resolved.document }).map_err(CliError::store)?;
+    let run_dir =
+        RunDir::open(&root, &Start { plan, document: &resolved.document }).map_err(CliError::store)?;
     let finished = run_dir.finished().map_err(CliError::store)?;
     let todo = open_units(&resolved, &finished, args.keep_failed);
     let planned = plan.units(resolved.shard).count();
@@ -104,7 +105,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
             memory: args.memory.0,
             checkpoint_every: Duration::from_secs(args.checkpoint_every),
         };
-        let threads = Threads { assembly: Arc::new(assembly), run_dir: Arc::new(run_dir.clone()), devices, settings };
+        let threads =
+            Threads { assembly: Arc::new(assembly), run_dir: Arc::new(run_dir.clone()), devices, settings };
         let mut observe = |event: &RunEvent| progress.observe(event);
         observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
         let limits = Limits { max_failures: args.max_failures };

@@ -22,7 +22,9 @@ pub(super) fn run(args: &SchemaArgs, _: &Global) -> CliResult {
         print_lossy(&pipeline_schema());
         return Ok(exit::OK);
     }
-    for (path, text) in [("pipelines/pipeline.schema.json", pipeline_schema()), ("reports/SCHEMA.md", columns_markdown())] {
+    for (path, text) in
+        [("pipelines/pipeline.schema.json", pipeline_schema()), ("reports/SCHEMA.md", columns_markdown())]
+    {
         let write = |path: &Path| -> std::io::Result<()> {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             std::fs::write(path, &text)

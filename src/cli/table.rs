@@ -28,7 +28,8 @@ pub(super) fn run(args: &TableArgs, global: &Global) -> CliResult {
         Some(path) => {
             let run_dir = RunDir::existing(path).map_err(CliError::store)?;
             run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
-            let records = read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+            let records = read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace)
+                .map_err(CliError::store)?;
             report::tables(args.number, Some(report::Run { plan: run_dir.plan(), records: &records }))
         }
     };

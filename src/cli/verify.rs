@@ -36,7 +36,8 @@ pub(super) fn run(args: &VerifyArgs, global: &Global) -> CliResult {
 fn check(run: &Path, deep: bool, global: &Global) -> CliResult {
     let run_dir = RunDir::existing(run).map_err(CliError::store)?;
     let depth = if deep { Depth::Deep } else { Depth::Keys };
-    let verdict = verify(&**run_dir.fs(), run_dir.layout(), run_dir.plan(), depth).map_err(CliError::store)?;
+    let verdict =
+        verify(&**run_dir.fs(), run_dir.layout(), run_dir.plan(), depth).map_err(CliError::store)?;
     let text = if global.json { to_json(&verdict)? } else { verdict_text(run, &verdict) };
     print_lossy(&text);
     Ok(match (verdict.is_complete(), verdict.failed.is_empty()) {
@@ -64,7 +65,10 @@ fn verdict_text(run: &Path, verdict: &Verdict) -> String {
     for cell in &verdict.missing {
         let ids = listed(cell.sample_ids.iter().map(String::as_str));
         let count = text::count(cell.sample_ids.len(), "row");
-        lines.push(format!("missing: {}/{}: {count} ({} unmerged): {ids}", cell.task, cell.method, cell.unmerged));
+        lines.push(format!(
+            "missing: {}/{}: {count} ({} unmerged): {ids}",
+            cell.task, cell.method, cell.unmerged
+        ));
     }
     for row in verdict.failed.iter().take(LISTED) {
         lines.push(format!("failed: {}/{}/{}: {}", row.task, row.method, row.sample_id, row.error));
@@ -94,7 +98,10 @@ fn listed<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> String {
 
 fn comparison_text(comparison: &Comparison) -> String {
     let differences = comparison.differences.iter().map(|row| {
-        format!("{}/{}/{}: {}: {} against {}", row.task, row.method, row.sample_id, row.column, row.left, row.right)
+        format!(
+            "{}/{}/{}: {}: {} against {}",
+            row.task, row.method, row.sample_id, row.column, row.left, row.right
+        )
     });
     let mut lines: Vec<String> = differences.collect();
     for (which, keys) in [("first", &comparison.only_left), ("second", &comparison.only_right)] {

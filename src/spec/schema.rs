@@ -47,7 +47,11 @@ fn kinds_of(form: &Value) -> Vec<(String, String)> {
     let first = about.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
     let tag = form.pointer("/required/0").or_else(|| form.get("const"));
     let several = form.get("enum").and_then(Value::as_array).into_iter().flatten();
-    tag.into_iter().chain(several).filter_map(Value::as_str).map(|kind| (kind.to_owned(), first.clone())).collect()
+    tag.into_iter()
+        .chain(several)
+        .filter_map(Value::as_str)
+        .map(|kind| (kind.to_owned(), first.clone()))
+        .collect()
 }
 
 #[cfg(test)]

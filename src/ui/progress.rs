@@ -8,9 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Style;
 use super::text;
+use crate::plan::Unit;
 use crate::run::event::{RunEvent, RunSummary};
 use crate::worker::protocol::MemoryPlan;
-use crate::plan::Unit;
 
 /// Least time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -221,7 +221,8 @@ fn device_line(running: Option<&BTreeMap<Unit, (u32, Option<f64>)>>, names: &dyn
 
 fn memory_text(plan: MemoryPlan) -> String {
     let size = text::bytes(plan.tape_bytes);
-    let budget = plan.budget.map_or_else(String::new, |budget| format!(" of {} granted", text::bytes(budget)));
+    let budget =
+        plan.budget.map_or_else(String::new, |budget| format!(" of {} granted", text::bytes(budget)));
     if plan.kept {
         format!("keeps the tapes of all network calls ({size}{budget})")
     } else {

@@ -64,7 +64,8 @@ impl Assembly {
             let degradation = match degradations.get(&cell.task) {
                 Some(known) => Arc::clone(known),
                 None => Arc::new(
-                    Degradation::new(&cell.operator, shape).map_err(|error| format!("task `{}`: {error}", cell.task))?,
+                    Degradation::new(&cell.operator, shape)
+                        .map_err(|error| format!("task `{}`: {error}", cell.task))?,
                 ),
             };
             degradations.insert(cell.task.clone(), Arc::clone(&degradation));
@@ -75,7 +76,10 @@ impl Assembly {
                     Some(match known {
                         Some(index) => index,
                         None => {
-                            priors.push((model.info.identity.clone(), catalog.open_model(&model.reference, dataset)?));
+                            priors.push((
+                                model.info.identity.clone(),
+                                catalog.open_model(&model.reference, dataset)?,
+                            ));
                             priors.len() - 1
                         }
                     })
@@ -94,7 +98,9 @@ impl Assembly {
     pub fn fields(&self, device: &Device) -> Result<Vec<Field>, String> {
         match &device.kind {
             DeviceKind::Cpu { .. } => Ok(self.priors.iter().map(Prior::field).collect()),
-            DeviceKind::Cuda { index } => self.priors.iter().map(|prior| super::cuda::field(prior, *index)).collect(),
+            DeviceKind::Cuda { index } => {
+                self.priors.iter().map(|prior| super::cuda::field(prior, *index)).collect()
+            }
         }
     }
 
@@ -161,7 +167,9 @@ impl Assembly {
         let class = match spec.condition {
             ConditionSpec::None => return Ok(Cond::None),
             ConditionSpec::Fixed(class) => class,
-            ConditionSpec::Label(_) => label.ok_or("the sample has no label; write `condition: {fixed: …}`")?,
+            ConditionSpec::Label(_) => {
+                label.ok_or("the sample has no label; write `condition: {fixed: …}`")?
+            }
         };
         if class < classes {
             Ok(Cond::Class(class))

@@ -50,7 +50,9 @@ pub enum DeviceError {
         granted: usize,
     },
     /// CUDA asked for in a binary without it.
-    #[error("`devices: {0}` needs a binary with CUDA: build with `cargo build --release --features cuda`, or use `--devices cpu`")]
+    #[error(
+        "`devices: {0}` needs a binary with CUDA: build with `cargo build --release --features cuda`, or use `--devices cpu`"
+    )]
     NoCuda(String),
     /// A CUDA device that does not answer.
     #[error("{0}")]
@@ -151,7 +153,8 @@ fn cgroup_cpus(root: &Path) -> Option<usize> {
 
 fn own_cgroup(root: &Path) -> std::path::PathBuf {
     let line = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let relative = line.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
+    let relative =
+        line.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
     root.join(relative)
 }
 
@@ -164,7 +167,11 @@ pub fn free_memory() -> u64 {
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
         .map_or(u64::MAX, |kib| kib * 1024);
     let slurm = slurm_number("SLURM_MEM_PER_NODE").map(|mib| mib as u64 * 1024 * 1024);
-    [Some(available), cgroup_memory(Path::new("/sys/fs/cgroup")), slurm].into_iter().flatten().min().unwrap_or(available)
+    [Some(available), cgroup_memory(Path::new("/sys/fs/cgroup")), slurm]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(available)
 }
 
 fn cgroup_memory(root: &Path) -> Option<u64> {

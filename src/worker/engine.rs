@@ -56,7 +56,13 @@ pub struct Cost {
 
 impl Slot {
     /// A new solve, or one that goes on from a checkpoint.
-    pub fn new(task: Unit, model: Option<usize>, cond: Cond, problem: Problem, stored: Option<StoredSolve>) -> Self {
+    pub fn new(
+        task: Unit,
+        model: Option<usize>,
+        cond: Cond,
+        problem: Problem,
+        stored: Option<StoredSolve>,
+    ) -> Self {
         let fresh = stored.is_none();
         let state = stored.unwrap_or_else(|| StoredSolve {
             solve: Solve::new(&problem),
@@ -245,7 +251,9 @@ impl Engine {
             Kind::Velocity => self.velocity(model, members),
             Kind::Vjp => self.vjp(model, members),
         }));
-        outcome.unwrap_or_else(|panic| Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic)))))
+        outcome.unwrap_or_else(|panic| {
+            Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic))))
+        })
     }
 
     /// Forward grid, losses on the host, backward grid for those that ask for it.
@@ -257,7 +265,8 @@ impl Engine {
         let field = self.fields[model].as_mut();
         let (solution, tape) = match grid.direction {
             Direction::Forward => {
-                let (solution, tape) = flow::solve_taped(field, &grid, &start, &cond, keep).map_err(field_error)?;
+                let (solution, tape) =
+                    flow::solve_taped(field, &grid, &start, &cond, keep).map_err(field_error)?;
                 (solution, Some(tape))
             }
             Direction::Backward => (flow::solve(field, &grid, &start, &cond).map_err(field_error)?, None),
@@ -275,7 +284,12 @@ impl Engine {
         self.pull_back(tape, model, members)
     }
 
-    fn pull_back(&mut self, tape: flow::SolveTape<f32>, model: usize, members: &[usize]) -> Result<(), FieldError> {
+    fn pull_back(
+        &mut self,
+        tape: flow::SolveTape<f32>,
+        model: usize,
+        members: &[usize],
+    ) -> Result<(), FieldError> {
         let dim = self.fields[model].dim();
         let mut cotangent = vec![0.0; members.len() * dim];
         let mut asked = Vec::with_capacity(members.len());
@@ -291,9 +305,12 @@ impl Engine {
         }
         let cond = self.conds(members);
         let clock = Instant::now();
-        let gradient = flow::pull_back(self.fields[model].as_mut(), tape, &cond, &cotangent).map_err(field_error)?;
+        let gradient =
+            flow::pull_back(self.fields[model].as_mut(), tape, &cond, &cotangent).map_err(field_error)?;
         self.charge(&asked, clock);
-        for (&member, &nfe) in members.iter().zip(&gradient.nfe_vjp).filter(|(member, _)| asked.contains(member)) {
+        for (&member, &nfe) in
+            members.iter().zip(&gradient.nfe_vjp).filter(|(member, _)| asked.contains(member))
+        {
             self.slots[member].state.cost.nfe_vjp += u64::from(nfe);
         }
         let rows: Vec<f32> = members
@@ -306,13 +323,21 @@ impl Engine {
         Ok(())
     }
 
-    fn repeat_and_pull_back(&mut self, grid: Grid, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let start: Vec<f32> =
-            members.iter().flat_map(|&m| self.slots[m].state.last.iter().flat_map(|(start, _)| start.iter().copied())).collect();
+    fn repeat_and_pull_back(
+        &mut self,
+        grid: Grid,
+        model: usize,
+        members: &[usize],
+    ) -> Result<(), FieldError> {
+        let start: Vec<f32> = members
+            .iter()
+            .flat_map(|&m| self.slots[m].state.last.iter().flat_map(|(start, _)| start.iter().copied()))
+            .collect();
         let cond = self.conds(members);
         let keep = self.keep(model, grid, members.len());
         let clock = Instant::now();
-        let (_, tape) = flow::solve_taped(self.fields[model].as_mut(), &grid, &start, &cond, keep).map_err(field_error)?;
+        let (_, tape) = flow::solve_taped(self.fields[model].as_mut(), &grid, &start, &cond, keep)
+            .map_err(field_error)?;
         self.charge(members, clock);
         self.pull_back(tape, model, members)
     }
@@ -334,7 +359,8 @@ impl Engine {
     fn vjp(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
         let (t, x) = self.points(members);
         let cond = self.conds(members);
-        let cotangent = self.gather(members, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
+        let cotangent =
+            self.gather(members, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
         self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;

@@ -67,7 +67,12 @@ pub struct Threads {
 }
 
 impl Launch for Threads {
-    fn launch(&self, index: usize, commands: Receiver<Command>, events: Sender<(usize, Event)>) -> Result<(), String> {
+    fn launch(
+        &self,
+        index: usize,
+        commands: Receiver<Command>,
+        events: Sender<(usize, Event)>,
+    ) -> Result<(), String> {
         let (assembly, run_dir) = (Arc::clone(&self.assembly), Arc::clone(&self.run_dir));
         let (device, settings) = (self.devices[index].clone(), self.settings.clone());
         let workers = self.devices.len();
@@ -78,12 +83,16 @@ impl Launch for Threads {
                 let _ = events.send((index, event));
             };
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                pool.install(|| Worker::start(&assembly, &run_dir, &device, &settings, workers, &say)?.work(&commands))
+                pool.install(|| {
+                    Worker::start(&assembly, &run_dir, &device, &settings, workers, &say)?.work(&commands)
+                })
             }));
             match outcome {
                 Ok(Ok(usage)) => say(Event::Ended(usage)),
                 Ok(Err(error)) => say(Event::Broken { error }),
-                Err(panic) => say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) }),
+                Err(panic) => {
+                    say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) })
+                }
             }
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -154,10 +163,26 @@ impl<'a> Worker<'a> {
         say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
         let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;
         let now = Instant::now();
-        let clock =
-            Clock { first_sample: None, reported: now, checkpointed: now, idle_slot_seconds: 0.0, slot_seconds: 0.0 };
+        let clock = Clock {
+            first_sample: None,
+            reported: now,
+            checkpointed: now,
+            idle_slot_seconds: 0.0,
+            slot_seconds: 0.0,
+        };
         let queue = VecDeque::new();
-        Ok(Self { assembly, engine, writer, queue, slots, stopping: false, finishing: false, settings, say, clock })
+        Ok(Self {
+            assembly,
+            engine,
+            writer,
+            queue,
+            slots,
+            stopping: false,
+            finishing: false,
+            settings,
+            say,
+            clock,
+        })
     }
 
     fn work(mut self, commands: &Receiver<Command>) -> Result<Usage, String> {
@@ -220,8 +245,10 @@ impl<'a> Worker<'a> {
             let stored = self.writer.stored(self.assembly, task);
             let resumed = stored.is_some();
             (self.say)(Event::Started { task, resumed });
-            let opened = catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored)))
-                .unwrap_or_else(|panic| Err(format!("the sample's set-up panicked: {}", panic_text(&*panic))));
+            let opened =
+                catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored))).unwrap_or_else(|panic| {
+                    Err(format!("the sample's set-up panicked: {}", panic_text(&*panic)))
+                });
             match opened {
                 Ok(slot) => self.engine.slots.push(slot),
                 Err(error) => {
@@ -279,7 +306,11 @@ impl<'a> Worker<'a> {
         self.clock.reported = Instant::now();
         for slot in &self.engine.slots {
             let progress = slot.solve().progress();
-            (self.say)(Event::Progress { task: slot.task, evals: progress.evals, psnr: progress.observed_psnr });
+            (self.say)(Event::Progress {
+                task: slot.task,
+                evals: progress.evals,
+                psnr: progress.observed_psnr,
+            });
         }
     }
 

@@ -38,7 +38,14 @@ impl Writer {
         let artifacts = keep.then(new);
         let checkpoints = run_dir.checkpoints(&store)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { store, artifacts, run_dir: run_dir.clone(), checkpoints, device: device.name.clone(), host })
+        Ok(Self {
+            store,
+            artifacts,
+            run_dir: run_dir.clone(),
+            checkpoints,
+            device: device.name.clone(),
+            host,
+        })
     }
 
     /// The newest stored state of a unit, if there is a whole one.
@@ -60,7 +67,11 @@ impl Writer {
     }
 
     /// Makes the rows of finished solves durable; gives the error of each that failed.
-    pub(super) fn finish(&mut self, assembly: &Assembly, slots: &[Slot]) -> Result<Vec<Option<String>>, StoreError> {
+    pub(super) fn finish(
+        &mut self,
+        assembly: &Assembly,
+        slots: &[Slot],
+    ) -> Result<Vec<Option<String>>, StoreError> {
         let identities: Vec<Record> = slots.iter().map(|slot| self.identity(assembly, slot.task)).collect();
         let mut rows: Vec<Row> =
             slots.par_iter().zip(identities).map(|(slot, identity)| row(assembly, slot, identity)).collect();
@@ -78,7 +89,9 @@ impl Writer {
         let shape = [shape.channels, shape.height, shape.width];
         let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.task)).collect();
         let kept: Vec<(&Key, &mut Row)> = keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
-        let items = kept.iter().filter_map(|(key, row)| Some(Reconstruction { key, shape: &shape, x1: row.x1.as_deref()? }));
+        let items = kept
+            .iter()
+            .filter_map(|(key, row)| Some(Reconstruction { key, shape: &shape, x1: row.x1.as_deref()? }));
         let placed = artifacts.append(&items.collect::<Vec<_>>())?;
         for ((_, row), artifact) in kept.into_iter().zip(placed) {
             artifact.describe(&mut row.record);
@@ -91,7 +104,8 @@ impl Writer {
 
     /// Makes the row of a unit durable that could not even begin.
     pub(super) fn fail(&mut self, assembly: &Assembly, unit: Unit, error: &str) -> Result<(), StoreError> {
-        let record = Record { status: Status::Failed, error: Some(error.to_owned()), ..self.identity(assembly, unit) };
+        let record =
+            Record { status: Status::Failed, error: Some(error.to_owned()), ..self.identity(assembly, unit) };
         self.store.append(&record)
     }
 
@@ -176,7 +190,12 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
         trace: outcome
             .trace
             .iter()
-            .map(|point| TracePoint { eval: point.eval, seconds: point.seconds, loss: point.loss, psnr: Some(point.psnr) })
+            .map(|point| TracePoint {
+                eval: point.eval,
+                seconds: point.seconds,
+                loss: point.loss,
+                psnr: Some(point.psnr),
+            })
             .collect(),
         ..record
     }
@@ -209,7 +228,9 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
         return failed("the solve ended without a result; please report this".to_owned());
     };
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
-        return failed("the reconstruction is not finite; look at the trace, and lower `lr` or change `init`".to_owned());
+        return failed(
+            "the reconstruction is not finite; look at the trace, and lower `lr` or change `init`".to_owned(),
+        );
     }
     Row { record: scored(assembly, slot, &sample, &outcome, record), x1: Some(outcome.reconstruction) }
 }

@@ -1,0 +1,161 @@
+//! Whole runs of the program: the same rows whatever devices, slots, shards and interruptions.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::run_test::RunTest;
+
+/// Two tasks, two methods, the shipped prior; few evaluations.
+pub(crate) const PIPELINE: &str = "\
+name: suite
+dataset: { name: mini-images, limit: 4 }
+model: mini-images
+devices: cpu:1x1
+tasks:
+  - { name: inpainting, operator: { center_mask: { size: 10 } } }
+  - { name: super-resolution-noisy, operator: { bicubic: { factor: 2 } }, noise: 0.05 }
+methods:
+  - dflow:
+      name: d-flow
+      regularizer: { chi: 0.01 }
+      stop: [ { target_psnr: 30 }, { evals: 5 } ]
+  - pinv: {}
+save: [ reconstructions ]
+output: a
+";
+
+/// A directory with [`PIPELINE`] as `p.yaml`.
+pub(crate) fn suite() -> RunTest {
+    let test = RunTest::new();
+    test.file("p.yaml", PIPELINE);
+    test
+}
+
+#[test]
+fn a_run_ends_in_a_complete_table_and_continues_as_nothing_to_do() {
+    let test = suite();
+    test.run(&["run", "p.yaml"]).succeeds().stdout("complete, 16 ok, 0 failed, 0 missing of 16 rows");
+    let before = std::fs::read(test.path("a/samples.parquet")).unwrap();
+    test.run(&["verify", "a", "--deep"]).succeeds();
+    test.run(&["table", "1", "a"]).succeeds().stdout("d-flow").stdout("pinv").stdout("not comparable");
+    test.run(&["run", "p.yaml"]).succeeds().stdout("16 ok");
+    test.run(&["merge", "a"]).succeeds();
+    assert_eq!(
+        before,
+        std::fs::read(test.path("a/samples.parquet")).unwrap(),
+        "merging again changes no byte"
+    );
+}
+
+#[test]
+fn more_samples_continue_a_run() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "2"]).succeeds().stdout("8 ok, 0 failed, 0 missing of 8");
+    test.run(&["run", "p.yaml"]).succeeds().stdout("16 ok, 0 failed, 0 missing of 16");
+    test.run(&["run", "p.yaml", "--output", "b"]).succeeds();
+    test.run(&["verify", "a", "--same-as", "b"]).succeeds();
+}
+
+#[test]
+fn rows_do_not_depend_on_threads_workers_slots_memory_or_shards() {
+    let test = suite();
+    test.run(&["run", "p.yaml"]).succeeds();
+    let others: [&[&str]; 6] = [
+        &["--devices", "cpu:1x2"],
+        &["--devices", "cpu:2x1"],
+        &["--slots", "1"],
+        &["--slots", "16"],
+        &["--memory", "recompute"],
+        &["--memory", "tape", "--devices", "cpu"],
+    ];
+    for (i, options) in others.iter().enumerate() {
+        let output = format!("b{i}");
+        let mut arguments = vec!["run", "p.yaml", "--output", &output];
+        arguments.extend_from_slice(options);
+        test.run(&arguments).succeeds();
+        test.run(&["verify", "a", "--same-as", &output]).succeeds();
+    }
+    test.run(&["run", "p.yaml", "--output", "c", "--shard", "1/2"]).succeeds().stdout("8 ok");
+    test.run(&["verify", "c"]).fails_with(4);
+    test.run(&["run", "p.yaml", "--output", "c", "--shard", "2/2"]).succeeds().stdout("16 ok");
+    test.run(&["verify", "a", "--same-as", "c"]).succeeds();
+}
+
+/// Two writers in one directory, each killed with SIGKILL ten times at pseudo-random moments, then resumed.
+#[test]
+fn ten_kills_lose_and_repeat_nothing() {
+    let test = suite();
+    let evals = "methods[0].dflow.stop[1].evals=12";
+    test.run(&["run", "p.yaml", "--set", evals]).succeeds();
+    for kill in 0..10_u64 {
+        let spawn = |shard: &str| {
+            let options = [
+                "run",
+                "p.yaml",
+                "--set",
+                evals,
+                "--output",
+                "b",
+                "--checkpoint-every",
+                "0",
+                "--shard",
+                shard,
+            ];
+            test.command(&options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let mut writers = [spawn("1/2"), spawn("2/2")];
+        // Moments spread over the run, by a fixed rule; what they hit depends on the machine, the outcome must not.
+        std::thread::sleep(Duration::from_millis(20 + 137 * kill % 500));
+        for writer in &mut writers {
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+        }
+    }
+    test.run(&["run", "p.yaml", "--set", evals, "--output", "b"])
+        .succeeds()
+        .stdout("16 ok, 0 failed, 0 missing");
+    test.run(&["verify", "b", "--deep"]).succeeds();
+    test.run(&["verify", "a", "--same-as", "b"]).succeeds();
+}
+
+#[test]
+fn a_stop_signal_checkpoints_and_exits_75_and_the_rest_is_the_same() {
+    let test = suite();
+    let evals = "methods[0].dflow.stop[1].evals=40";
+    test.run(&["run", "p.yaml", "--set", evals]).succeeds();
+    let mut child = test
+        .command(&["run", "p.yaml", "--set", evals, "--output", "b", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The first finished evaluation is seen on the event stream: the solves run now.
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("\"progress\""))), "a run reports progress");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    while lines.next().is_some() {}
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    test.run(&["run", "p.yaml", "--set", evals, "--output", "b"]).succeeds();
+    test.run(&["verify", "a", "--same-as", "b"]).succeeds();
+}
+
+#[test]
+fn other_settings_under_the_same_names_are_refused_with_what_differs() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    test.run(&["run", "p.yaml", "--limit", "1", "--set", "tasks[1].noise=0.1"])
+        .fails_with(2)
+        .stderr("noise")
+        .stderr("super-resolution-noisy");
+    test.run(&["run", "p.yaml", "--limit", "1", "--set", "seed=7"]).fails_with(2).stderr("seed");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_what_is_done() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--dry-run"]).succeeds().stdout("0 of 16 rows done");
+    assert!(!test.path("a").exists());
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    test.run(&["plan", "p.yaml"]).succeeds().stdout("4 of 16 rows done");
+}
