@@ -234,7 +234,7 @@ impl Moments {
                 *sum += integer;
             }
             moments.count += 1;
-            if moments.count % BLOCK == 0 {
+            if moments.count.is_multiple_of(BLOCK) {
                 moments.add(&block, BLOCK);
             }
         }

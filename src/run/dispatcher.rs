@@ -134,7 +134,7 @@ impl<'a> Dispatcher<'a> {
             }
             Event::Started { task, resumed } => (self.observer)(&RunEvent::Started { device, task, resumed }),
             Event::Progress { task, evals, psnr } => {
-                (self.observer)(&RunEvent::Progress { device, task, evals, psnr })
+                (self.observer)(&RunEvent::Progress { device, task, evals, psnr });
             }
             Event::Finished(sample) => {
                 self.seats[index].held.remove(&sample.task);
@@ -292,11 +292,11 @@ mod tests {
         }
     }
 
-    fn tasks(n: u32) -> Vec<Unit> {
-        (0..n as usize).map(|sample| Unit { cell: 0, sample }).collect()
+    fn tasks(n: usize) -> Vec<Unit> {
+        (0..n).map(|sample| Unit { cell: 0, sample }).collect()
     }
 
-    fn run(mock: &Mock, n: u32, limits: Limits) -> (RunSummary, Vec<(usize, Unit)>) {
+    fn run(mock: &Mock, n: usize, limits: Limits) -> (RunSummary, Vec<(usize, Unit)>) {
         let devices: Vec<String> = (0..mock.break_at.len()).map(|i| format!("mock:{i}")).collect();
         let mut observer = |_: &RunEvent| {};
         let summary = Dispatcher::new(tasks(n), &devices, limits, &mut observer).run(mock, &never());

@@ -34,7 +34,6 @@ pub struct Column {
 }
 
 impl Column {
-    #[expect(clippy::too_many_arguments, reason = "called by the macro only, with one argument per field")]
     pub(super) const fn new<T: Cell>(
         name: &'static str,
         group: &'static str,

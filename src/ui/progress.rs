@@ -89,15 +89,14 @@ impl<'a> Progress<'a> {
     }
 
     fn line(&mut self, event: &RunEvent) {
-        let last = matches!(event, RunEvent::WorkerEnded { .. });
-        let due = self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
-        if !last
-            && !(due
-                && matches!(
-                    event,
-                    RunEvent::Finished { .. } | RunEvent::Progress { .. } | RunEvent::Begin { .. }
-                ))
-        {
+        let shown = match event {
+            RunEvent::WorkerEnded { .. } => true,
+            RunEvent::Finished { .. } | RunEvent::Progress { .. } | RunEvent::Begin { .. } => {
+                self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY)
+            }
+            _ => false,
+        };
+        if !shown {
             return;
         }
         self.last_line = Some(Instant::now());

@@ -73,15 +73,14 @@ impl Assembly {
                 None => None,
                 Some(model) => {
                     let known = priors.iter().position(|(identity, _)| *identity == model.info.identity);
-                    Some(match known {
-                        Some(index) => index,
-                        None => {
-                            priors.push((
-                                model.info.identity.clone(),
-                                catalog.open_model(&model.reference, dataset)?,
-                            ));
-                            priors.len() - 1
-                        }
+                    Some(if let Some(index) = known {
+                        index
+                    } else {
+                        priors.push((
+                            model.info.identity.clone(),
+                            catalog.open_model(&model.reference, dataset)?,
+                        ));
+                        priors.len() - 1
                     })
                 }
             };

@@ -91,7 +91,7 @@ impl Launch for Threads {
                 Ok(Ok(usage)) => say(Event::Ended(usage)),
                 Ok(Err(error)) => say(Event::Broken { error }),
                 Err(panic) => {
-                    say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) })
+                    say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) });
                 }
             }
         };
@@ -158,7 +158,7 @@ impl<'a> Worker<'a> {
         // Half of the free memory, shared: the rest is for histories, other processes and the page cache.
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
-        let fields = assembly.fields(device).map_err(|error| error.to_string())?;
+        let fields = assembly.fields(device).map_err(|error| error.clone())?;
         let engine = Engine::new(fields, memory, slots);
         say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
         let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;

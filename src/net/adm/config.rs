@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const GROUPS: usize = 32;
 
 /// Configuration of an ADM UNet.
+#[expect(clippy::struct_excessive_bools, reason = "the switches of the public configuration")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdmConfig {
@@ -138,12 +139,12 @@ impl AdmConfig {
             return Err(ConfigError::Zero(name));
         }
         let halvings = self.channel_mult.len() - 1;
-        if halvings >= usize::BITS as usize || self.image_size % (1 << halvings) != 0 {
+        if halvings >= usize::BITS as usize || !self.image_size.is_multiple_of(1 << halvings) {
             return Err(ConfigError::ImageSize { size: self.image_size, halvings });
         }
         for (level, mult) in self.channel_mult.iter().enumerate() {
             let channels = mult * self.model_channels;
-            if channels % GROUPS != 0 || self.model_channels % GROUPS != 0 {
+            if !channels.is_multiple_of(GROUPS) || !self.model_channels.is_multiple_of(GROUPS) {
                 return Err(ConfigError::Groups { channels });
             }
             if self.attends(self.image_size >> level) || level == halvings {
@@ -155,8 +156,8 @@ impl AdmConfig {
 
     fn check_heads(&self, channels: usize) -> Result<(), ConfigError> {
         let heads = self.heads(channels);
-        let whole = heads > 0 && channels % heads == 0;
-        let exact = self.num_head_channels.is_none_or(|dim| channels % dim == 0);
+        let whole = heads > 0 && channels.is_multiple_of(heads);
+        let exact = self.num_head_channels.is_none_or(|dim| channels.is_multiple_of(dim));
         if whole && exact {
             return Ok(());
         }

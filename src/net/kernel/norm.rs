@@ -228,7 +228,7 @@ pub(crate) fn norm_pull_back(
     let targets = [Shared(sums.as_mut_ptr()), Shared(products.as_mut_ptr())];
     // SAFETY: each task writes its own channels of the two scratch vectors.
     call.over_channels(|range| unsafe {
-        gradient_sums(call.set, call, [a, b, means], cotangent, range, targets)
+        gradient_sums(call.set, call, [a, b, means], cotangent, range, targets);
     });
     gradient_coefficients(call, moments, a, sums, products);
     let (slope, offset) = (&*products, &*sums);
