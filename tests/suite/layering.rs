@@ -132,7 +132,7 @@ fn without_strings(line: &str) -> String {
         match (in_string, c) {
             (true, _) if escaped => escaped = false,
             (true, '\\') => escaped = true,
-            (_, '"') => in_string = !in_string,
+            (true, '"') | (false, '"') => in_string = !in_string,
             (true, _) => {}
             (false, _) => code.push(c),
         }
