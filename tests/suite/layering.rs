@@ -132,7 +132,7 @@ fn without_strings(line: &str) -> String {
         match (in_string, c) {
             (true, _) if escaped => escaped = false,
             (true, '\\') => escaped = true,
-            (true, '"') | (false, '"') => in_string = !in_string,
+            (_, '"') => in_string = !in_string,
             (true, _) => {}
             (false, _) => code.push(c),
         }
