@@ -58,6 +58,8 @@ enum Node {
 struct Content {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Leading bytes in which both are known to be equal.
+    common: usize,
 }
 
 impl FaultFs {
@@ -113,6 +115,7 @@ impl State {
             let torn = content.live.get(content.durable.len()..kept).unwrap_or_default();
             content.durable.extend_from_slice(torn);
             content.live.clone_from(&content.durable);
+            content.common = content.live.len();
         }
         if crash == Crash::TornPowerLoss {
             self.durable.clone_from(&self.live);
@@ -281,15 +284,19 @@ impl FsFile for FaultFile {
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.fs.state();
         state.step_whole()?;
-        let content = &mut state.files[self.index];
-        content.durable.clone_from(&content.live);
+        let Content { live, durable, common } = &mut state.files[self.index];
+        durable.truncate(*common);
+        durable.extend_from_slice(&live[*common..]);
+        *common = live.len();
         Ok(())
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.step_whole()?;
-        state.files[self.index].live.truncate(length as usize);
+        let content = &mut state.files[self.index];
+        content.live.truncate(length as usize);
+        content.common = content.common.min(content.live.len());
         Ok(())
     }
 }
@@ -327,6 +334,19 @@ mod tests {
         file.append(b"defg").unwrap();
         fs.restart(Crash::TornPowerLoss);
         assert_eq!(fs.read(Path::new("/run/file")).unwrap(), b"abcde");
+    }
+
+    #[test]
+    fn a_truncation_is_durable_once_synced() {
+        let fs = FaultFs::new(Path::new("/run"));
+        let mut file = write(&fs, "/run/file", b"abcdef");
+        file.sync().unwrap();
+        fs.sync_dir(Path::new("/run")).unwrap();
+        file.truncate(2).unwrap();
+        file.append(b"xy").unwrap();
+        file.sync().unwrap();
+        fs.restart(Crash::PowerLoss);
+        assert_eq!(fs.read(Path::new("/run/file")).unwrap(), b"abxy");
     }
 
     #[test]

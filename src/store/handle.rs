@@ -83,6 +83,12 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Self::append`], but never turned into a part: what a killed process leaves.
+    #[cfg(test)]
+    pub(super) fn journal_only(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.append(record).map(|()| self.unflushed.clear())
+    }
+
     /// Keeps reconstructions, with one fsync; on return they are durable, and their rows may be appended.
     pub fn save_reconstructions(
         &mut self,

@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::attempt::AttemptId;
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
 use super::gather::gather;
 use super::merge::{Columns, merge, read_samples};
-use super::record::{Record, Status};
+use super::record::{Record, Status, TracePoint};
 use super::samples::{assert_same, failed, record};
 use super::{Layout, Store, StoreError};
 
@@ -215,4 +216,38 @@ fn writers_on_real_files_may_share_a_directory_with_merges() {
     });
     let rows = read_samples(&OsFs, &Layout::new(root), Columns::All).unwrap();
     assert_eq!(rows.len(), 60);
+}
+
+/// Prints how fast the store is at the size of the paper's tables; asserts only that it is right.
+#[test]
+fn ten_thousand_rows_are_appended_merged_and_read() {
+    let (fs, rows) = (files(), 10_000);
+    let trace: Vec<TracePoint> = (0..100)
+        .map(|i| TracePoint { eval: i, seconds: 0.1, loss: 0.3 / f64::from(i), psnr: Some(30.0) })
+        .collect();
+    let mut store = store(&fs, "a");
+    let timed = |what: &str, clock: Instant| {
+        println!("{rows} rows {what}: {:.0} ms", clock.elapsed().as_secs_f64() * 1e3)
+    };
+    let clock = Instant::now();
+    for i in 0..rows {
+        store.journal_only(&Record { trace: trace.clone(), ..record(i) }).unwrap();
+    }
+    timed("appended one by one (without a disk)", clock);
+    let bytes = fs.read(&store.layout().journals().join("a-000.journal")).unwrap().len();
+    println!("journal: {} bytes per row", bytes / rows);
+    for what in ["from the journal", "again"] {
+        let clock = Instant::now();
+        merge(&fs, store.layout(), "run").unwrap();
+        timed(&format!("merged {what}"), clock);
+    }
+    let clock = Instant::now();
+    assert_eq!(store.finished().unwrap().rows.len(), rows);
+    timed("looked up to resume", clock);
+    for columns in [Columns::All, Columns::WithoutTrace] {
+        let clock = Instant::now();
+        assert_eq!(read_samples(&fs, store.layout(), columns).unwrap().len(), rows);
+        timed(&format!("read ({columns:?})"), clock);
+    }
+    println!("samples.parquet: {} bytes per row", fs.read(&store.layout().samples()).unwrap().len() / rows);
 }
