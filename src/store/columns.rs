@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray, UInt32Array,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Float64Type, UInt32Type, UInt64Type};
 
 use super::record::{Record, Status, TracePoint};
@@ -325,12 +325,8 @@ impl Cell for Vec<TracePoint> {
 
 /// Arrow's layout of lists: offsets, and all items in one row.
 fn flatten<'a, T: 'a>(lists: impl Iterator<Item = &'a Vec<T>>) -> (OffsetBuffer<i32>, Vec<&'a T>) {
-    let (mut offsets, mut flat) = (vec![0], Vec::new());
-    for list in lists {
-        flat.extend(list);
-        offsets.push(flat.len() as i32);
-    }
-    (OffsetBuffer::new(ScalarBuffer::from(offsets)), flat)
+    let lists: Vec<&Vec<T>> = lists.collect();
+    (OffsetBuffer::from_lengths(lists.iter().map(|list| list.len())), lists.into_iter().flatten().collect())
 }
 
 fn unflatten<T: Clone>(list: &ListArray, values: &[T]) -> Vec<Vec<T>> {

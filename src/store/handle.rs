@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::artifacts::{Artifact, ArtifactWriter, Reconstruction};
 use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::fs::{Fs, OsFs};
@@ -25,7 +24,6 @@ pub struct Store {
     layout: Layout,
     attempt: AttemptId,
     journal: JournalWriter,
-    artifacts: ArtifactWriter,
     /// Rows in the journal and in no part.
     unflushed: Vec<Record>,
     parts: u32,
@@ -40,8 +38,7 @@ impl Store {
     /// A writer on other files, for tests.
     pub fn with_fs(fs: Arc<dyn Fs>, layout: Layout, attempt: AttemptId) -> Result<Self, StoreError> {
         let journal = JournalWriter::new(Arc::clone(&fs), &layout, &attempt)?;
-        let artifacts = ArtifactWriter::new(Arc::clone(&fs), &layout, &attempt);
-        Ok(Self { fs, layout, attempt, journal, artifacts, unflushed: Vec::new(), parts: 0 })
+        Ok(Self { fs, layout, attempt, journal, unflushed: Vec::new(), parts: 0 })
     }
 
     /// The files' names.
@@ -87,14 +84,6 @@ impl Store {
     #[cfg(test)]
     pub(super) fn journal_only(&mut self, record: &Record) -> Result<(), StoreError> {
         self.append(record).map(|()| self.unflushed.clear())
-    }
-
-    /// Keeps reconstructions, with one fsync; on return they are durable, and their rows may be appended.
-    pub fn save_reconstructions(
-        &mut self,
-        items: &[Reconstruction<'_>],
-    ) -> Result<Vec<Artifact>, StoreError> {
-        self.artifacts.append(items)
     }
 
     /// Turns this writer's journals into a Parquet part: for orderly ends. Without new rows it does nothing.

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::artifacts::{ArtifactWriter, Reconstruction};
 use super::attempt::AttemptId;
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
-use super::gather::gather;
+use super::gather::{finished, gather};
 use super::merge::{Columns, merge, read_samples};
-use super::record::{Record, Status, TracePoint};
-use super::samples::{assert_same, failed, record};
+use super::record::{Key, Record, Status, TracePoint};
+use super::run_dir::{RunDir, Start};
+use super::samples::{document, failed, plan, record, row};
+use super::verify::{Depth, compare, verify};
 use super::{Layout, Store, StoreError};
+use crate::plan::Shard;
 
 fn store(fs: &FaultFs, attempt: &str) -> Store {
     let layout = Layout::new("/reports/run");
@@ -147,48 +151,67 @@ fn a_read_only_directory_says_what_to_do() {
     assert!(error.to_string().contains("choose an `output` directory"), "{error}");
 }
 
-/// A small run: whatever is not finished is appended, with a part in the middle; then a merge.
-fn run(fs: &FaultFs, attempt: &str, acknowledged: &mut Vec<usize>) -> Result<(), StoreError> {
-    let mut store = store(fs, attempt);
-    let finished = store.finished()?.rows;
-    let missing = (0..4).filter(|&i| finished.get(&record(i).key()) != Some(&Status::Ok));
-    for i in missing.collect::<Vec<_>>() {
-        store.append(&record(i))?;
-        acknowledged.push(i);
-        if i == 1 {
+/// A small run as a worker does it: whatever is not finished is checkpointed, its reconstruction kept, its row
+/// appended; a part in the middle; a merge at the end.
+fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> {
+    let document = document("dataset: { name: toy, limit: 3 }");
+    let start = Start { plan: &plan(&document), document: &document };
+    let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start)?;
+    let finished = dir.finished()?.rows;
+    let mut store = dir.store()?;
+    let checkpoints = dir.checkpoints(&store)?;
+    let mut artifacts = ArtifactWriter::new(Arc::clone(dir.fs()), dir.layout(), store.attempt());
+    for unit in start.plan.units(Shard::WHOLE) {
+        let mut record = row(start.plan, unit);
+        let key = record.key();
+        if finished.contains_key(&key) {
+            continue;
+        }
+        checkpoints.save(&[(key.clone(), vec![1, 2, 3])])?;
+        let x1 = [unit.sample as f32, 0.5];
+        let item = Reconstruction { key: &key, shape: &[2], x1: &x1 };
+        artifacts.append(&[item])?.remove(0).describe(&mut record);
+        store.append(&record)?;
+        acknowledged.push(key);
+        if unit.sample == 1 {
             store.flush_part()?;
         }
     }
     store.flush_part()?;
-    merge(fs, store.layout(), "run").map(drop)
+    dir.finish(start.plan)?;
+    Ok(dir)
 }
 
 #[test]
 fn whatever_operation_fails_a_resumed_run_has_every_row_once() {
     let whole = files();
-    run(&whole, "a", &mut Vec::new()).unwrap();
+    run(&whole, &mut Vec::new()).unwrap();
+    let expected = rows(&whole);
     let operations = whole.operations();
-    assert!(operations > 20);
-    let faults = [Fault::Fail(ErrorKind::Other), Fault::ShortWrite, Fault::Abort];
-    for crash in [Crash::Kill, Crash::PowerLoss, Crash::TornPowerLoss] {
-        for (fault, k) in faults.into_iter().flat_map(|fault| (0..operations).map(move |k| (fault, k))) {
-            let fs = files();
-            fs.inject(k, fault);
-            let mut acknowledged = Vec::new();
-            let result = run(&fs, "a", &mut acknowledged);
-            assert!(result.is_err() || fault != Fault::Abort);
-            fs.restart(crash);
-            let durable = store(&fs, "x").finished().unwrap().rows;
-            let lost = acknowledged.iter().find(|&&i| !durable.contains_key(&record(i).key()));
-            assert_eq!(lost, None, "{fault:?} at {k}, {crash:?}: an acknowledged row is lost");
+    assert!(operations > 40);
+    let faults = [
+        (Fault::Abort, Crash::Kill),
+        (Fault::Abort, Crash::PowerLoss),
+        (Fault::Abort, Crash::TornPowerLoss),
+        (Fault::ShortWrite, Crash::Kill),
+        (Fault::Fail(ErrorKind::Other), Crash::Kill),
+        (Fault::Fail(ErrorKind::Other), Crash::PowerLoss),
+    ];
+    for ((fault, crash), k) in faults.into_iter().flat_map(|pair| (0..operations).map(move |k| (pair, k))) {
+        let (fs, mut acknowledged) = (files(), Vec::new());
+        fs.inject(k, fault);
+        let result = run(&fs, &mut acknowledged);
+        assert!(result.is_err() || fault != Fault::Abort);
+        fs.restart(crash);
+        let durable = finished(&fs, &Layout::new("/reports/run")).unwrap().rows;
+        let lost = acknowledged.iter().find(|key| !durable.contains_key(*key));
+        assert_eq!(lost, None, "{fault:?} at {k}, {crash:?}: an acknowledged row is lost");
 
-            run(&fs, "b", &mut Vec::new()).unwrap();
-            let mut expected: Vec<Record> = (0..4).map(record).collect();
-            expected.sort_by_key(|row| (row.task.clone(), row.method.clone()));
-            let without_attempt = |row: Record| Record { attempt: String::new(), ..row };
-            let found: Vec<Record> = rows(&fs).into_iter().map(without_attempt).collect();
-            assert_same(&found, &expected);
-        }
+        let dir = run(&fs, &mut Vec::new()).unwrap();
+        let verdict = verify(&fs, dir.layout(), dir.plan(), Depth::Deep).unwrap();
+        assert!(verdict.is_complete(), "{fault:?} at {k}, {crash:?}: {verdict:?}");
+        let comparison = compare(&expected, &rows(&fs));
+        assert!(comparison.is_same() && comparison.same == expected.len(), "{comparison:?}");
     }
 }
 

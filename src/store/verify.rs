@@ -179,7 +179,9 @@ fn sample_entries(fs: &dyn Fs, layout: &Layout) -> Result<Vec<Entry>, StoreError
 
 fn check_keys(verdict: &mut Verdict, entries: &[Entry]) {
     let mut counts = BTreeMap::<&Key, usize>::new();
-    entries.iter().for_each(|entry| *counts.entry(&entry.key).or_default() += 1);
+    for entry in entries {
+        *counts.entry(&entry.key).or_default() += 1;
+    }
     let repeated = counts.into_iter().filter(|(_, times)| *times > 1);
     verdict.problems.extend(repeated.map(|(key, times)| Problem::Repeated { key: key.clone(), times }));
 }
@@ -249,8 +251,8 @@ fn check_failed(
 
 fn note_leftovers(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(), StoreError> {
     for dir in [layout.root().to_owned(), layout.parts(), layout.checkpoints()] {
-        for name in list_if_exists(fs, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
-            let path = dir.join(name);
+        let paths = list_if_exists(fs, &dir)?.into_iter().map(|name| dir.join(name));
+        for path in paths.filter(|path| path.extension().is_some_and(|ending| ending == "tmp")) {
             verdict.notes.push(format!("{} was left by a writer that died; it is not used", path.display()));
         }
     }
@@ -473,9 +475,10 @@ mod tests {
     fn a_deep_check_finds_altered_rows_and_reconstructions() {
         let (fs, dir, units) = run();
         let mut store = dir.store().unwrap();
+        let mut writer = artifacts::ArtifactWriter::new(Arc::clone(dir.fs()), dir.layout(), store.attempt());
         let mut kept = row(dir.plan(), units[0]);
         let item = artifacts::Reconstruction { key: &kept.key(), shape: &[2], x1: &[1.0, 2.0] };
-        let artifact = store.save_reconstructions(&[item]).unwrap().remove(0);
+        let artifact = writer.append(&[item]).unwrap().remove(0);
         let file = dir.layout().artifacts().join(&artifact.file);
         artifact.describe(&mut kept);
         store.append(&kept).unwrap();
