@@ -28,7 +28,7 @@ table9: build ## Table 9: denoising
 	@$(DFLOW) table 9 reports/table9-$(PROFILE)
 
 table6: build ## Table 6: the settings, as resolved and as printed
-	@$(DFLOW) table 6
+	@$(DFLOW) table 6 pipelines/table1-$(PROFILE).yaml
 
 table2 table3 table4 table5 table7 table8: build ## Tables of domains that are not built yet: says what is missing
 	@$(DFLOW) table $(@:table%=%)

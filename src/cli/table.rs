@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::report::{self, Format, render};
+use crate::report::{self, Format, render, settings};
+use crate::spec::document::Document;
 use crate::store::{Columns, RunDir, read_samples};
 
 /// Options of `dflow table`.
@@ -14,7 +15,7 @@ use crate::store::{Columns, RunDir, read_samples};
 pub(super) struct TableArgs {
     /// Number of the table in the paper.
     number: u32,
-    /// The run directory; table 6 needs none.
+    /// The run directory; for table 6 a pipeline file to compare with, or nothing.
     run: Option<PathBuf>,
     /// text, md, csv, latex or json.
     #[arg(long, default_value_t = Format::Text)]
@@ -25,6 +26,10 @@ pub(super) fn run(args: &TableArgs, global: &Global) -> CliResult {
     let format = if global.json { Format::Json } else { args.format };
     let tables = match &args.run {
         None => report::tables(args.number, None),
+        Some(path) if args.number == 6 => {
+            let document = Document::read(path).map_err(CliError::usage)?;
+            Ok(vec![settings::table(Some(&document.spec))])
+        }
         Some(path) => {
             let run_dir = RunDir::existing(path).map_err(CliError::store)?;
             run_dir.finish(run_dir.plan()).map_err(CliError::store)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use serde_json::{Map, Value, json};
 
 use super::table::{Kind, Table};
@@ -67,9 +67,15 @@ pub fn render(tables: &[Table], format: Format, width: Option<u16>) -> String {
     }
 }
 
+/// Rules above and below the heading and at the end, none between rows.
+const BOOKTABS: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
+
 fn text(table: &Table, width: Option<u16>) -> String {
     let mut grid = comfy_table::Table::new();
-    grid.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    grid.load_style(BOOKTABS);
     if let Some(width) = width {
         grid.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
     }

@@ -36,7 +36,7 @@ pub fn table(pipeline: Option<&PipelineSpec>) -> Table {
     let notes = vec![
         "The paper prints no line search, history or tolerances: torch.optim.LBFGS defaults.".to_owned(),
         "Noisy deblurring in pinv space cannot reach 32 dB with an exact H†: there the ground truth itself scores \
-         −22 dB, so the shipped pipelines use measurement space."
+         −22 dB, so the mini and cifar10 pipelines use measurement space."
             .to_owned(),
     ];
     let source = pipeline.map_or_else(String::new, |spec| format!(", beside pipeline `{}`", spec.name));
