@@ -167,6 +167,21 @@ impl Graph {
         (0..shapes.len()).map(|v| Some((lives[v], shapes[v].len()))).collect()
     }
 
+    /// The ops in order, each with the indices of its inputs and of its output; value 0 is the network's input.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (&dyn Op, Vec<usize>, usize)> {
+        self.nodes.iter().map(|node| (&*node.op, node.inputs.iter().map(|v| v.0).collect(), node.output.0))
+    }
+
+    /// Shape of the input.
+    pub(crate) fn input(&self) -> Shape {
+        self.shapes[0].bordered(0)
+    }
+
+    /// Channels of the output.
+    pub(crate) fn output_channels(&self) -> usize {
+        self.shapes[self.shapes.len() - 1].channels
+    }
+
     /// Bytes of one sample's tape.
     pub(crate) fn tape_bytes(&self) -> usize {
         4 * (self.kept.iter().sum::<usize>() + self.saved)

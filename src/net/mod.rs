@@ -5,6 +5,7 @@
 //! unsafe code), [`adm`] builds UNets from a configuration and [`weights`].
 
 pub mod adm;
+mod device;
 mod embedding;
 mod graph;
 pub mod kernel;
@@ -14,6 +15,7 @@ mod network;
 mod op;
 pub mod weights;
 
+pub use device::DeviceNetwork;
 pub use network::Network;
 
 /// Why a network could not be built.

@@ -78,6 +78,29 @@ impl Network {
         self.inner.graph.workspace_bytes()
     }
 
+    /// The graph, for another executor of it.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.inner.graph
+    }
+
+    /// Channels of the output that are used.
+    pub(crate) fn outputs(&self) -> usize {
+        self.inner.outputs / self.inner.graph.input().pixels()
+    }
+
+    /// Checks a call that writes `out` numbers; its conditioning and the numbers of one row's.
+    pub(crate) fn conditioning(
+        &self,
+        rows: &Rows<'_, f32>,
+        out: usize,
+    ) -> Result<(Aligned, usize), FieldError> {
+        let inner = &*self.inner;
+        inner.check(rows, out)?;
+        let classes = inner.classes_of(rows.cond)?;
+        let times: Vec<_> = rows.t.iter().map(|t| t * inner.time_scale).collect();
+        Ok((inner.embedding.forward(&times, &classes, Team::pool()), inner.embedding.len()))
+    }
+
     /// Evaluates rows; keeps a tape if asked for.
     fn evaluate(
         &self,
@@ -86,14 +109,11 @@ impl Network {
         taped: bool,
     ) -> Result<Option<BatchTape>, FieldError> {
         let inner = &*self.inner;
-        inner.check(&rows, out.len())?;
-        let classes = inner.classes_of(rows.cond)?;
-        let times: Vec<_> = rows.t.iter().map(|t| t * inner.time_scale).collect();
-        let conditioning = inner.embedding.forward(&times, &classes, Team::pool());
+        let (conditioning, width) = self.conditioning(&rows, out.len())?;
         let mut samples: Vec<_> = (0..if taped { rows.len() } else { 0 }).map(|_| inner.tape()).collect();
         let tapes = samples.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
         let work: Vec<_> = (rows.x.chunks_exact(inner.dim).zip(out.chunks_exact_mut(inner.outputs)))
-            .zip(conditioning.chunks_exact(inner.embedding.len()))
+            .zip(conditioning.chunks_exact(width))
             .zip(tapes)
             .collect();
         inner.each(work, |(((x, out), conditioning), tape), workspace, team| {

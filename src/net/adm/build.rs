@@ -31,7 +31,8 @@ pub(crate) fn build(
     h = unet.stage(&layout.middle, h);
     for stage in &layout.output {
         let skip = skips.pop().expect("as many stages up as down");
-        h = unet.builder.add(Concat, &[h, skip]);
+        let [first, second] = [h, skip].map(|v| unet.builder.shape(v).channels);
+        h = unet.builder.add(Concat { first, second }, &[h, skip]);
         h = unet.stage(stage, h);
     }
     let norm = unet.norm("out.0", true);

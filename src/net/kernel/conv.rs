@@ -92,6 +92,24 @@ impl Filter {
         Self { set, kernel, inputs, outputs, packed }
     }
 
+    /// The weights as they were given to [`Self::pack`], `[outputs, inputs, k, k]`.
+    pub(crate) fn unpack(&self) -> Vec<f32> {
+        let (lanes, taps) = (self.set.lanes(), self.kernel.size() * self.kernel.size());
+        let mut weights = vec![0.0; self.outputs * self.inputs * taps];
+        let mut slots = self.packed.iter();
+        for block in blocks(self.outputs.div_ceil(lanes)) {
+            for (tap, input) in (0..taps).flat_map(|tap| (0..self.inputs).map(move |input| (tap, input))) {
+                for output in block.first * lanes..(block.first + block.vectors) * lanes {
+                    let weight = slots.next().expect("packed_len counts every lane of every block");
+                    if output < self.outputs {
+                        weights[(output * self.inputs + input) * taps + tap] = *weight;
+                    }
+                }
+            }
+        }
+        weights
+    }
+
     fn packed_len(set: InstructionSet, kernel: Kernel, outputs: usize, inputs: usize) -> usize {
         outputs.div_ceil(set.lanes()) * set.lanes() * kernel.size() * kernel.size() * inputs
     }

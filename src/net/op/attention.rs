@@ -1,6 +1,9 @@
 //! Self-attention over all pixels of a qkv value.
 
-use super::{Call, Op};
+use candle_core::Device;
+
+use super::{Call, DeviceOp, Op};
+use crate::net::device;
 use crate::net::kernel::{Attention, Plane, PlaneMut, Shape};
 
 /// softmax(QᵀK/√d)·V per head; the input has 3C channels, the output C.
@@ -33,5 +36,10 @@ impl Op for SelfAttention {
         gradients: &mut [PlaneMut<'_>],
     ) {
         self.0.pull_back(inputs[0], cotangent, call.scratch, &mut gradients[0], call.team);
+    }
+
+    fn on(&self, _device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        let Attention { heads, dim, order, .. } = self.0;
+        Ok(Box::new(device::Attention { heads, dim, order }))
     }
 }

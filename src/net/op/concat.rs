@@ -1,19 +1,27 @@
 //! Concatenation of channels.
 
-use super::{Call, Op, write_row};
+use candle_core::Device;
+
+use super::{Call, DeviceOp, Op, write_row};
+use crate::net::device;
 use crate::net::kernel::{Plane, PlaneMut, Shape};
 
 /// The channels of the first input, then those of the second.
 #[derive(Debug)]
-pub(crate) struct Concat;
+pub(crate) struct Concat {
+    /// Channels of the first input.
+    pub first: usize,
+    /// Channels of the second.
+    pub second: usize,
+}
 
 impl Op for Concat {
     fn output(&self, inputs: &[Shape]) -> Shape {
-        Shape { channels: inputs[0].channels + inputs[1].channels, border: 0, ..inputs[0] }
+        Shape { channels: self.first + self.second, border: 0, ..inputs[0] }
     }
 
     fn forward(&self, _call: Call<'_>, inputs: &[Plane<'_>], _saved: &mut [f32], mut out: PlaneMut<'_>) {
-        let [first, second] = [inputs[0].shape.channels, inputs[1].shape.channels];
+        let Self { first, second } = *self;
         for y in 0..out.shape.height {
             let sources = inputs[0].row(y).chunks_exact(first).zip(inputs[1].row(y).chunks_exact(second));
             for (pixel, (a, b)) in out.row_mut(y).chunks_exact_mut(first + second).zip(sources) {
@@ -43,5 +51,9 @@ impl Op for Concat {
             }
             first += channels;
         }
+    }
+
+    fn on(&self, _device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        Ok(Box::new(device::Concat { first: self.first, second: self.second }))
     }
 }

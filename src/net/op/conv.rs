@@ -1,6 +1,9 @@
 //! Convolution with bias, optionally with a bias from the embedding and with a second value added to the result.
 
-use super::{Call, Op, copy};
+use candle_core::{Device, Tensor};
+
+use super::{Call, DeviceOp, Op, copy};
+use crate::net::device;
 use crate::net::kernel::{Add, ConvCall, Filter, InstructionSet, Kernel, Plane, PlaneMut, Shape, conv};
 
 /// y = W ∗ x + b (+ conditioning) (+ residual): 1×1 or 3×3, stride 1 or 2 (3×3 only), padding 1 for 3×3.
@@ -120,5 +123,18 @@ impl Op for Conv {
         let conv_call =
             ConvCall { filter: &self.backward, bias: &[], x: cotangent, stride: 1, add: Add::Nothing };
         conv(conv_call, &mut gradients[0], call.team);
+    }
+
+    fn on(&self, device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        let (outputs, inputs) = (self.forward.outputs(), self.forward.inputs());
+        let size = self.kernel.size();
+        Ok(Box::new(device::Conv {
+            forward: Tensor::from_vec(self.forward.unpack(), (outputs, inputs, size, size), device)?,
+            backward: Tensor::from_vec(self.backward.unpack(), (inputs, outputs, size, size), device)?,
+            bias: Tensor::from_slice(&self.bias[..outputs], (1, outputs, 1, 1), device)?,
+            padding: self.kernel.padding(),
+            stride: self.stride,
+            conditioning: self.conditioning.clone(),
+        }))
     }
 }

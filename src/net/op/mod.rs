@@ -15,6 +15,9 @@ pub(crate) use conv::Conv;
 pub(crate) use norm::NormAct;
 pub(crate) use resample::{Down2, Up2};
 
+use candle_core::Device;
+
+use super::device::DeviceOp;
 use super::kernel::{Plane, PlaneMut, Shape, Team};
 
 /// Most inputs that an op has.
@@ -75,6 +78,9 @@ pub(crate) trait Op: Send + Sync + std::fmt::Debug {
         cotangent: Plane<'_>,
         gradients: &mut [PlaneMut<'_>],
     );
+
+    /// The same op on a device.
+    fn on(&self, device: &Device) -> candle_core::Result<Box<dyn DeviceOp>>;
 }
 
 /// `out (+)= x`, pixel by pixel; the border is left alone.

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Call, Op};
+use candle_core::{Device, Tensor};
+
+use super::{Call, DeviceOp, Op};
+use crate::net::device;
 use crate::net::kernel::{
     InstructionSet, NormCall, Plane, PlaneMut, Shape, norm_forward, norm_pull_back, norm_scratch_len,
 };
@@ -90,5 +93,17 @@ impl Op for NormAct {
     ) {
         let norm = self.call(call.conditioning, inputs[0], call.team);
         norm_pull_back(&norm, call.scratch, saved, cotangent, &mut gradients[0]);
+    }
+
+    fn on(&self, device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        let channels = self.gamma.len();
+        Ok(Box::new(device::NormAct {
+            groups: self.groups,
+            epsilon: f64::from(EPSILON),
+            gamma: Tensor::from_slice(&self.gamma, (1, channels, 1, 1), device)?,
+            beta: Tensor::from_slice(&self.beta, (1, channels, 1, 1), device)?,
+            film: self.film.clone(),
+            silu: self.silu,
+        }))
     }
 }

@@ -1,6 +1,9 @@
 //! Resolution changes by 2: nearest-neighbour up, mean of 2×2 pixels down.
 
-use super::{Call, Op};
+use candle_core::Device;
+
+use super::{Call, DeviceOp, Op};
+use crate::net::device;
 use crate::net::kernel::{Plane, PlaneMut, Shape};
 
 /// Every pixel becomes 2×2 equal pixels.
@@ -63,6 +66,10 @@ impl Op for Up2 {
     ) {
         pool(cotangent, 1.0, &mut gradients[0]);
     }
+
+    fn on(&self, _device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        Ok(Box::new(device::Up2))
+    }
 }
 
 impl Op for Down2 {
@@ -83,5 +90,9 @@ impl Op for Down2 {
         gradients: &mut [PlaneMut<'_>],
     ) {
         spread(cotangent, 0.25, &mut gradients[0]);
+    }
+
+    fn on(&self, _device: &Device) -> candle_core::Result<Box<dyn DeviceOp>> {
+        Ok(Box::new(device::Down2))
     }
 }

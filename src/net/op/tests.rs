@@ -298,7 +298,7 @@ fn resampling_and_concatenation() {
         };
         (0..2 * 3 * 3).map(out).collect()
     });
-    check(&Concat, &[shape, Shape::new(2, 4, 6)], &[], &|x| {
+    check(&Concat { first: 3, second: 2 }, &[shape, Shape::new(2, 4, 6)], &[], &|x| {
         x[0].chunks(3).zip(x[1].chunks(2)).flat_map(|(a, b)| [a, b].concat()).collect()
     });
 }

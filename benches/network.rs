@@ -1,0 +1,72 @@
+//! Times of a network's forward pass and of forward + input VJP, as one line of JSON.
+//!
+//! usage: network CONFIG.json BATCH THREADS SECONDS      (driven by tools/bench/bench.py, which alternates with PyTorch)
+//!
+//! Weights are random: times do not depend on them.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+
+use std::time::{Duration, Instant};
+
+use dflow::flow::{Cond, RawNetwork, Rows};
+use dflow::net::adm::{AdmConfig, tensors};
+use dflow::net::weights::{Tensor, Weights};
+use dflow::net::{Network, kernel};
+
+/// Random numbers in (−0.1, 0.1).
+fn noise(seed: u32) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state as f32 / u32::MAX as f32 - 0.5) * 0.2
+    }
+}
+
+fn random_weights(config: &AdmConfig) -> Weights {
+    let mut next = noise(1);
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let values = (0..shape.iter().product()).map(|_| next()).collect();
+        (name, Tensor { shape, values })
+    };
+    Weights::from_tensors("random", tensors(config).into_iter().map(tensor).collect())
+}
+
+/// Milliseconds of each repetition in about `limit`, after a first one for warming up.
+fn time(limit: Duration, mut body: impl FnMut()) -> Vec<f64> {
+    body();
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || start.elapsed() < limit {
+        let once = Instant::now();
+        body();
+        times.push(once.elapsed().as_secs_f64() * 1e3);
+    }
+    times
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // `cargo test` and `cargo bench` without arguments: nothing to compare with.
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let [config, batch, threads, seconds] = &arguments[..] else {
+        println!("usage: network CONFIG.json BATCH THREADS SECONDS; see tools/bench/bench.py");
+        return Ok(());
+    };
+    let config: AdmConfig = serde_json::from_str(&std::fs::read_to_string(config)?)?;
+    let (batch, limit) = (batch.parse::<usize>()?, Duration::from_secs_f64(seconds.parse()?));
+    rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
+    let mut network = Network::adm(&config, &random_weights(&config))?;
+    let mut next = noise(2);
+    let x: Vec<f32> = (0..batch * network.dim()).map(|_| 10.0 * next()).collect();
+    let (mut out, mut gradient) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    let (t, cond) =
+        (vec![0.5; batch], vec![config.num_classes.map_or(Cond::None, |_| Cond::Class(0)); batch]);
+    let rows = Rows { t: &t, x: &x, cond: &cond };
+    let forward = time(limit, || network.forward(rows, &mut out).expect("the call is well formed"));
+    let vjp = time(limit, || {
+        let tape = network.forward_taped(rows, &mut out).expect("the call is well formed");
+        network.pull_back(tape, &x, &mut gradient).expect("the tape is this network's");
+    });
+    let set = kernel::instruction_set();
+    println!("{}", serde_json::json!({ "cpu": set, "forward_ms": forward, "forward_vjp_ms": vjp }));
+    Ok(())
+}
