@@ -107,19 +107,16 @@ impl ParquetImages {
 
     /// Images of another size are an error of the dataset; they are noticed by its first readable image.
     fn check_first(&self) -> Result<(), DatasetError> {
-        let Some(Ok(Decoded { shape, .. })) =
-            self.bytes.iter().take(8).map(|b| decode(b)).find(Result::is_ok)
-        else {
-            return Ok(());
-        };
-        if shape == self.shape {
-            return Ok(());
+        let readable =
+            |(entry, bytes): (&Entry, &Vec<u8>)| Some((entry.id.clone(), decode(bytes).ok()?.shape));
+        match self.manifest.entries().iter().zip(&self.bytes).take(8).find_map(readable) {
+            Some((id, shape)) if shape != self.shape => Err(DatasetError::Shape {
+                name: self.manifest.name().to_owned(),
+                id,
+                reason: shape_mismatch(shape, self.shape),
+            }),
+            _ => Ok(()),
         }
-        Err(DatasetError::Shape {
-            name: self.manifest.name().to_owned(),
-            id: self.manifest.entries()[0].id.clone(),
-            reason: shape_mismatch(shape, self.shape),
-        })
     }
 }
 

@@ -35,9 +35,9 @@ def load_data(path):
     """Returns (train images, train labels, test images, test labels), images uint8 in NCHW."""
     names = ("train_images", "train_labels", "test_images", "test_labels")
     arrays = [np.load(Path(path) / f"{name}.npy") for name in names]
-    images = lambda a: torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2)))
-    labels = lambda a: torch.from_numpy(a.astype(np.int64))
-    return images(arrays[0]), labels(arrays[1]), images(arrays[2]), labels(arrays[3])
+    for i in (0, 2):
+        arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 3, 1, 2))
+    return tuple(torch.from_numpy(array) for array in arrays)
 
 
 def to_float(images):
