@@ -80,7 +80,7 @@ pub(super) fn integrate<T: Real>(
         let trial = run.try_step()?;
         let accepted = run.advance(&trial);
         if keep && accepted.contains(&true) {
-            tape.steps.push(run.record(trial, &accepted));
+            tape.steps.push(run.record(&trial, &accepted));
         }
         run.retire();
     }
@@ -210,7 +210,7 @@ impl<T: Real> Integration<'_, T> {
     }
 
     /// What the pull-back needs of the accepted rows.
-    fn record(&self, trial: Trial<T>, accepted: &[bool]) -> Step<T> {
+    fn record(&self, trial: &Trial<T>, accepted: &[bool]) -> Step<T> {
         let pick = |values: &[f64]| -> Vec<f64> {
             values.iter().zip(accepted).filter(|(_, ok)| **ok).map(|(v, _)| *v).collect()
         };

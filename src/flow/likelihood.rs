@@ -127,7 +127,9 @@ fn trace<T: Real>(
         nfe_vjp[*row] += count as u32;
     }
     if let Divergence::Hutchinson(probes) = divergence {
-        traces.iter_mut().for_each(|trace| *trace /= probes.count as f64);
+        for trace in &mut traces {
+            *trace /= probes.count as f64;
+        }
     }
     Ok(traces)
 }

@@ -96,7 +96,9 @@ impl GaussianMixture {
         let largest = points.iter().map(|q| q.log_density).fold(f64::NEG_INFINITY, f64::max);
         let mut weights: Vec<f64> = points.iter().map(|q| (q.log_density - largest).exp()).collect();
         let total: f64 = weights.iter().sum();
-        weights.iter_mut().for_each(|w| *w /= total);
+        for weight in &mut weights {
+            *weight /= total;
+        }
         (weights, points)
     }
 

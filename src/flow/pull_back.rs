@@ -105,8 +105,9 @@ impl<'a, T: Real> Reverse<'a, T> {
         k_bar.clear();
         k_bar.resize(lambda.len(), T::ZERO);
         add_scaled(k_bar, h, tableau.weights[i], lambda, dim);
-        for j in i + 1..tableau.stages() {
-            add_scaled(k_bar, h, tableau.coefficients[j][i], &x_bar[j], dim);
+        let (x_bar, later) = x_bar.split_at_mut(i + 1);
+        for (coefficients, x_bar) in tableau.coefficients[i + 1..].iter().zip(later) {
+            add_scaled(k_bar, h, coefficients[i], x_bar, dim);
         }
         let out = &mut x_bar[i];
         match call {
