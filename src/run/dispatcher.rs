@@ -250,6 +250,8 @@ mod tests {
         slots: usize,
         break_at: Vec<Option<usize>>,
         solved: Arc<Mutex<Vec<(usize, Unit)>>>,
+        /// Workers that will break down: those launched later wait for it, so that there is something left to take.
+        doomed: Mutex<Vec<thread::JoinHandle<()>>>,
     }
 
     impl Launch for Mock {
@@ -260,7 +262,9 @@ mod tests {
             events: Sender<(usize, Event)>,
         ) -> Result<(), String> {
             let (slots, break_at, solved) = (self.slots, self.break_at[index], Arc::clone(&self.solved));
-            thread::spawn(move || {
+            let doomed = std::mem::take(&mut *self.doomed.lock().unwrap());
+            let worker = thread::spawn(move || {
+                doomed.into_iter().for_each(|worker| worker.join().unwrap());
                 let say = |event| events.send((index, event)).unwrap();
                 say(Event::Ready { device: format!("mock:{index}"), slots, memory: MemoryPlan::default() });
                 let mut done = 0;
@@ -288,6 +292,9 @@ mod tests {
                 }
                 say(Event::Ended(Usage::default()));
             });
+            if break_at.is_some() {
+                self.doomed.lock().unwrap().push(worker);
+            }
             Ok(())
         }
     }
@@ -305,7 +312,7 @@ mod tests {
     }
 
     fn mock(slots: usize, break_at: &[Option<usize>]) -> Mock {
-        Mock { slots, break_at: break_at.to_vec(), solved: Arc::default() }
+        Mock { slots, break_at: break_at.to_vec(), solved: Arc::default(), doomed: Mutex::default() }
     }
 
     #[test]
