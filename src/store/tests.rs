@@ -249,7 +249,7 @@ fn ten_thousand_rows_are_appended_merged_and_read() {
         .collect();
     let mut store = store(&fs, "a");
     let timed = |what: &str, clock: Instant| {
-        println!("{rows} rows {what}: {:.0} ms", clock.elapsed().as_secs_f64() * 1e3)
+        println!("{rows} rows {what}: {:.0} ms", clock.elapsed().as_secs_f64() * 1e3);
     };
     let clock = Instant::now();
     for i in 0..rows {
