@@ -42,7 +42,7 @@ def main():
         for task in tasks:
             clean = operators.build(task["operator"], tuple(truth.shape)).forward(truth)
             noise = task.get("noise", 0.0) * torch.randn(clean.numel(), generator=generator)
-            tensors[f"y/{task['name']}/{sample}"] = clean + noise
+            tensors[f"y/{task['name']}/{sample}"] = (clean + noise).float()
     save_file(tensors, args.out, {"labels": json.dumps(labels)})
 
 

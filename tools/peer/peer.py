@@ -177,7 +177,7 @@ def solve(network, shape, task, options, draws, method, sample, label):
     flow = Flow(network, options["nfe"], label)
     y, z = draws[f"y/{task['name']}/{sample}"].view(-1), draws[f"z/{sample}"].view(shape)
     weight = options["blend"]
-    own_start = math.sqrt(weight) * flow.backward(operator.lift(y)) + math.sqrt(1 - weight) * z
+    own_start = math.sqrt(weight) * flow.backward(operator.lift(y).float()) + math.sqrt(1 - weight) * z
     start = draws.get(f"x0/{method}/{task['name']}/{sample}", own_start).view(shape)
     objective = Objective(flow, operator, y, options["space"], options["chi"], options["cap"])
     began = time.perf_counter()
