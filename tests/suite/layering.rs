@@ -43,7 +43,7 @@ const TOP: &[&str] = &["cli", "main", "lib"];
 const RESERVED: &[(&str, &[&str])] = &[
     // Tensors: where networks are, and where devices are.
     ("candle_core", &["net/", "worker/"]),
-    ("candle_core::Device", &["worker/"]),
+    ("new_cuda", &["worker/"]),
     ("arrow::array", &["store/", "dataset/parquet.rs"]),
     ("parquet::arrow", &["store/", "dataset/parquet.rs"]),
     ("parquet::file", &["store/", "dataset/parquet.rs"]),
