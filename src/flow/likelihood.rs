@@ -17,7 +17,7 @@ pub enum Divergence<'a, T> {
     Hutchinson(Probes<'a, T>),
 }
 
-/// Random directions ε with E[εεᵀ] = I (±1 entries), the same for every evaluation of a trajectory.
+/// Random directions ε with E(εεᵀ) = I (±1 entries), the same for every evaluation of a trajectory.
 #[derive(Debug, Clone, Copy)]
 pub struct Probes<'a, T> {
     /// Probes per row, ≥ 1.

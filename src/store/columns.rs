@@ -1,5 +1,5 @@
 //! The kinds of values a column can hold, and the macro that turns one table of columns into everything derived from
-//! it: the [`Record`](super::Record) struct, its Arrow schema, its documentation and its comparison.
+//! it: the [`Record`] struct, its Arrow schema, its documentation and its comparison.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Every process attempt writes files of its own, so any number of processes may share a directory without locks;
-//! two copies of a shard cost only duplicates, which the merge removes by a fixed rule ([`record::Record::beats`]).
+//! two copies of a shard cost only duplicates, which the merge removes by a fixed rule ([`record::Record::precedence`]).
 //! A record is written once, whole, and never edited. All files are reached through [`fs::Fs`], whose fault version
 //! ([`fault::FaultFs`]) lets tests fail, cut short or abort every single operation.
 

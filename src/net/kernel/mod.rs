@@ -1,7 +1,7 @@
 //! CPU kernels: the only unsafe code of the crate.
 //!
 //! Values are planes of one sample, `[height, width, channels]` with channels contiguous and a border of zeros where
-//! a 3×3 convolution reads them ([`Shape`]). Every kernel exists for three instruction sets, chosen once per
+//! a 3×3 convolution reads them (`conv::Shape`). Every kernel exists for three instruction sets, chosen once per
 //! process: by detection, or by the environment variable `DFLOW_CPU` (`avx512`, `avx2` or `portable`).
 //!
 //! Work is split over outputs, never over a reduction, and no choice of algorithm depends on the number of threads

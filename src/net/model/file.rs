@@ -145,7 +145,7 @@ impl ModelFile {
         problems
     }
 
-    /// Path, parametrisation and time of a file without [`Self::problems`].
+    /// Path, parametrisation and time of a file without problems.
     pub fn convention(&self) -> Convention {
         let (path, by_default) = match self.path {
             PathSpec::CondOt => (Path::CondOt, NetworkTime::Flow),

@@ -1,6 +1,6 @@
 //! Network weights: named f32 tensors read from safetensors or PyTorch zip files, checked against their network.
 //!
-//! A file is recognised by its content, never by its suffix. No pickle is executed: [`pickle`] interprets the few
+//! A file is recognised by its content, never by its suffix. No pickle is executed: `pickle` interprets the few
 //! opcodes that `torch.save` writes and builds plain data from them. Every error says which file, what is wrong with
 //! it and what to do; hostile or damaged files give an error, never a panic, and need memory in proportion to
 //! their size.
