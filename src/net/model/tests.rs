@@ -161,10 +161,10 @@ fn every_fault_of_a_model_file_is_named() {
 #[test]
 fn an_unknown_model_shows_the_nearest_name() {
     let home = home();
-    let error = Model::load("tyni", Some(home.path()), None).unwrap_err().to_string();
+    let error = Model::load("tinny", Some(home.path()), None).unwrap_err().to_string();
     assert!(error.contains("nearest: `tiny`"), "{error}");
-    let error = Model::load("tyni.yaml", None, None).unwrap_err().to_string();
-    assert!(error.contains("tyni.yaml"), "{error}");
+    let error = Model::load("tinny.yaml", None, None).unwrap_err().to_string();
+    assert!(error.contains("tinny.yaml"), "{error}");
 }
 
 fn import(source: &Path) -> Import<'_> {
