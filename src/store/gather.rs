@@ -58,7 +58,7 @@ pub struct Gathered {
 /// Reads every row of a run directory.
 pub fn gather(fs: &dyn Fs, layout: &Layout) -> Result<Gathered, StoreError> {
     let decode = |path: &Path, bytes| from_parquet(path, bytes, Columns::All);
-    let (mut records, notes) = read_all(fs, layout, std::convert::identity, decode)?;
+    let (mut records, notes) = read_all(fs, layout, &[layout.samples()], std::convert::identity, decode)?;
     let duplicates = keep_one_per_key(&mut records);
     records.sort_by(|a, b| order(a).cmp(&order(b)));
     Ok(Gathered { records, duplicates, notes })
@@ -94,10 +94,9 @@ pub struct Finished {
 
 /// Which rows of a run directory are durable, whoever wrote them; none if there is no such directory.
 pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
-    let (entries, notes) = read_all(fs, layout, to_entries, entries_from_parquet)?;
+    let (entries, notes) = entries(fs, layout, &[layout.samples()])?;
     let mut finished = Finished { notes, ..Finished::default() };
-    for Entry { task, method, key, status } in entries {
+    for Entry { task, method, key, status, .. } in entries {
         finished.cells.entry((task, method)).or_default().insert(key.0.clone());
         let known = finished.rows.entry(key).or_insert(status);
         *known = status.min(*known);
@@ -105,10 +104,21 @@ pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
     Ok(finished)
 }
 
-/// Rows of all files, as `T`, in no particular order.
+/// Entries of all journals and parts, and of `more` Parquet files, in no particular order.
+pub(super) fn entries(
+    fs: &dyn Fs,
+    layout: &Layout,
+    more: &[PathBuf],
+) -> Result<(Vec<Entry>, Vec<Note>), StoreError> {
+    let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
+    read_all(fs, layout, more, to_entries, entries_from_parquet)
+}
+
+/// Rows of all journals and parts, and of `more` Parquet files, as `T`, in no particular order.
 fn read_all<T>(
     fs: &dyn Fs,
     layout: &Layout,
+    more: &[PathBuf],
     from_records: impl Fn(Vec<Record>) -> Vec<T>,
     from_parquet: impl Fn(&Path, Vec<u8>) -> Result<Vec<T>, StoreError>,
 ) -> Result<(Vec<T>, Vec<Note>), StoreError> {
@@ -121,9 +131,9 @@ fn read_all<T>(
         }
         rows.extend(from_records(journal.records));
     }
-    for path in part_paths(fs, layout)?.into_iter().chain([layout.samples()]) {
-        if let Some(bytes) = read_if_exists(fs, &path)? {
-            rows.extend(note_damage(from_parquet(&path, bytes), &mut notes)?.unwrap_or_default());
+    for path in part_paths(fs, layout)?.iter().chain(more) {
+        if let Some(bytes) = read_if_exists(fs, path)? {
+            rows.extend(note_damage(from_parquet(path, bytes), &mut notes)?.unwrap_or_default());
         }
     }
     Ok((rows, notes))

@@ -80,12 +80,6 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Self::append`], but never turned into a part: what a killed process leaves.
-    #[cfg(test)]
-    pub(super) fn journal_only(&mut self, record: &Record) -> Result<(), StoreError> {
-        self.append(record).map(|()| self.unflushed.clear())
-    }
-
     /// Turns this writer's journals into a Parquet part: for orderly ends. Without new rows it does nothing.
     pub fn flush_part(&mut self) -> Result<(), StoreError> {
         if self.unflushed.is_empty() {

@@ -1,14 +1,19 @@
 //! From journals and parts to `samples.parquet`: one row per key, sorted, the same bytes whoever writes it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::fs::{Fs, read_if_exists, write_atomic};
-use super::gather::{Gathered, Note, gather};
+use super::gather::{Gathered, Note, entries, gather};
 use super::layout::Layout;
-use super::record::{Record, Status};
+use super::record::{Key, Record, Status};
 pub use super::table::Columns;
-use super::table::{from_parquet, to_parquet};
+use super::table::{Entry, entries_from_parquet, footer_value, from_parquet, to_parquet};
+
+/// Footer key of the run's name.
+const RUN_KEY: &str = "dflow.run";
 
 /// What a merge found and wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,6 +33,9 @@ pub struct MergeReport {
 /// Makes `samples.parquet` from all journals and parts. Merging again gives the same bytes; without rows there is no
 /// file. `run` is the run's name, for the footer.
 pub fn merge(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<MergeReport, StoreError> {
+    if let Some(report) = up_to_date(fs, layout, run)? {
+        return Ok(report);
+    }
     let mut changed = false;
     // Another process may have merged between our reading and our rename, and have had more rows than we. So whoever
     // renamed looks again; each further round needs another writer's new row, so a bound costs nothing.
@@ -41,6 +49,31 @@ pub fn merge(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<MergeReport, Sto
     gather(fs, layout).map(|gathered| report(gathered, changed))
 }
 
+/// The report of a merge that would change nothing, if that can be seen from who wrote which row and how it ended:
+/// tables are made again and again from runs that have long been merged.
+fn up_to_date(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<Option<MergeReport>, StoreError> {
+    let path = layout.samples();
+    let Some(bytes) = read_if_exists(fs, &path)? else { return Ok(None) };
+    if footer_value(&bytes, RUN_KEY).as_deref() != Some(run) {
+        return Ok(None);
+    }
+    let Ok(samples) = entries_from_parquet(&path, bytes) else { return Ok(None) };
+    let (sources, notes) = entries(fs, layout, &[])?;
+    let outcome = |entry: &Entry| (entry.key.clone(), (entry.status, entry.attempt.clone()));
+    let merged: BTreeMap<Key, (Status, String)> = samples.iter().map(outcome).collect();
+    let mut rows: BTreeSet<(Key, (Status, String))> = sources.iter().map(outcome).collect();
+    // Two rows of one attempt with one outcome, or one row in two files: only their other columns can tell.
+    let all_differ = rows.len() == sources.len() && merged.len() == samples.len();
+    let is_beaten = |(key, row): &(Key, (Status, String))| merged.get(key).is_some_and(|best| best <= row);
+    if !all_differ || !rows.iter().all(is_beaten) {
+        return Ok(None);
+    }
+    rows.extend(merged.iter().map(|(key, row)| (key.clone(), row.clone())));
+    let failed = merged.values().filter(|(status, _)| *status == Status::Failed).count() as u64;
+    let (ok, duplicates) = (merged.len() as u64 - failed, (rows.len() - merged.len()) as u64);
+    Ok(Some(MergeReport { ok, failed, duplicates, changed: false, notes }))
+}
+
 /// Writes `samples.parquet` if it differs; returns whether it did.
 fn write_samples(fs: &dyn Fs, layout: &Layout, run: &str, records: &[Record]) -> Result<bool, StoreError> {
     let path = layout.samples();
@@ -48,7 +81,7 @@ fn write_samples(fs: &dyn Fs, layout: &Layout, run: &str, records: &[Record]) ->
     if records.is_empty() && old.is_none() {
         return Ok(false);
     }
-    let new = to_parquet(records, &[("dflow.run", run.to_owned())])?;
+    let new = to_parquet(records, &[(RUN_KEY, run.to_owned())])?;
     if old.as_ref() == Some(&new) {
         return Ok(false);
     }

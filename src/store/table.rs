@@ -85,31 +85,35 @@ pub(super) struct Entry {
     pub key: Key,
     /// How it ended.
     pub status: Status,
+    /// Who wrote it.
+    pub attempt: String,
 }
 
 impl Entry {
-    const COLUMNS: [&str; 5] = ["task", "method", "cell_hash", "sample_id", "status"];
+    const COLUMNS: [&str; 6] = ["task", "method", "cell_hash", "sample_id", "attempt", "status"];
 
     fn decode(batch: &RecordBatch) -> Result<Vec<Self>, String> {
         let (rows, array) = (batch.num_rows(), |name: &str| batch.column_by_name(name).cloned());
-        let [tasks, methods, hashes, samples] = ["task", "method", "cell_hash", "sample_id"]
-            .map(|name| decode_column::<String>(rows, name, &array));
+        let [tasks, methods, hashes, samples, attempts] =
+            ["task", "method", "cell_hash", "sample_id", "attempt"]
+                .map(|name| decode_column::<String>(rows, name, &array));
         let statuses = decode_column::<Status>(rows, "status", &array)?;
         let names = tasks?.into_iter().zip(methods?);
         let keys = hashes?.into_iter().zip(samples?);
-        let entry = |(((task, method), key), status)| Self { task, method, key, status };
-        Ok(names.zip(keys).zip(statuses).map(entry).collect())
+        let outcomes = statuses.into_iter().zip(attempts?);
+        let entry = |(((task, method), key), (status, attempt))| Self { task, method, key, status, attempt };
+        Ok(names.zip(keys).zip(outcomes).map(entry).collect())
     }
 }
 
 impl From<&Record> for Entry {
     fn from(record: &Record) -> Self {
         let (task, method) = (record.task.clone(), record.method.clone());
-        Self { task, method, key: record.key(), status: record.status }
+        Self { task, method, key: record.key(), status: record.status, attempt: record.attempt.clone() }
     }
 }
 
-/// Entries of a Parquet file: reads five columns only.
+/// Entries of a Parquet file: reads six columns only.
 pub(super) fn entries_from_parquet(path: &Path, bytes: Vec<u8>) -> Result<Vec<Entry>, StoreError> {
     read_parquet(path, bytes, |name| Entry::COLUMNS.contains(&name), Entry::decode)
 }
@@ -138,13 +142,20 @@ fn read_parquet<T>(
     Ok(rows)
 }
 
+/// The value of a footer's key, if the file can be read and has it.
+pub(super) fn footer_value(bytes: &[u8], key: &str) -> Option<String> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()).ok()?;
+    metadata_value(&metadata, key)
+}
+
+fn metadata_value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
+    let pairs = metadata.metadata().file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == key)?.value.clone()
+}
+
 fn check_version(path: &Path, metadata: &ArrowReaderMetadata) -> Result<(), StoreError> {
-    let pairs = metadata.metadata().file_metadata().key_value_metadata();
-    let version = pairs
-        .into_iter()
-        .flatten()
-        .find(|pair| pair.key == SCHEMA_VERSION_KEY)
-        .and_then(|pair| pair.value.clone());
+    let version = metadata_value(metadata, SCHEMA_VERSION_KEY);
     if version == Some(SCHEMA_VERSION.to_string()) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use super::attempt::AttemptId;
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
 use super::gather::{finished, gather};
-use super::merge::{Columns, merge, read_samples};
+use super::merge::{Columns, MergeReport, merge, read_samples};
 use super::record::{Key, Record, Status, TracePoint};
 use super::run_dir::{RunDir, Start};
 use super::samples::{document, failed, plan, record, row};
@@ -97,6 +97,24 @@ fn copies_of_one_row_in_several_files_are_no_duplicates() {
     merged(&fs);
     store.flush_part().unwrap();
     assert_eq!(gather(&fs, store.layout()).unwrap().duplicates, 0);
+}
+
+#[test]
+fn a_merge_that_changes_nothing_reports_the_same() {
+    let fs = files();
+    let layout = Layout::new("/reports/run");
+    for (attempt, rows) in
+        [("b", [failed(1), record(2)]), ("c", [record(1), record(2)]), ("a", [failed(3), record(2)])]
+    {
+        store(&fs, attempt).append_all(&rows).unwrap();
+        let first = merge(&fs, &layout, "run").unwrap();
+        let operations = fs.operations();
+        let second = merge(&fs, &layout, "run").unwrap();
+        assert!(first.changed && fs.operations() == operations);
+        assert_eq!(second, MergeReport { changed: false, ..first });
+    }
+    assert_eq!(merge(&fs, &layout, "run").unwrap().duplicates, 3);
+    assert!(merge(&fs, &layout, "another name").unwrap().changed);
 }
 
 #[test]
@@ -253,14 +271,12 @@ fn ten_thousand_rows_are_appended_merged_and_read() {
     };
     let clock = Instant::now();
     for i in 0..rows {
-        store.journal_only(&Record { trace: trace.clone(), ..record(i) }).unwrap();
+        store.append(&Record { trace: trace.clone(), ..record(i) }).unwrap();
     }
     timed("appended one by one (without a disk)", clock);
-    let bytes = fs.read(&store.layout().journals().join("a-000.journal")).unwrap().len();
-    println!("journal: {} bytes per row", bytes / rows);
-    for what in ["from the journal", "again"] {
+    for (what, changed) in [("the first time", true), ("again", false)] {
         let clock = Instant::now();
-        merge(&fs, store.layout(), "run").unwrap();
+        assert_eq!(merge(&fs, store.layout(), "run").unwrap().changed, changed);
         timed(&format!("merged {what}"), clock);
     }
     let clock = Instant::now();
