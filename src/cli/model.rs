@@ -1,6 +1,8 @@
 //! `dflow model`: models.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CliError, CliResult, Global, print_lossy};
 
@@ -9,7 +11,7 @@ use crate::exit;
 use crate::flow::Cond;
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::net::model::check::{HeldOut, best_linear_loss, flow_matching_loss};
-use crate::net::model::{Model, names_under};
+use crate::net::model::{Given, Import, Model, PathSpec, Precision, Prediction, VpLinear, names_under};
 
 /// Options of `dflow model`.
 #[derive(Debug, Args)]
@@ -36,15 +38,114 @@ enum Action {
         #[arg(long, default_value_t = 4)]
         draws: usize,
     },
+    /// Take over an ADM UNet from safetensors or a PyTorch zip file: writes `models/NAME.yaml` and its weights.
+    Import(ImportArgs),
+}
+
+/// Options of `dflow model import`: what the weights do not say of themselves.
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// The weights.
+    source: PathBuf,
+    /// Name of the new model.
+    name: String,
+    /// Height and width of the images.
+    #[arg(long)]
+    image_size: usize,
+    /// Attention heads.
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
+    /// Channels per attention head, instead of a number of heads.
+    #[arg(long)]
+    head_channels: Option<usize>,
+    /// The newer order of the qkv channels.
+    #[arg(long)]
+    new_attention_order: bool,
+    /// Start of the tensors' names, such as `ema.state_dict.`.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Path that the network was trained on.
+    #[arg(long, value_enum, default_value_t = PathName::CondOt)]
+    path: PathName,
+    /// What the network predicts.
+    #[arg(long, value_enum, default_value_t = PredictionName::Velocity)]
+    prediction: PredictionName,
+    /// Factor of the network's time argument: 1 for step indices, 1000 for t in [0, 1].
+    #[arg(long, default_value_t = 1000.0)]
+    time_scale: f64,
+    /// Keep the weights in f32 instead of f16.
+    #[arg(long)]
+    f32: bool,
+}
+
+/// Probability paths by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PathName {
+    /// x_t = t·x₁ + (1 − t)·x₀.
+    CondOt,
+    /// Diffusion with 1000 steps and β from 1e-4 to 0.02.
+    VpLinear,
+    /// The schedule of EDM for molecules.
+    Polynomial2,
+}
+
+/// Parametrisations by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PredictionName {
+    /// The velocity.
+    Velocity,
+    /// The noise.
+    Noise,
+    /// The clean image.
+    Denoiser,
+    /// v = α·ε̂ − σ·x̂₁.
+    V,
 }
 
 pub(super) fn run(args: &ModelArgs, global: &Global) -> CliResult {
     match &args.action {
         Action::List => list(global),
+        Action::Import(args) => import(args, global),
         Action::Check { name, dataset, images, draws } => {
             check(name, dataset.as_deref(), *images, *draws, global)
         }
     }
+}
+
+fn import(args: &ImportArgs, global: &Global) -> CliResult {
+    let imported = Import {
+        source: &args.source,
+        prefix: &args.prefix,
+        given: Given {
+            image_size: args.image_size,
+            num_heads: args.heads,
+            num_head_channels: args.head_channels,
+            use_new_attention_order: args.new_attention_order,
+        },
+        path: match args.path {
+            PathName::CondOt => PathSpec::CondOt,
+            PathName::VpLinear => PathSpec::VpLinear(VpLinear::default()),
+            PathName::Polynomial2 => PathSpec::Polynomial2,
+        },
+        prediction: match args.prediction {
+            PredictionName::Velocity => Prediction::Velocity,
+            PredictionName::Noise => Prediction::Noise,
+            PredictionName::Denoiser => Prediction::Denoiser,
+            PredictionName::V => Prediction::V,
+        },
+        time_embedding_scale: args.time_scale,
+        precision: if args.f32 { Precision::F32 } else { Precision::F16 },
+    };
+    let home = global.home.clone().unwrap_or_else(|| PathBuf::from("."));
+    let written = imported.run(&home, &args.name).map_err(CliError::usage)?;
+    print_lossy(&format!(
+        "{}: {} parameters, rounded by {:.1e}; weights in {}",
+        written.model.display(),
+        written.parameters,
+        written.rounding,
+        written.weights.display()
+    ));
+    Ok(exit::OK)
 }
 
 fn list(global: &Global) -> CliResult {
