@@ -40,6 +40,10 @@ pub fn checked_count(spec: &str, index: Option<u32>) -> Result<usize, DeviceErro
     }
 }
 
+/// Rows of one network call on the device; fewer rows are filled up, so that a row's numbers do not depend on how
+/// many others are in the call.
+const BATCH: usize = 16;
+
 /// A field on a CUDA device.
 ///
 /// # Errors
@@ -48,6 +52,10 @@ pub fn field(prior: &Prior, index: usize) -> Result<Field, String> {
     match prior {
         // A closed form is cheaper on the host than its transfer.
         Prior::Gaussian { .. } => Ok(prior.field()),
-        Prior::Network(_) => Err(format!("cuda:{index}: networks have no CUDA form in this build")),
+        Prior::Network(model) => {
+            let device =
+                candle_core::Device::new_cuda(index).map_err(|error| format!("cuda:{index}: {error}"))?;
+            model.field_on(&device, BATCH).map_err(|error| format!("cuda:{index}: {error}"))
+        }
     }
 }

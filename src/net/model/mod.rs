@@ -16,10 +16,10 @@ pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
 
-use super::Network;
 use super::adm;
 use super::weights::Weights;
-use crate::flow::{NetworkField, VelocityField};
+use super::{DeviceNetwork, Network};
+use crate::flow::{FieldError, NetworkField, VelocityField};
 
 /// A loaded model; clones share the weights.
 #[derive(Debug, Clone)]
@@ -52,6 +52,19 @@ impl Model {
             .map_err(|source| ModelError::Network { file: path.clone(), source: source.into() })?;
         let weights_blake3 = weights.blake3().to_owned();
         Ok(Self { inner: Arc::new(Inner { path, file, weights_blake3, network }) })
+    }
+
+    /// The velocity field on a candle device, evaluated in batches of fixed size.
+    ///
+    /// # Errors
+    /// What the device says, for example that its memory is too small for the weights.
+    pub fn field_on(
+        &self,
+        device: &candle_core::Device,
+        batch: usize,
+    ) -> Result<Box<dyn VelocityField<f32>>, FieldError> {
+        let network = DeviceNetwork::new(&self.inner.network, device, batch)?;
+        Ok(Box::new(NetworkField::new(network, self.inner.file.convention())))
     }
 
     /// The velocity field, for one worker.
