@@ -7,7 +7,7 @@ use super::loss::{mean_squared_error, psnr};
 use super::problem::{MethodError, Next, Problem};
 use super::stop::StopReason;
 use super::{Answer, Ask};
-use crate::spec::method::MethodSpec;
+use crate::spec::method::{HoleFill, MethodSpec, PinvSpec};
 
 /// The state of one sample's solve: plain data that can be stored at every ask.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ impl Solve {
     pub fn next(&mut self, problem: &Problem, answer: Answer, seconds: f64) -> Next {
         match (self, &problem.method) {
             (Self::Dflow(solve), MethodSpec::Dflow(spec)) => solve.next(spec, problem, answer, seconds),
-            (Self::Pinv(solve), MethodSpec::Pinv(_)) => solve.next(problem, &answer),
+            (Self::Pinv(solve), MethodSpec::Pinv(spec)) => solve.next(spec, problem, &answer),
             _ => Err(MethodError::OtherMethod),
         }
     }
@@ -117,16 +117,19 @@ impl Solve {
 /// The pseudo-inverse H†y: no evaluation, no prior.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PinvSolve {
-    /// H†y, and the PSNR of (H H†y, y).
+    /// x = H†y, its hole filled as asked, and the PSNR of (Hx, y).
     done: Option<(Vec<f32>, f64)>,
 }
 
 impl PinvSolve {
-    fn next(&mut self, problem: &Problem, answer: &Answer) -> Next {
+    fn next(&mut self, spec: &PinvSpec, problem: &Problem, answer: &Answer) -> Next {
         if *answer != Answer::Start {
             return Err(MethodError::unexpected(answer, "nothing"));
         }
-        let x = problem.operator.pinv(&problem.measurement);
+        let x = match spec.fill {
+            None => problem.operator.pinv(&problem.measurement),
+            Some(HoleFill::ObservedMean) => problem.operator.mean_fill(&problem.measurement),
+        };
         let observed = psnr(mean_squared_error(&problem.operator.apply(&x), &problem.measurement));
         self.done = Some((x, observed));
         Ok(Ask::Done)

@@ -55,11 +55,17 @@ impl Mask {
             .collect()
     }
 
-    /// Hᵀ = H†: zeros (mid-grey in [−1, 1]) in the hole.
-    pub(super) fn scatter(&self, y: &[f32], channels: usize) -> Vec<f32> {
-        let mut entries = y.iter().copied();
-        let mut fill = |&hidden: &bool| if hidden { 0.0 } else { entries.next().unwrap_or(0.0) };
-        (0..channels).flat_map(|_| self.hole.iter().map(&mut fill).collect::<Vec<_>>()).collect()
+    /// The observed entries in place; the hole of each channel holds `fill` of the channel's entries. Zeros (mid-grey
+    /// in [−1, 1]) give Hᵀ = H†.
+    pub(super) fn scatter(&self, y: &[f32], fill: impl Fn(&[f32]) -> f32) -> Vec<f32> {
+        let mut image = Vec::new();
+        for observed in y.chunks_exact(self.observed) {
+            let filled = fill(observed);
+            let mut entries = observed.iter();
+            let entry = |&hidden: &bool| if hidden { None } else { entries.next() };
+            image.extend(self.hole.iter().map(entry).map(|entry| entry.copied().unwrap_or(filled)));
+        }
+        image
     }
 }
 

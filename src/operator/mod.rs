@@ -280,7 +280,7 @@ impl Operator {
     pub fn adjoint(&self, y: &[f32]) -> Vec<f32> {
         self.check_measurement(y);
         match &self.linear {
-            Linear::Mask(mask) => mask.scatter(y, self.shape.channels),
+            Linear::Mask(mask) => mask.scatter(y, |_| 0.0),
             Linear::Separable(map) => map.adjoint(y),
             Linear::Identity => y.to_vec(),
         }
@@ -290,9 +290,20 @@ impl Operator {
     pub fn pinv(&self, y: &[f32]) -> Vec<f32> {
         self.check_measurement(y);
         match &self.linear {
-            Linear::Mask(mask) => mask.scatter(y, self.shape.channels),
+            Linear::Mask(mask) => mask.scatter(y, |_| 0.0),
             Linear::Separable(map) => map.pinv(y),
             Linear::Identity => y.to_vec(),
+        }
+    }
+
+    /// As [`Self::pinv`], but a mask's hole holds the mean of its channel's observed entries instead of zeros.
+    pub fn mean_fill(&self, y: &[f32]) -> Vec<f32> {
+        match &self.linear {
+            Linear::Mask(mask) => {
+                self.check_measurement(y);
+                mask.scatter(y, mean)
+            }
+            Linear::Separable(_) | Linear::Identity => self.pinv(y),
         }
     }
 
@@ -301,7 +312,7 @@ impl Operator {
     pub fn range_projection(&self, x: &[f32]) -> Vec<f32> {
         self.check_image(x);
         match &self.linear {
-            Linear::Mask(mask) => mask.scatter(&mask.gather(x), self.shape.channels),
+            Linear::Mask(mask) => mask.scatter(&mask.gather(x), |_| 0.0),
             Linear::Separable(map) => map.range_projection(x),
             Linear::Identity => x.to_vec(),
         }
@@ -344,6 +355,10 @@ pub fn measure(operator: &Operator, x: &[f32], sigma: f64, stream: &mut Stream) 
         }
     }
     y
+}
+
+fn mean(values: &[f32]) -> f32 {
+    (values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64) as f32
 }
 
 /// The cut-off's value and whether it compares products; [`PinvCutoff::None`] is a cut at zero.

@@ -150,6 +150,15 @@ fn a_mask_keeps_observed_values_and_fills_the_hole_with_zero() {
 }
 
 #[test]
+fn the_mean_fill_differs_from_the_pseudo_inverse_in_the_hole_only() {
+    let h = build(&OperatorSpec::CenterMask(CenterMask { size: 4 }), SHAPE);
+    let x: Vec<f32> = (0..SHAPE.dim()).map(|k| if k < SHAPE.pixels() { 0.25 } else { -0.5 }).collect();
+    assert_eq!(h.mean_fill(&h.apply(&x)), x);
+    let blurred = build(&blur(Boundary::Reflect, PinvCutoff::None), SHAPE);
+    assert_eq!(blurred.mean_fill(&x), blurred.pinv(&x));
+}
+
+#[test]
 fn a_random_mask_is_drawn_per_sample_and_keeps_the_asked_share() {
     let shape = Shape::new(3, 64, 64);
     let spec = OperatorSpec::RandomMask(RandomMask { keep: 0.3 });

@@ -27,6 +27,17 @@ pub struct PinvSpec {
     /// Name of the row in tables; default `pinv`.
     #[serde(default)]
     pub name: Option<String>,
+    /// What a mask's hole is filled with; default: zeros, as H†y has them. No effect on other operators.
+    #[serde(default)]
+    pub fill: Option<HoleFill>,
+}
+
+/// Fillings of a hole that need no prior.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoleFill {
+    /// The mean of the channel's observed entries.
+    ObservedMean,
 }
 
 /// Options of D-Flow.
@@ -275,7 +286,7 @@ impl MethodSpec {
     pub fn for_task(&self, task: &str) -> Self {
         match self {
             Self::Dflow(spec) => Self::Dflow(Box::new(DflowSpec { name: None, ..spec.for_task(task) })),
-            Self::Pinv(_) => Self::Pinv(PinvSpec { name: None }),
+            Self::Pinv(spec) => Self::Pinv(PinvSpec { name: None, ..spec.clone() }),
         }
     }
 
