@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::dataset::{self, Dataset, Description, Split};
 use crate::flow::gaussian_fit::GaussianFit;
-use crate::flow::{GaussianField, VelocityField};
+use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
 use crate::net::model::Model;
+use crate::operator::{self, Degradation};
 use crate::path::Path as ProbabilityPath;
 use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Resources};
 use crate::points::InitialPoints;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::model::ModelRef;
+use crate::spec::operator::OperatorSpec;
 
 /// Where datasets and models are found. What was opened once is kept, so that planning and running read it once.
 #[derive(Clone)]
@@ -29,20 +31,36 @@ pub enum Prior {
     /// A network with its path and parametrisation.
     Network(Model),
     /// A Gaussian fitted to training images.
-    Gaussian {
-        /// The field in its eigenbasis.
-        field: GaussianField<f32>,
-        /// What a plan knows of it.
-        info: ModelInfo,
-    },
+    Gaussian(Fitted),
 }
 
 impl Prior {
+    /// Makes it ready to be evaluated, where that takes long: a Gaussian is fitted, once for all clones.
+    ///
+    /// # Errors
+    /// A whole sentence: what is wrong with the training images.
+    pub fn prepare(&self) -> Result<(), String> {
+        match self {
+            Self::Network(_) => Ok(()),
+            Self::Gaussian(fitted) => fitted.field().map(|_| ()),
+        }
+    }
+
+    /// What [`Self::prepare`] would do now, if that takes long.
+    pub fn preparation(&self) -> Option<&'static str> {
+        match self {
+            Self::Gaussian(fitted) if !fitted.is_at_hand() => {
+                Some("fits a Gaussian to the training images, once; half a minute for 32×32 RGB")
+            }
+            _ => None,
+        }
+    }
+
     /// A field of its own for one worker.
     pub fn field(&self) -> Box<dyn VelocityField<f32>> {
         match self {
             Self::Network(model) => model.field(),
-            Self::Gaussian { field, .. } => Box::new(field.clone()),
+            Self::Gaussian(fitted) => Box::new(FittedField { fitted: fitted.clone(), own: None }),
         }
     }
 
@@ -54,8 +72,93 @@ impl Prior {
                 let shape = ImageShape { channels, height, width };
                 ModelInfo { identity: model.identity(), shape, classes: model.classes() as u32 }
             }
-            Self::Gaussian { info, .. } => info.clone(),
+            Self::Gaussian(fitted) => fitted.info.clone(),
         }
+    }
+}
+
+/// A Gaussian that is fitted when it is first needed: a plan takes milliseconds, the fit half a minute.
+#[derive(Clone)]
+pub struct Fitted {
+    train: Arc<dyn Dataset>,
+    info: ModelInfo,
+    field: Arc<OnceLock<Result<GaussianField<f32>, String>>>,
+}
+
+impl Fitted {
+    fn new(train: Arc<dyn Dataset>) -> Result<Self, String> {
+        let (manifest, shape) = (train.manifest().hash().to_string(), shape_of(&*train));
+        let dim = train.shape().iter().product();
+        let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
+        let info = ModelInfo { identity, shape, classes: 0 };
+        Ok(Self { train, info, field: Arc::default() })
+    }
+
+    fn is_at_hand(&self) -> bool {
+        let manifest = self.train.manifest().hash().to_string();
+        self.field.get().is_some() || GaussianFit::is_cached(&manifest, self.dim())
+    }
+
+    fn field(&self) -> Result<&GaussianField<f32>, String> {
+        self.field.get_or_init(|| self.fit()).as_ref().map_err(Clone::clone)
+    }
+
+    fn fit(&self) -> Result<GaussianField<f32>, String> {
+        let manifest = self.train.manifest().hash().to_string();
+        let rows = (0..self.train.len()).map(|index| self.train.image(index).map(|image| image.data));
+        let fit = GaussianFit::cached(&manifest, self.dim(), rows).map_err(|error| error.to_string())?;
+        fit.field(ProbabilityPath::CondOt).map_err(|error| error.to_string())
+    }
+
+    fn dim(&self) -> usize {
+        self.train.shape().iter().product()
+    }
+}
+
+/// The field of a [`Fitted`] for one worker.
+struct FittedField {
+    fitted: Fitted,
+    own: Option<GaussianField<f32>>,
+}
+
+impl FittedField {
+    fn own(&mut self) -> Result<&mut GaussianField<f32>, FieldError> {
+        let own = match self.own.take() {
+            Some(own) => own,
+            None => self.fitted.field().map_err(FieldError::Other)?.clone(),
+        };
+        Ok(self.own.insert(own))
+    }
+}
+
+impl VelocityField<f32> for FittedField {
+    fn dim(&self) -> usize {
+        self.fitted.dim()
+    }
+
+    fn velocity(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+        self.own()?.velocity(rows, out)
+    }
+
+    fn velocity_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
+        self.own()?.velocity_taped(rows, out)
+    }
+
+    fn pull_back(&mut self, tape: Tape, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
+        self.own()?.pull_back(tape, cotangent, out)
+    }
+
+    fn tape_bytes_per_row(&self) -> usize {
+        // A Gaussian's VJP needs the time alone.
+        size_of::<f64>()
+    }
+
+    fn vjp(&mut self, rows: Rows<'_, f32>, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
+        self.own()?.vjp(rows, cotangent, out)
+    }
+
+    fn in_basis(&mut self) -> Option<InBasis<'_, f32>> {
+        self.own().ok()?.in_basis()
     }
 }
 
@@ -87,7 +190,7 @@ impl Catalog {
         Ok(dataset)
     }
 
-    /// A model; a Gaussian is fitted to the training images of `dataset`.
+    /// A model; a Gaussian is one to be fitted to the training images of `dataset`.
     ///
     /// # Errors
     /// As [`Self::open_dataset`].
@@ -101,7 +204,7 @@ impl Catalog {
                 Model::load(name, self.home.as_deref(), self.data.as_deref())
                     .map_err(|error| error.to_string())?,
             ),
-            ModelRef::Gaussian(_) => self.fit_gaussian(dataset)?,
+            ModelRef::Gaussian(_) => self.gaussian(dataset)?,
         };
         if let Ok(mut open) = self.models.lock() {
             open.insert(key, prior.clone());
@@ -109,18 +212,11 @@ impl Catalog {
         Ok(prior)
     }
 
-    fn fit_gaussian(&self, reference: &DatasetRef) -> Result<Prior, String> {
+    fn gaussian(&self, reference: &DatasetRef) -> Result<Prior, String> {
         let description = Description::load(&reference.name).map_err(|error| error.to_string())?;
         let train =
             description.open(Split::Train, self.data.as_deref()).map_err(|error| error.to_string())?;
-        let shape = shape_of(&*train);
-        let manifest = train.manifest().hash().to_string();
-        let dim = (shape.channels * shape.height * shape.width) as usize;
-        let rows = (0..train.len()).map(|index| train.image(index).map(|image| image.data));
-        let fit = GaussianFit::cached(&manifest, dim, rows).map_err(|error| error.to_string())?;
-        let info = ModelInfo { identity: fit.hash(), shape, classes: 0 };
-        let field = fit.field(ProbabilityPath::CondOt).map_err(|error| error.to_string())?;
-        Ok(Prior::Gaussian { field, info })
+        Fitted::new(train.into()).map(Prior::Gaussian)
     }
 }
 
@@ -147,9 +243,16 @@ impl Resources for Catalog {
         self.open_model(reference, dataset).map(|prior| prior.info())
     }
 
-    fn initial_points(&self, path: &str, samples: &[String]) -> Result<String, String> {
+    fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String> {
+        let [channels, height, width] = shape.sides().map(|side| side as usize);
+        let built = Degradation::new(operator, operator::Shape::new(channels, height, width));
+        built.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn initial_points(&self, path: &str, dataset: &DatasetInfo) -> Result<String, String> {
         let points = InitialPoints::read(Path::new(path))?;
-        points.check(samples)?;
+        let dim = dataset.shape.sides().iter().product::<u32>() as usize;
+        points.check(&dataset.samples, dim)?;
         Ok(points.hash().to_owned())
     }
 }

@@ -13,6 +13,7 @@
 //!             store: journal ─► parts ─► samples.parquet ─► report: tables beside the paper's values
 //! ```
 
+pub mod atomic;
 pub mod catalog;
 pub mod cli;
 pub mod dataset;
@@ -32,5 +33,7 @@ pub mod report;
 pub mod run;
 pub mod spec;
 pub mod store;
+#[cfg(test)]
+mod test_data;
 pub mod ui;
 pub mod worker;

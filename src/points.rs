@@ -39,19 +39,22 @@ impl InitialPoints {
         &self.hash
     }
 
-    /// Checks that every sample has a point of finite numbers.
+    /// Checks that every sample has a point of `dim` finite numbers.
     ///
     /// # Errors
     /// Naming the first sample without one.
-    pub fn check(&self, samples: &[String]) -> Result<(), String> {
+    pub fn check(&self, samples: &[String], dim: usize) -> Result<(), String> {
         samples.iter().try_for_each(|id| {
-            let path = self.path.display();
-            let finite = self.point(id)?.iter().all(|value| value.is_finite());
-            if finite {
-                Ok(())
-            } else {
-                Err(format!("initial points {path}: sample `{id}` has a number that is not finite"))
+            let point = self.point(id)?;
+            let wrong =
+                |what: String| format!("initial points {}: sample `{id}` {what}", self.path.display());
+            if point.len() != dim {
+                return Err(wrong(format!("has {} numbers, the images have {dim}", point.len())));
             }
+            if !point.iter().all(|value| value.is_finite()) {
+                return Err(wrong("has a number that is not finite".to_owned()));
+            }
+            Ok(())
         })
     }
 
@@ -65,5 +68,36 @@ impl InitialPoints {
             .get(id)
             .cloned()
             .ok_or_else(|| format!("initial points {path}: no tensor for sample `{id}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn file(folder: &Path, values: &[f32]) -> PathBuf {
+        let path = folder.join("points.safetensors");
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![values.len()], &bytes).unwrap();
+        std::fs::write(&path, safetensors::serialize([("a", view)], None).unwrap()).unwrap();
+        path
+    }
+
+    #[test]
+    fn every_sample_needs_a_point_of_the_images_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let points = InitialPoints::read(&file(folder.path(), &[0.5, -1.0])).unwrap();
+        assert_eq!(points.point("a"), Ok(vec![0.5, -1.0]));
+        assert_eq!(points.check(&ids(&["a"]), 2), Ok(()));
+        assert!(points.check(&ids(&["a"]), 3).unwrap_err().contains("`a` has 2 numbers, the images have 3"));
+        assert!(points.check(&ids(&["a", "b"]), 2).unwrap_err().contains("no tensor for sample `b`"));
+        let spoiled = InitialPoints::read(&file(folder.path(), &[f32::NAN, 0.0])).unwrap();
+        assert!(spoiled.check(&ids(&["a"]), 2).unwrap_err().contains("not finite"));
+        std::fs::write(folder.path().join("text"), "no tensors").unwrap();
+        let text = InitialPoints::read(&folder.path().join("text")).err().unwrap();
+        assert!(text.contains("it must be safetensors"), "{text}");
     }
 }

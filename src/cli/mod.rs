@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit;
+use crate::net::kernel::InstructionSet;
 use crate::store::StoreError;
 
 /// Evaluates D-Flow (controlled generation by differentiating through a pretrained flow) over whole benchmarks.
@@ -128,8 +129,7 @@ type CliResult = Result<i32, CliError>;
 /// Parses the command line, runs the command, and maps its end to an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_logs(&cli.global.log);
-    let code = match dispatch(cli) {
+    let code = match init_logs(&cli.global.log).and_then(|()| dispatch(cli)) {
         Ok(code) => code,
         Err(CliError { code, text }) => {
             eprintln_lossy(&format!("error: {text}"));
@@ -140,6 +140,8 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> CliResult {
+    // `DFLOW_CPU` is a column of every row.
+    InstructionSet::detect().map_err(CliError::usage)?;
     let global = cli.global;
     match cli.command {
         Command::Run(args) => run::run(&args, &global),
@@ -164,11 +166,16 @@ fn dispatch(cli: Cli) -> CliResult {
     }
 }
 
-fn init_logs(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| "warn".into());
+fn init_logs(filter: &str) -> Result<(), CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+        CliError::usage(format!(
+            "--log {filter}: {error}; write a level such as `debug`, or `dflow::worker=trace`"
+        ))
+    })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
     // Only tests that call twice get an error here, and the first filter stays.
     let _ = logs.try_init();
+    Ok(())
 }
 
 /// Prints a result; a reader that has gone away (`| head`) is no error.

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::{CliError, Global};
 use crate::catalog::Catalog;
 use crate::plan::{Plan, Shard};
+use crate::spec::device::DeviceList;
 use crate::spec::document::Document;
 
 /// A pipeline file and what the command line replaces in it.
@@ -15,13 +17,13 @@ pub(super) struct PipelineArgs {
     /// Pipeline file.
     pipeline: PathBuf,
     /// Use the first N samples of the dataset.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
     limit: Option<u64>,
     /// Devices: auto, cpu, cpu:2 (two workers), cpu:2x1 (two workers of one thread, pinned), cuda:0,cuda:1.
     #[arg(long, value_name = "LIST")]
-    devices: Option<String>,
+    devices: Option<DeviceList>,
     /// The run directory.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
     output: Option<String>,
     /// Replace one value of the file, such as `tasks[0].noise=0.1`; may be given again.
     #[arg(long = "set", value_name = "PATH=VALUE")]
@@ -29,6 +31,10 @@ pub(super) struct PipelineArgs {
     /// Part M of N equal parts of the samples, such as 1/4.
     #[arg(long, value_name = "M/N")]
     pub(super) shard: Option<Shard>,
+}
+
+fn parse_limit(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "write a number of samples ≥ 1".to_owned())
 }
 
 /// A pipeline ready to run.
@@ -46,7 +52,7 @@ impl PipelineArgs {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let own = [
             self.limit.map(|limit| format!("dataset.limit={limit}")),
-            self.devices.as_ref().map(|devices| format!("devices={}", quoted(devices))),
+            self.devices.as_ref().map(|devices| format!("devices={}", quoted(&devices.to_string()))),
             self.output.as_ref().map(|output| format!("output={}", quoted(output))),
         ];
         for set in self.sets.iter().chain(own.iter().flatten()) {

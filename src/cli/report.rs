@@ -7,12 +7,12 @@ use clap::Args;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::catalog::Catalog;
 use crate::exit;
-use crate::operator::Shape;
 use crate::plan::{Plan, Unit};
 use crate::report::grid::Grid;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
+use crate::spec::method::{MethodSpec, PinvSpec};
 use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
 use crate::worker::assembly::Assembly;
 
@@ -73,11 +73,13 @@ fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
     Ok(DatasetRef { limit: None, ..document.spec.dataset })
 }
 
+/// The cells of a task that have a column of their own; the plain pseudo-inverse is the column H†y already.
 fn cells<'a>(plan: &'a Plan, task: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    let is_shown = |solve: &MethodSpec| !matches!(solve, MethodSpec::Pinv(PinvSpec { fill: None, .. }));
     plan.cells
         .iter()
         .enumerate()
-        .filter(move |(_, cell)| cell.task == task)
+        .filter(move |(_, cell)| cell.task == task && is_shown(&cell.solve))
         .map(|(i, cell)| (i, cell.method.as_str()))
 }
 
@@ -90,23 +92,18 @@ fn draw(
     args: &ReportArgs,
 ) -> Result<Vec<u8>, CliError> {
     let plan = run_dir.plan();
-    let shape = plan.dataset.shape;
-    let shape = Shape {
-        channels: shape.channels as usize,
-        height: shape.height as usize,
-        width: shape.width as usize,
+    let mut grid = Grid::new(assembly.shape(), args.scale).map_err(CliError::failure)?;
+    let Some(any) = plan.cells.iter().position(|cell| cell.task == task) else {
+        return grid.png().map_err(CliError::failure);
     };
-    let mut grid = Grid::new(shape, args.scale).map_err(CliError::failure)?;
     for sample in 0..plan.dataset.samples.len().min(args.samples) {
-        let mut row = Vec::new();
+        // Every method of a task has the same measurement.
+        let unit = Unit { cell: any, sample };
+        let truth = assembly.sample(unit).map_err(CliError::failure)?;
+        let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
+        let mut row = vec![Some(truth.truth), Some(problem.operator.pinv(&problem.measurement))];
         for (cell, _) in cells(plan, task) {
             let unit = Unit { cell, sample };
-            if row.is_empty() {
-                let truth = assembly.sample(unit).map_err(CliError::failure)?;
-                let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
-                row.push(Some(truth.truth));
-                row.push(Some(problem.operator.pinv(&problem.measurement)));
-            }
             let (hash, id) = plan.key(unit);
             let hash = hash.to_string();
             let record = records.iter().find(|record| record.cell_hash == hash && record.sample_id == id);

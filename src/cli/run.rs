@@ -13,6 +13,7 @@ use crate::plan::{Plan, Unit};
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::store::{Completeness, Finished, RunDir, Start, Status};
 use crate::ui::Style;
+use crate::ui::json::{self, EventLog};
 use crate::ui::progress::{Names, Progress};
 use crate::worker::assembly::Assembly;
 use crate::worker::engine::MemoryBudget;
@@ -107,17 +108,45 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
         };
         let threads =
             Threads { assembly: Arc::new(assembly), run_dir: Arc::new(run_dir.clone()), devices, settings };
-        let mut observe = |event: &RunEvent| progress.observe(event);
+        let mut log = Log::open(&run_dir);
+        let mut observe = |event: &RunEvent| {
+            progress.observe(event);
+            // Progress is for the eyes: it would make most of the log.
+            if !matches!(event, RunEvent::Progress { .. }) {
+                log.write(|| json::event(event, &names));
+            }
+        };
         observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
         let limits = Limits { max_failures: args.max_failures };
-        Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop)
+        let summary = Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop);
+        log.write(|| json::summary(&summary));
+        summary
     };
     progress.end(&summary);
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     end(&resolved, global, &summary, &merged)
 }
 
-/// What is left to do: longest cells first, so that no device idles at the end behind a long solve.
+/// The run's log; it never stops a run.
+struct Log(Option<EventLog>);
+
+impl Log {
+    fn open(run_dir: &RunDir) -> Self {
+        let path = run_dir.layout().log();
+        let opened = EventLog::open(&path, &device::host_name());
+        Self(opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok())
+    }
+
+    fn write(&mut self, event: impl FnOnce() -> serde_json::Value) {
+        let written = self.0.as_mut().map_or(Ok(()), |log| log.write(event()));
+        if let Err(error) = written {
+            tracing::warn!("log.jsonl: {error}; going on without");
+            self.0 = None;
+        }
+    }
+}
+
+/// What is left to do, in the plan's order.
 fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: bool) -> Vec<Unit> {
     let done = |unit: &Unit| {
         let (hash, sample) = resolved.plan.key(*unit);

@@ -1,6 +1,8 @@
 //! `dflow status`: how far a run is, from its files alone.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -15,6 +17,9 @@ use crate::store::{Finished, RunDir, Status};
 pub(super) struct StatusArgs {
     /// The run directory.
     run: PathBuf,
+    /// Show it again every S seconds (default 5) until every row is there; ended by Ctrl-C.
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5")]
+    watch: Option<u64>,
 }
 
 /// Rows of one cell.
@@ -28,7 +33,23 @@ struct CellState {
 }
 
 pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
-    let run_dir = RunDir::existing(&args.run).map_err(CliError::store)?;
+    let Some(seconds) = args.watch else { return show(&args.run, global).map(|_| exit::OK) };
+    let terminal = std::io::stdout().is_terminal() && !global.json;
+    loop {
+        if terminal {
+            // Clears the screen; the table stays in place.
+            print_lossy("\x1b[2J\x1b[H");
+        }
+        if show(&args.run, global)? {
+            return Ok(exit::OK);
+        }
+        std::thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
+}
+
+/// Prints how a run stands; gives whether every planned row is there.
+fn show(run: &Path, global: &Global) -> Result<bool, CliError> {
+    let run_dir = RunDir::existing(run).map_err(CliError::store)?;
     let plan = run_dir.plan();
     let finished = run_dir.finished().map_err(CliError::store)?;
     let cells = cell_states(plan, &finished);
@@ -38,7 +59,7 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
         print_lossy(&text(plan, &cells));
         finished.notes.iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
     }
-    Ok(exit::OK)
+    Ok(cells.iter().all(|cell| cell.ok + cell.failed == cell.planned))
 }
 
 fn cell_states(plan: &Plan, finished: &Finished) -> Vec<CellState> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parquet::{ParquetImages, ParquetLayout};
-use super::procedural::Procedural;
+use super::procedural::{self, Procedural};
 use super::{Dataset, DatasetError, Split};
 
 /// The shipped descriptions, by name.
@@ -39,7 +39,7 @@ pub struct Description {
     /// Names of the classes, in the order of their labels.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Which samples, in which order.
+    /// Which samples of the evaluated split, in which order.
     #[serde(default)]
     pub selector: Selector,
     /// blake3 of known copies of the files, by file name; other copies work too, with another manifest hash.
@@ -131,8 +131,30 @@ impl Description {
     /// # Errors
     /// If the text is not a description.
     pub fn parse(file: &str, text: &str) -> Result<Self, DatasetError> {
-        serde_yaml::from_str(text)
-            .map_err(|e| DatasetError::Description { file: file.to_owned(), message: e.to_string() })
+        let wrong = |message| DatasetError::Description { file: file.to_owned(), message };
+        let description: Self = serde_yaml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        description.check().map_err(wrong)?;
+        Ok(description)
+    }
+
+    /// A procedural dataset is what it is: other sizes, classes or orders would be ignored.
+    fn check(&self) -> Result<(), String> {
+        let Layout::Procedural(_) = self.layout else { return Ok(()) };
+        if self.shape != procedural::SHAPE {
+            return Err(format!(
+                "shape: procedural images are {:?}, not {:?}",
+                procedural::SHAPE,
+                self.shape
+            ));
+        }
+        if self.classes.len() != procedural::CLASSES.len() {
+            let (known, found) = (procedural::CLASSES.len(), self.classes.len());
+            return Err(format!("classes: procedural images have {known} classes, not {found}"));
+        }
+        if self.selector != Selector::All {
+            return Err("selector: procedural images have one order; write `selector: all`".to_owned());
+        }
+        Ok(())
     }
 
     /// Opens a split; `data` is the folder that holds one sub-folder per dataset.
@@ -215,6 +237,15 @@ mod tests {
         assert!(folder.contains("--data") && folder.contains("cifar10_jpeg"), "{folder}");
         let missing = open("cifar10", Some(Path::new("no-such-folder"))).err().unwrap().to_string();
         assert!(missing.contains("no-such-folder") && missing.contains("from:"), "{missing}");
+        let mini = SHIPPED[0].1;
+        for (from, to, word) in [
+            ("shape: [3, 32, 32]", "shape: [3, 64, 64]", "shape"),
+            ("selector: all", "selector: { first: 3 }", "selector"),
+            ("[sphere, cube, ", "[", "classes"),
+        ] {
+            let error = Description::parse("mine.yaml", &mini.replace(from, to)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("mine.yaml: {word}: ")), "{error}");
+        }
         let key = Description::parse("mine.yaml", "name: a\nsauce: b\n").unwrap_err().to_string();
         assert!(key.starts_with("mine.yaml: ") && key.contains("sauce"), "{key}");
     }

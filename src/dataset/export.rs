@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::{Dataset, DatasetError, Split};
+use crate::atomic;
 
 /// Writes `<split>_images.npy` (uint8, N×H×W×C) and `<split>_labels.npy` (int64, N; −1 without label) into `folder`.
 ///
@@ -16,14 +17,14 @@ pub fn export_npy(dataset: &dyn Dataset, split: Split, folder: &Path) -> Result<
     let dims = [n, shape[1], shape[2], shape[0]];
     write(&folder.join(format!("{split}_images.npy")), "|u1", &dims, |out| {
         for index in 0..n {
-            out.write_all(&dataset.image(index)?.to_hwc_bytes()).map_err(Failure::Io)?;
+            out.write_all(&dataset.image(index)?.to_hwc_bytes())?;
         }
         Ok(())
     })?;
     write(&folder.join(format!("{split}_labels.npy")), "<i8", &[n], |out| {
         for entry in dataset.manifest().entries() {
             let label = entry.label.map_or(-1, i64::from);
-            out.write_all(&label.to_le_bytes()).map_err(Failure::Io)?;
+            out.write_all(&label.to_le_bytes())?;
         }
         Ok(())
     })
@@ -32,6 +33,12 @@ pub fn export_npy(dataset: &dyn Dataset, split: Split, folder: &Path) -> Result<
 enum Failure {
     Io(std::io::Error),
     Sample(super::SampleError),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<super::SampleError> for Failure {
@@ -45,15 +52,13 @@ fn write(
     path: &Path,
     dtype: &str,
     dims: &[usize],
-    body: impl FnOnce(&mut BufWriter<File>) -> Result<(), Failure>,
+    body: impl FnOnce(&mut BufWriter<&File>) -> Result<(), Failure>,
 ) -> Result<(), DatasetError> {
-    let all = || {
-        let mut out = BufWriter::new(File::create(path).map_err(Failure::Io)?);
-        out.write_all(&header(dtype, dims)).map_err(Failure::Io)?;
-        body(&mut out)?;
-        out.flush().map_err(Failure::Io)
-    };
-    all().map_err(|failure| match failure {
+    let whole = atomic::write(path, |out| {
+        out.write_all(&header(dtype, dims))?;
+        body(out)
+    });
+    whole.map_err(|failure| match failure {
         Failure::Io(source) => DatasetError::Write { path: path.to_owned(), source },
         Failure::Sample(error) => DatasetError::Sample(error),
     })

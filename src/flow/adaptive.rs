@@ -124,7 +124,7 @@ impl<T: Real> Integration<'_, T> {
         let h1 = if d1 <= 1e-15 && d2 <= 1e-15 {
             f64::max(1e-6, h0 * 1e-3)
         } else {
-            (0.01 / d1.max(d2)).powf(1.0 / ORDER)
+            libm::pow(0.01 / d1.max(d2), 1.0 / ORDER)
         };
         h1.min(100.0 * h0)
     }
@@ -251,7 +251,7 @@ fn step_factor(ratio: f64) -> f64 {
     }
     // An accepted step never shrinks the next one. A ratio that is no number stays one: the row is retired.
     let least = if ratio < 1.0 { 1.0 } else { SHRINKAGE };
-    let wanted = SAFETY / ratio.powf(1.0 / ORDER);
+    let wanted = SAFETY / libm::pow(ratio, 1.0 / ORDER);
     if wanted.is_nan() { wanted } else { wanted.clamp(least, GROWTH) }
 }
 

@@ -1,9 +1,8 @@
 //! A Gaussian prior fitted to training images, cached between runs.
 //!
 //! The statistics are exact: pixels are rounded to multiples of 2⁻¹⁵ (a byte step is 2⁻⁷), so that sums of products are
-//! integers below 2⁵³, and f64 adds them without rounding in any order. The fit's identity therefore does not depend
-//! on threads, blocks or the machine. The eigenvectors, which do depend on the instruction set in their last bits, are
-//! computed on one thread.
+//! integers below 2⁵³, and f64 adds them without rounding in any order: they do not depend on threads, blocks or the
+//! machine. The eigenvectors, which do depend on the instruction set in their last bits, are computed on one thread.
 
 use std::env;
 use std::fmt::Display;
@@ -18,12 +17,12 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::basis::Basis;
 use super::gaussian::{Eigen, GaussianError, GaussianField};
+use crate::atomic;
 use crate::path::Path;
 
 /// N(m, S) of a set of images in the eigenbasis of S.
 #[derive(Debug, Clone)]
 pub struct GaussianFit {
-    statistics: String,
     mean: Vec<f64>,
     variances: Vec<f64>,
     basis: Basis<f32>,
@@ -56,14 +55,14 @@ pub enum GaussianFitError {
     Gaussian(#[from] GaussianError),
 }
 
-/// Largest image that can be fitted, in numbers: 64 × 64 RGB takes 1.2 GB.
+/// Largest image that can be fitted, in numbers: for 64 × 64 RGB each of the four matrices at hand takes 1.2 GB.
 const MAX_DIM: usize = 3 * 64 * 64;
 /// Pixels are rounded to multiples of its inverse.
 const FIXED_POINT: f64 = 32768.0;
 /// Images of one block of the covariance sum.
 const BLOCK: usize = 512;
 /// Enters the identity and the cache file's name; raise it when the fit changes.
-const VERSION: &str = "dflow gaussian fit v1";
+const VERSION: &str = "dflow gaussian fit v2";
 
 impl GaussianFit {
     /// Fits to `images` of `dim` numbers in [−1, 1].
@@ -77,19 +76,29 @@ impl GaussianFit {
         if dim > MAX_DIM {
             return Err(GaussianFitError::TooLarge { dim });
         }
-        let moments = Moments::sum(dim, images)?;
-        let (mut mean, covariance) = moments.mean_and_covariance();
+        let (mut mean, covariance) = Moments::sum(dim, images)?.mean_and_covariance();
         let Eigen { values, vectors } = Eigen::new(dim, &covariance)?;
         drop(covariance);
         let shape = GaussianError::Shape { what: "basis", dim, need: dim * dim, got: vectors.len() };
         let rounded = vectors.iter().map(|v| *v as f32).collect();
         Basis::new(dim, vectors).ok_or(shape)?.enter(&mut mean);
         let basis = Basis::new(dim, rounded).ok_or(shape)?;
-        Ok(Self { statistics: moments.hash(), mean, variances: values, basis })
+        Ok(Self { mean, variances: values, basis })
     }
 
-    /// As [`Self::new`], kept in the user's cache folder (`$XDG_CACHE_HOME/dflow` or `~/.cache/dflow`) under the hash
-    /// of the images' manifest. A cache that cannot be read or written costs time, not the run.
+    /// Identity (hex) of the fit to the images of a manifest, without fitting: the same images give the same fit.
+    ///
+    /// # Errors
+    /// When images of `dim` numbers are too large to fit.
+    pub fn identity(manifest: &str, dim: usize) -> Result<String, GaussianFitError> {
+        if dim > MAX_DIM {
+            return Err(GaussianFitError::TooLarge { dim });
+        }
+        Ok(blake3::hash(format!("{VERSION}\n{dim}\n{manifest}").as_bytes()).to_hex().to_string())
+    }
+
+    /// As [`Self::new`], kept in the user's cache folder (`$XDG_CACHE_HOME/dflow` or `~/.cache/dflow`) under its
+    /// identity. A cache that cannot be read or written costs time, not the run.
     pub fn cached<E: Display>(
         manifest: &str,
         dim: usize,
@@ -105,22 +114,26 @@ impl GaussianFit {
         dim: usize,
         images: impl IntoIterator<Item = Result<Vec<f32>, E>>,
     ) -> Result<Self, GaussianFitError> {
-        let key = blake3::hash(format!("{VERSION}\n{dim}\n{manifest}").as_bytes()).to_hex();
-        let file = folder.join(format!("gaussian-{}.safetensors", &key[..32]));
+        let file = folder.join(Self::file_name(manifest, dim)?);
         if let Some(fit) = fs::read(&file).ok().and_then(|bytes| Self::decode(&bytes, dim)) {
             return Ok(fit);
         }
         tracing::info!(dim, "fitting a Gaussian to the training images (once; kept in {})", folder.display());
         let fit = Self::new(dim, images)?;
-        if let Err(error) = fit.store(folder, &file) {
+        if let Err(error) = fit.store(&file) {
             tracing::warn!("the fitted Gaussian could not be kept in {}: {error}", file.display());
         }
         Ok(fit)
     }
 
-    /// Hash of the statistics (number of images, sums, sums of products): equal on every machine.
-    pub fn hash(&self) -> String {
-        self.statistics.clone()
+    /// Whether [`Self::cached`] will find the fit rather than make it.
+    pub fn is_cached(manifest: &str, dim: usize) -> bool {
+        let name = Self::file_name(manifest, dim).ok();
+        cache_folder().zip(name).is_some_and(|(folder, name)| folder.join(name).exists())
+    }
+
+    fn file_name(manifest: &str, dim: usize) -> Result<String, GaussianFitError> {
+        Ok(format!("gaussian-{}.safetensors", &Self::identity(manifest, dim)?[..32]))
     }
 
     /// The velocity field of the fitted Gaussian on `path`.
@@ -135,12 +148,8 @@ impl GaussianFit {
     }
 
     /// Writes the cache file whole or not at all.
-    fn store(&self, folder: &FilePath, file: &FilePath) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let temporary = tempfile::NamedTempFile::new_in(folder)?;
-        fs::write(temporary.path(), self.encode()?)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file).map(|_| ()).map_err(|error| error.error)
+    fn store(&self, file: &FilePath) -> io::Result<()> {
+        atomic::write_bytes(file, &self.encode()?)
     }
 
     fn encode(&self) -> io::Result<Vec<u8>> {
@@ -157,10 +166,7 @@ impl GaussianFit {
             .map(|(name, dtype, shape, bytes)| TensorView::new(dtype, shape, bytes).map(|view| (name, view)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
-        let metadata = [
-            ("statistics".to_owned(), self.statistics.clone()),
-            ("content".to_owned(), content_hash([&mean, &variances, &vectors])),
-        ];
+        let metadata = [("content".to_owned(), content_hash([&mean, &variances, &vectors]))];
         safetensors::serialize(views, Some(metadata.into())).map_err(io::Error::other)
     }
 
@@ -177,7 +183,6 @@ impl GaussianFit {
         }
         let vectors = vectors.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Some(Self {
-            statistics: metadata.get("statistics")?.clone(),
             mean: f64_values(mean),
             variances: f64_values(variances),
             basis: Basis::new(dim, vectors)?,
@@ -271,17 +276,6 @@ impl Moments {
         }
         (mean, covariance)
     }
-
-    fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(VERSION.as_bytes());
-        hasher.update(&(self.count as u64).to_le_bytes());
-        hasher.update(&f64_bytes(&self.sums));
-        for (j, column) in self.products.col_iter().enumerate() {
-            hasher.update(&column.iter().skip(j).flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
 }
 
 fn check_image(dim: usize, image: &[f32]) -> Result<(), String> {
@@ -342,12 +336,24 @@ mod tests {
     }
 
     #[test]
-    fn identity_depends_on_the_images_only() {
-        let hash = |images| GaussianFit::new(DIM, fallible(images)).expect("fits").hash();
+    fn the_order_of_the_images_changes_no_bit() {
+        let fit = |images| {
+            let fit = GaussianFit::new(DIM, fallible(images)).expect("fits");
+            (fit.mean.clone(), fit.variances.clone(), fit.basis.vectors().to_vec())
+        };
         let mut reversed = images(700);
         reversed.reverse();
-        assert_eq!(hash(images(700)), hash(reversed));
-        assert_ne!(hash(images(700)), hash(images(699)));
+        assert_eq!(fit(images(700)), fit(reversed));
+        assert_ne!(fit(images(700)), fit(images(699)));
+    }
+
+    #[test]
+    fn the_identity_is_that_of_the_manifest() {
+        let identity = |manifest, dim| GaussianFit::identity(manifest, dim).expect("small enough");
+        assert_eq!(identity("m", 5), identity("m", 5));
+        assert!(identity("m", 5) != identity("n", 5) && identity("m", 5) != identity("m", 6));
+        let too_large = GaussianFit::identity("m", MAX_DIM + 1);
+        assert!(matches!(too_large, Err(GaussianFitError::TooLarge { .. })));
     }
 
     #[test]
@@ -358,17 +364,14 @@ mod tests {
         let first = fit(images(60));
         // No images are read the second time.
         let second = fit(Vec::new());
-        assert_eq!(
-            (first.hash(), &first.mean, first.variances()),
-            (second.hash(), &second.mean, second.variances())
-        );
+        assert_eq!((&first.mean, first.variances()), (&second.mean, second.variances()));
         assert_eq!(first.basis.vectors(), second.basis.vectors());
         let file =
             fs::read_dir(folder.path()).expect("lists").next().expect("one file").expect("readable").path();
         let mut bytes = fs::read(&file).expect("reads");
         *bytes.last_mut().expect("not empty") ^= 1;
         fs::write(&file, bytes).expect("writes");
-        assert_eq!(fit(images(60)).hash(), first.hash());
+        assert_eq!(fit(images(60)).mean, first.mean);
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "no temporary file stays");
     }
 

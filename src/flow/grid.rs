@@ -63,12 +63,18 @@ impl Grid {
 
     /// Evaluations of one solve; `None` for an adaptive solver.
     pub fn nfe(&self) -> Option<u32> {
-        match self.solver {
-            SolverSpec::Euler(f) | SolverSpec::Midpoint(f) | SolverSpec::Heun(f) | SolverSpec::Rk4(f) => {
-                Some(f.nfe)
-            }
-            SolverSpec::Dopri5(_) => None,
-        }
+        self.solver.nfe()
+    }
+
+    /// The tableau and its number of steps; `None` for an adaptive solver.
+    ///
+    /// # Errors
+    /// When the number of evaluations is no multiple of the tableau's stages.
+    pub fn fixed(&self) -> Result<Option<(&'static Tableau, usize)>, SolveError> {
+        Ok(match self.stepping()? {
+            Stepping::Fixed { tableau, steps } => Some((tableau, steps)),
+            Stepping::Adaptive(_) => None,
+        })
     }
 
     /// The tableau and number of steps, or the tolerances.

@@ -28,7 +28,10 @@ pub struct Probes<'a, T> {
 
 impl<T: Real> Probes<'_, T> {
     fn check(&self, rows: usize, dim: usize) -> Result<(), SolveError> {
-        check_shape("the probes", self.values, rows * self.count.max(1), dim)
+        if self.count == 0 {
+            return Err(SolveError::NoProbes);
+        }
+        check_shape("the probes", self.values, rows * self.count, dim)
     }
 
     /// Probe number `probe` of these rows, packed.
@@ -89,7 +92,7 @@ pub fn log_likelihood<T: Real>(
 /// log N(x; 0, I) in nats.
 pub fn log_standard_normal<T: Real>(x: &[T]) -> f64 {
     let norm2: f64 = x.iter().map(|x| x.to_f64() * x.to_f64()).sum();
-    -0.5 * (norm2 + x.len() as f64 * TAU.ln())
+    -0.5 * (norm2 + x.len() as f64 * libm::log(TAU))
 }
 
 /// Bits per dimension of 8-bit data of `dim` numbers that were dequantised and scaled to [−1, 1]:

@@ -64,8 +64,8 @@ impl GaussianMixture {
         let p = self.path.at(t);
         let logs: Vec<f64> = self.parts.iter().map(|part| part.at(p, x).log_density).collect();
         let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = logs.iter().map(|log| (log - largest).exp()).sum();
-        largest + sum.ln() - 0.5 * self.dim as f64 * TAU.ln()
+        let sum: f64 = logs.iter().map(|log| libm::exp(log - largest)).sum();
+        largest + libm::log(sum) - 0.5 * self.dim as f64 * libm::log(TAU)
     }
 
     /// Var(x₁ | x_t = x), row-major `dim × dim`.
@@ -94,7 +94,7 @@ impl GaussianMixture {
     fn at(&self, p: PathPoint, x: &[f64]) -> (Vec<f64>, Vec<AtPoint>) {
         let points: Vec<AtPoint> = self.parts.iter().map(|part| part.at(p, x)).collect();
         let largest = points.iter().map(|q| q.log_density).fold(f64::NEG_INFINITY, f64::max);
-        let mut weights: Vec<f64> = points.iter().map(|q| (q.log_density - largest).exp()).collect();
+        let mut weights: Vec<f64> = points.iter().map(|q| libm::exp(q.log_density - largest)).collect();
         let total: f64 = weights.iter().sum();
         for weight in &mut weights {
             *weight /= total;
@@ -137,7 +137,7 @@ impl Part {
         if !positive(component.weight) || !values.iter().all(|v| positive(*v)) {
             return Err(GaussianError::NotSemidefinite);
         }
-        let log_weight = (component.weight / total).ln();
+        let log_weight = libm::log(component.weight / total);
         Ok(Self { log_weight, mean: component.mean.clone(), variances: values, vectors })
     }
 
@@ -168,7 +168,7 @@ impl Part {
         let score = self.map(&centred, |variance| -1.0 / marginal(p, variance));
         let moved = self.map(&centred, |variance| slope(p, variance));
         let quadratic: f64 = score.iter().zip(&centred).map(|(s, c)| s * c).sum();
-        let log_det: f64 = self.variances.iter().map(|v| marginal(p, *v).ln()).sum();
+        let log_det: f64 = self.variances.iter().map(|v| libm::log(marginal(p, *v))).sum();
         AtPoint {
             log_density: self.log_weight + 0.5 * (quadratic - log_det),
             velocity: moved.iter().zip(&self.mean).map(|(v, m)| v + p.d_alpha * m).collect(),

@@ -32,6 +32,9 @@ pub enum SolveError {
         /// Absolute tolerance.
         atol: f64,
     },
+    /// A divergence cannot be estimated from nothing.
+    #[error("the divergence needs at least one probe per row")]
+    NoProbes,
     /// Arguments of different sizes.
     #[error("{what} has {got} numbers where {rows} rows of {dim} need {}", rows * dim)]
     Shape {

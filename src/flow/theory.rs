@@ -86,6 +86,7 @@ fn exponential(a: Matrix) -> Matrix {
 }
 
 fn distance(a: &[f64], b: Matrix) -> f64 {
+    assert!(a.iter().chain(b.as_flattened()).all(|v| v.is_finite()), "{a:?} {b:?}");
     a.iter().zip(b.as_flattened()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 

@@ -43,7 +43,11 @@ fn floored(mse: f64) -> f64 {
 }
 
 /// The loss at (a, b), which have the same length n ≥ 1. Sums are f64.
+///
+/// # Panics
+/// When they have not.
 pub fn data_term(spec: &LossSpec, a: &[f32], b: &[f32]) -> DataTerm {
+    assert_eq!(a.len(), b.len(), "a loss compares two vectors of one length");
     let error: Vec<f64> = a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
     let sum = error.iter().map(|e| e * e).sum::<f64>();
     let n = error.len() as f64;
@@ -114,7 +118,11 @@ pub fn evaluate(
 }
 
 /// Mean of (a − b)², in f64.
+///
+/// # Panics
+/// When the lengths differ.
 pub fn mean_squared_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "a mean squared error is of two vectors of one length");
     let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)) * (f64::from(*a) - f64::from(*b));
     a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
 }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Ask;
 use super::problem::MethodError;
-use crate::flow::Tableau;
+use crate::flow::{Grid, Tableau};
 use crate::optim::dot;
-use crate::spec::solver::{FixedSteps, SolverSpec};
+use crate::spec::solver::SolverSpec;
 
 /// Half the distance of the central difference, in units of one standard deviation of the noise in every coordinate:
 /// far above the rounding of f32 (1e-7 / 1e-2) and small beside the scale on which a field curves.
@@ -60,18 +60,8 @@ pub(super) enum PassStep {
 
 /// A solver's tableau and its number of steps.
 fn stepping(solver: SolverSpec) -> Result<(&'static Tableau, usize), MethodError> {
-    let (tableau, FixedSteps { nfe }) = match solver {
-        SolverSpec::Euler(steps) => (&Tableau::EULER, steps),
-        SolverSpec::Midpoint(steps) => (&Tableau::MIDPOINT, steps),
-        SolverSpec::Heun(steps) => (&Tableau::HEUN, steps),
-        SolverSpec::Rk4(steps) => (&Tableau::RK4, steps),
-        SolverSpec::Dopri5(_) => return Err(MethodError::AdaptiveLikelihood),
-    };
-    let steps = nfe as usize / tableau.stages();
-    if steps == 0 || steps * tableau.stages() != nfe as usize {
-        return Err(MethodError::AdaptiveLikelihood);
-    }
-    Ok((tableau, steps))
+    let fixed = Grid::forward(solver).fixed().map_err(|error| MethodError::Solver(error.to_string()))?;
+    fixed.ok_or(MethodError::AdaptiveLikelihood)
 }
 
 impl Pass {

@@ -68,6 +68,7 @@ impl Problem {
         sigma: f64,
         draws: Draws,
     ) -> Self {
+        assert_eq!(measurement.len(), operator.measurement_dim(), "numbers in the measurement");
         let target = match &method {
             MethodSpec::Dflow(spec) => loss::target(&spec.loss, &operator, &measurement),
             MethodSpec::Pinv(_) => Vec::new(),
@@ -124,11 +125,11 @@ pub enum MethodError {
         loss: f64,
     },
     /// The likelihood penalty with an adaptive solver.
-    #[error(
-        "regularizer.nll needs a solver with fixed steps whose nfe is a multiple of its stages; use midpoint, heun, \
-         rk4 or euler"
-    )]
+    #[error("regularizer.nll needs a solver with fixed steps; use midpoint, heun, rk4 or euler")]
     AdaptiveLikelihood,
+    /// The solver cannot be used.
+    #[error("{0}")]
+    Solver(String),
     /// The worker's answer does not belong to what was asked.
     #[error("internal error: a method was told {told} while it waited for {awaited}; please report this")]
     UnexpectedAnswer {

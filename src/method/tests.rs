@@ -40,6 +40,7 @@ fn spec(stop: Vec<StopRule>) -> DflowSpec {
         stop,
         condition: crate::spec::method::ConditionSpec::default(),
         name: None,
+        tasks: None,
         model: None,
         solver: SolverSpec::default(),
         init: InitSpec::default(),
@@ -340,14 +341,14 @@ fn likelihood<F: VelocityField<f32>>(
     driver: &mut Driver<F>,
     solver: SolverSpec,
     x0: &[f32],
-    probes: &[Vec<f32>],
+    (weight, probes): (f64, &[Vec<f32>]),
     cotangent: &[f32],
 ) -> (f64, Vec<f32>, Vec<f32>) {
     let (mut pass, mut ask) = super::nll::Pass::start(solver, x0.to_vec()).unwrap();
     let mut x1 = Vec::new();
     loop {
         let (Answer::State(row) | Answer::Gradient(row)) = driver.answer(&ask) else { panic!("no answer") };
-        ask = match pass.next(row, 1.0, probes).unwrap() {
+        ask = match pass.next(row, weight, probes).unwrap() {
             super::nll::PassStep::Ask(ask) => ask,
             super::nll::PassStep::Arrived(end) => {
                 x1 = end;
@@ -370,7 +371,7 @@ fn the_likelihood_of_a_diagonal_gaussian_is_exact() {
     let mut driver = Driver::new(field);
     let solver = SolverSpec::Rk4(FixedSteps { nfe: 400 });
     let x0 = [0.4, -1.0, 0.7, 0.2];
-    let (value, gradient, x1) = likelihood(&mut driver, solver, &x0, &signs(4, 1), &[0.0; 4]);
+    let (value, gradient, x1) = likelihood(&mut driver, solver, &x0, (1.0, &signs(4, 1)), &[0.0; 4]);
     let expected: f64 = (0..4)
         .map(|i| {
             let e = f64::from(x1[i]) - mean[i];
@@ -407,7 +408,7 @@ fn the_likelihood_gradient_equals_differences_where_the_divergence_varies() {
         SolverSpec::Rk4(FixedSteps { nfe: 12 }),
     ] {
         let mut objective = |x0: &[f32]| {
-            let (value, gradient, x1) = likelihood(&mut driver, solver, x0, &probes, &cotangent);
+            let (value, gradient, x1) = likelihood(&mut driver, solver, x0, (0.7, &probes), &cotangent);
             let linear: f64 = x1.iter().zip(&cotangent).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             (value + linear, gradient)
         };
@@ -450,7 +451,7 @@ fn the_likelihood_equals_that_of_a_solve_from_the_data() {
     let (x0, probes) = (stream(Purpose::Init).normals(dim), signs(dim, 2));
     let solver = SolverSpec::Rk4(FixedSteps { nfe: 80 });
     let mut driver = Driver::new(prior());
-    let (value, _, x1) = likelihood(&mut driver, solver, &x0, &probes, &vec![0.0; dim]);
+    let (value, _, x1) = likelihood(&mut driver, solver, &x0, (1.0, &probes), &vec![0.0; dim]);
     let values = probes.concat();
     let divergence = Divergence::Hutchinson(Probes { count: 2, values: &values });
     let backward = log_likelihood(&mut driver.field, solver, &x1, &COND, divergence).unwrap();

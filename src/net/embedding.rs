@@ -96,7 +96,7 @@ fn sinusoids(time: f64, out: &mut [f32]) {
     let half = out.len() / 2;
     let (cosines, sines) = out.split_at_mut(half);
     for (i, (cosine, sine)) in cosines.iter_mut().zip(sines).enumerate() {
-        let exponent = -(10000.0_f64.ln()) as f32 * i as f32 / half as f32;
+        let exponent = -libm::log(10000.0) as f32 * i as f32 / half as f32;
         let angle = time * f64::from(libm::exp(f64::from(exponent)) as f32);
         *cosine = libm::cos(angle) as f32;
         *sine = libm::sin(angle) as f32;

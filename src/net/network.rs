@@ -46,8 +46,15 @@ impl Network {
         Self::adm_on(InstructionSet::detect()?, config, weights)
     }
 
-    /// An ADM UNet, for an instruction set that this CPU must have.
-    pub fn adm_on(set: InstructionSet, config: &AdmConfig, weights: &Weights) -> Result<Self, NetError> {
+    /// An ADM UNet, for an instruction set of choice (in tests: every one).
+    ///
+    /// # Panics
+    /// When this CPU has not got it: the kernels must never run there.
+    pub(crate) fn adm_on(
+        set: InstructionSet,
+        config: &AdmConfig,
+        weights: &Weights,
+    ) -> Result<Self, NetError> {
         assert!(set.is_supported(), "this CPU has no {}", set.name());
         let (graph, embedding) = adm::build(set, config, weights)?;
         let pixels = config.image_size * config.image_size;

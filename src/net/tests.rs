@@ -224,22 +224,9 @@ fn tensors_of_the_public_128_checkpoint_are_the_public_code_s() {
     assert_eq!(ours, public);
 }
 
-/// The folder of the development data; `None` (said on stderr) where it is absent and not required.
-fn test_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("DFLOW_TEST_DATA").map(PathBuf::from);
-    assert!(
-        folder.is_some() || std::env::var_os("DFLOW_REQUIRE_TEST_DATA").is_none_or(|v| v != "1"),
-        "DFLOW_REQUIRE_TEST_DATA=1 but DFLOW_TEST_DATA is not set"
-    );
-    if folder.is_none() {
-        eprintln!("skipped: no test data");
-    }
-    folder
-}
-
 #[test]
 fn a_trained_prior_predicts_minus_the_noise_at_time_0() {
-    let Some(folder) = test_data() else { return };
+    let Some(folder) = crate::test_data::folder() else { return };
     let folder = folder.join("prior_cifar10_start");
     let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();

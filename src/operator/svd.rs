@@ -97,7 +97,9 @@ mod tests {
     fn largest_difference(a: &Matrix, b: &Matrix) -> f64 {
         (0..a.rows())
             .flat_map(|i| (0..a.cols()).map(move |j| (i, j)))
-            .fold(0.0, |worst, (i, j)| f64::max(worst, (a.at(i, j) - b.at(i, j)).abs()))
+            .map(|(i, j)| (a.at(i, j) - b.at(i, j)).abs())
+            .inspect(|difference| assert!(difference.is_finite()))
+            .fold(0.0, f64::max)
     }
 
     fn identity(n: usize) -> Matrix {

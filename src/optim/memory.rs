@@ -26,7 +26,7 @@ struct Pair<T> {
 pub(super) struct Memory<T> {
     capacity: usize,
     pairs: VecDeque<Pair<T>>,
-    /// Pairs ever stored: the newest has this number, which lets a checkpoint write only what is new.
+    /// Pairs ever stored: the number of the newest.
     stored: u64,
     /// Scale of the initial inverse Hessian, yᵀs / yᵀy of the newest pair.
     initial_scale: f64,

@@ -31,8 +31,8 @@ impl PathPoint {
     /// The point of a variance-preserving path at λ = ln(α/σ), moving with dλ/dt.
     fn variance_preserving(lambda: f64, d_lambda: f64) -> Self {
         // α² and σ² are logistic in 2λ; each from its own exponential, so that neither loses digits when small.
-        let alpha = (1.0 + (-2.0 * lambda).exp()).sqrt().recip();
-        let sigma = (1.0 + (2.0 * lambda).exp()).sqrt().recip();
+        let alpha = (1.0 + libm::exp(-2.0 * lambda)).sqrt().recip();
+        let sigma = (1.0 + libm::exp(2.0 * lambda)).sqrt().recip();
         Self {
             alpha,
             sigma,

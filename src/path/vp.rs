@@ -35,9 +35,9 @@ impl VpTable {
         let mut log_alpha_bar = 0.0;
         let lambda: Vec<f64> = betas
             .map(|beta| {
-                log_alpha_bar += (-beta).ln_1p();
+                log_alpha_bar += libm::log1p(-beta);
                 // ln(α/σ) = ½ (ln ᾱ − ln(1 − ᾱ))
-                0.5 * (log_alpha_bar - (-f64::exp_m1(log_alpha_bar)).ln())
+                0.5 * (log_alpha_bar - libm::log(-libm::expm1(log_alpha_bar)))
             })
             .collect();
         Self { slope: slopes(&lambda), lambda }

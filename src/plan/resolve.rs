@@ -38,7 +38,14 @@ impl Resolver<'_> {
         let dataset = self.dataset();
         if let Some(dataset) = &dataset {
             for (i, task) in self.spec.tasks.iter().enumerate() {
-                self.check_image(&format!("tasks[{i}].operator"), task.operator, dataset.shape);
+                let at = format!("tasks[{i}].operator");
+                let known = self.problems.len();
+                self.check_image(&at, task.operator, dataset.shape);
+                let is_sound = self.problems.len() == known
+                    && !self.problems.iter().any(|problem| problem.path.starts_with(&at));
+                if is_sound && let Err(message) = self.resources.operator(&task.operator, dataset.shape) {
+                    self.problem(at, message);
+                }
             }
         }
         let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
@@ -210,9 +217,20 @@ impl Resolver<'_> {
         let spec = self.spec;
         let mut cells = Vec::new();
         for task in &spec.tasks {
-            for (i, method) in spec.methods.iter().enumerate() {
+            let methods = spec.methods.iter().enumerate().filter(|(_, method)| method.runs_on(&task.name));
+            for (i, method) in methods {
                 let points = self.initial_points(i, method, task, dataset);
-                cells.push(self.cell(task, method, models[i].clone(), dataset, points.as_deref()));
+                let cell = self.cell(task, method, models[i].clone(), dataset, points.as_deref());
+                // One identity is one set of rows: two names for it would hide one of them.
+                let twin = cells.iter().find(|other: &&Cell| other.hash == cell.hash);
+                if let Some(Cell { task, method, .. }) = twin {
+                    let message = format!(
+                        "task `{}`, method `{}` is the same as task `{task}`, method `{method}`: remove one of them",
+                        cell.task, cell.method
+                    );
+                    self.problem(format!("methods[{i}]"), message);
+                }
+                cells.push(cell);
             }
         }
         cells
@@ -229,7 +247,7 @@ impl Resolver<'_> {
         let MethodSpec::Dflow(dflow) = method else { return None };
         let replaced = dflow.per_task.get(&task.name).is_some_and(|other| other.init.is_some());
         let InitSpec::Given(path) = dflow.for_task(&task.name).init else { return None };
-        let found = self.resources.initial_points(&path, &dataset.samples);
+        let found = self.resources.initial_points(&path, dataset);
         found
             .map_err(|message| {
                 let own = if replaced { format!(".per_task.{}", task.name) } else { String::new() };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::dataset::DatasetRef;
 use crate::spec::model::ModelRef;
+use crate::spec::operator::OperatorSpec;
 
 /// Looks up what a pipeline names. Errors are whole sentences: what is missing or wrong, where, and what to do.
 pub trait Resources {
@@ -15,8 +16,11 @@ pub trait Resources {
     /// A model; a Gaussian is fitted to the training images of `dataset`.
     fn model(&self, reference: &ModelRef, dataset: &DatasetRef) -> Result<ModelInfo, String>;
 
-    /// blake3 in hex of a file of initial points, which must hold one tensor for every one of `samples`.
-    fn initial_points(&self, path: &str, samples: &[String]) -> Result<String, String>;
+    /// Whether an operator can be built for images of this shape.
+    fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String>;
+
+    /// blake3 in hex of a file of initial points, which must hold one tensor of the dataset's shape for every sample.
+    fn initial_points(&self, path: &str, dataset: &DatasetInfo) -> Result<String, String>;
 }
 
 /// A dataset as a plan sees it.
@@ -47,6 +51,13 @@ pub struct ImageShape {
     pub width: u32,
 }
 
+impl ImageShape {
+    /// Channels, rows, columns: the order in memory.
+    pub const fn sides(self) -> [u32; 3] {
+        [self.channels, self.height, self.width]
+    }
+}
+
 impl fmt::Display for ImageShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}×{}×{}", self.channels, self.height, self.width)
@@ -57,7 +68,7 @@ impl fmt::Display for ImageShape {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// Hash in hex of all that determines the field: weights (blake3), network, path and parametrisation,
-    /// or a Gaussian's statistics.
+    /// or the manifest of the images that a Gaussian is fitted to.
     pub identity: String,
     /// Shape of its images.
     pub shape: ImageShape,

@@ -55,7 +55,12 @@ impl Resources for World {
         Ok(self.model.clone())
     }
 
-    fn initial_points(&self, path: &str, _: &[String]) -> Result<String, String> {
+    fn operator(&self, operator: &OperatorSpec, _: ImageShape) -> Result<(), String> {
+        let heavy = matches!(operator, OperatorSpec::RandomMask(_));
+        if heavy { Err("no such mask can be built".to_owned()) } else { Ok(()) }
+    }
+
+    fn initial_points(&self, path: &str, _: &DatasetInfo) -> Result<String, String> {
         if path == "points" { Ok("p0".to_owned()) } else { Err(format!("there is no file {path}")) }
     }
 }
@@ -85,6 +90,22 @@ fn cells_are_tasks_by_methods_with_per_task_applied() {
     assert_eq!(plan.cells.iter().map(penalty).collect::<Vec<_>>(), ["None", "", "Chi(0.01)", ""]);
     assert_eq!(plan.cells[1].model, None);
     assert_eq!(hashes(&plan).iter().collect::<BTreeSet<_>>().len(), 4);
+}
+
+#[test]
+fn a_method_can_be_limited_to_some_tasks() {
+    let limited = plan(&PIPELINE.replace("pinv: {}", "pinv: { tasks: [hole] }"));
+    let names: Vec<_> = limited.cells.iter().map(|cell| (&*cell.task, &*cell.method)).collect();
+    assert_eq!(names, [("hole", "dflow"), ("hole", "pinv"), ("blur-noisy", "dflow")]);
+    assert_eq!(hashes(&limited)[..], hashes(&plan(PIPELINE))[..3], "the limit determines no number");
+}
+
+#[test]
+fn two_names_for_one_cell_are_refused() {
+    let twins = PIPELINE.replace("  - pinv: {}", "  - pinv: {}\n  - pinv: { name: again }");
+    let error = resolve(&twins, &World::new()).unwrap_err();
+    let message = "task `hole`, method `again` is the same as task `hole`, method `pinv`: remove one of them";
+    assert!(error.contains(message), "{error}");
 }
 
 #[test]
@@ -171,6 +192,7 @@ fn what_does_not_fit_the_dataset_or_model_is_refused() {
         ("{ name: toy }", "{ name: cats }", "no dataset cats"),
         ("{ center_mask: { size: 10 } }", "{ bicubic: { factor: 3 } }", "does not divide"),
         ("sigma: 1 ", "sigma: 1, size: 65 ", "at most 63 taps"),
+        ("{ center_mask: { size: 10 } }", "{ random_mask: { keep: 0.5 } }", "no such mask can be built"),
         ("      stop:", "      condition: { fixed: 10 }\n      stop:", "label 10 is out of range"),
         ("      stop:", "      condition: none\n      stop:", "must be told one"),
     ] {

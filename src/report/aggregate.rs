@@ -6,9 +6,8 @@ use super::Run;
 use super::table;
 use crate::metric::{ImageScores, Metric, psnr};
 use crate::plan::Cell;
-use crate::spec::method::{MethodSpec, PinvSpec};
+use crate::spec::method::MethodSpec;
 use crate::spec::model::ModelRef;
-use crate::spec::operator::OperatorSpec;
 use crate::spec::stop::StopRule;
 use crate::store::{Record, Status};
 
@@ -66,12 +65,6 @@ impl Group<'_> {
     pub fn is_sanity(&self) -> bool {
         let gaussian = |model: &crate::plan::CellModel| matches!(model.reference, ModelRef::Gaussian(_));
         matches!(self.cell.solve, MethodSpec::Pinv(_)) || self.cell.model.as_ref().is_some_and(gaussian)
-    }
-
-    /// Whether the cell only repeats `pinv`: a filling of a hole, under an operator that has none.
-    pub fn is_redundant(&self) -> bool {
-        let masks = matches!(self.cell.operator, OperatorSpec::CenterMask(_) | OperatorSpec::RandomMask(_));
-        !masks && matches!(&self.cell.solve, MethodSpec::Pinv(PinvSpec { fill: Some(_), .. }))
     }
 
     /// Whether the paper's D-Flow values stand beside this cell.

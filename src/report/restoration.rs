@@ -50,7 +50,7 @@ pub(super) fn tables(definition: &Definition, run: Run<'_>) -> Result<Vec<Table>
     }
     let profile = Profile::of(run.plan);
     let (groups, unplanned) = groups(&run);
-    let shows = |group: &Group<'_>| (definition.shows)(&group.cell.operator) && !group.is_redundant();
+    let shows = |group: &Group<'_>| (definition.shows)(&group.cell.operator);
     let shown: Vec<Group<'_>> = groups.into_iter().filter(shows).collect();
     let context = Context { number: definition.number, about: definition.about, profile, run, unplanned };
     let all = [

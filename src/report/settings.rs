@@ -78,7 +78,7 @@ fn ours(pipeline: Option<&PipelineSpec>, printed: &Row) -> Vec<(String, Values)>
     };
     let mut list = Vec::new();
     for task in pipeline.tasks.iter().filter(same) {
-        for method in &pipeline.methods {
+        for method in pipeline.methods.iter().filter(|method| method.runs_on(&task.name)) {
             if let MethodSpec::Dflow(spec) = method {
                 list.push((method.name().to_owned(), resolved_values(&spec.for_task(&task.name))));
             }

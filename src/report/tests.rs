@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{Cell as PlanCell, CellHash, CellModel, DatasetInfo, ImageShape, ModelInfo};
-use crate::spec::method::{DflowSpec, HoleFill, LossSpace, LossSpec, MethodSpec, PinvSpec, RegularizerSpec};
+use crate::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, PinvSpec, RegularizerSpec};
 use crate::spec::model::{FitSplit, GaussianFit, ModelRef};
 use crate::spec::operator::{CenterMask, Identity, OperatorSpec};
 use crate::spec::pipeline::PipelineSpec;
@@ -232,18 +232,6 @@ fn cost_stands_beside_the_paper_s_run_times() {
     assert_eq!(shown(table, 0, "evals"), "15.0 ± 6.5");
     assert_eq!(shown(table, 0, "minutes_paper"), "10.0");
     assert_eq!(shown(table, 1, "minutes_paper"), "–");
-}
-
-#[test]
-fn a_hole_filling_is_shown_for_masks_only() {
-    let mut plan = plan(dataset("mini-images", 32, 6));
-    for cell in [2, 5] {
-        let fill = Some(HoleFill::ObservedMean);
-        plan.cells[cell].solve = MethodSpec::Pinv(PinvSpec { name: None, fill });
-    }
-    let table = &made(1, &plan)[0];
-    let methods: Vec<String> = (0..table.rows.len()).map(|row| shown(table, row, "method")).collect();
-    assert_eq!(methods, ["d-flow", "gaussian", "pinv", "d-flow", "gaussian"]);
 }
 
 #[test]

@@ -27,6 +27,13 @@ pub enum RunEvent {
         /// The decision between tape and recompute.
         memory: MemoryPlan,
     },
+    /// A worker is busy with something that takes long and is no sample.
+    Preparing {
+        /// The device.
+        device: String,
+        /// What it does.
+        what: String,
+    },
     /// A sample took a slot.
     Started {
         /// The device.

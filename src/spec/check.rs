@@ -39,7 +39,10 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
     });
     for (i, task) in spec.tasks.iter().enumerate() {
         check_task(&mut found, &format!("tasks[{i}]"), task);
+        let idle = !spec.methods.is_empty() && !spec.methods.iter().any(|method| method.runs_on(&task.name));
+        found.require(!idle, &format!("tasks[{i}].name"), "no method runs on this task: see their `tasks:`");
     }
+    let names: Vec<&str> = spec.tasks.iter().map(|task| &*task.name).collect();
     for (i, method) in spec.methods.iter().enumerate() {
         let at = format!("methods[{i}].{}", method.kind());
         if method.needs_model() && method.model().or(spec.model.as_ref()).is_none() {
@@ -49,8 +52,11 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
                 "give the pipeline or the method a `model:`",
             );
         }
+        check_limits(&mut found, &join(&at, "tasks"), method.tasks(), &names);
         if let MethodSpec::Dflow(dflow) = method {
-            check_dflow(&mut found, &at, dflow, &spec.tasks);
+            check_dflow(&mut found, &at, dflow, &names);
+            let tasks: Vec<&TaskSpec> = spec.tasks.iter().filter(|task| method.runs_on(&task.name)).collect();
+            check_on_tasks(&mut found, &at, dflow, &tasks);
         }
     }
     check_repeats(&mut found, "metrics", &spec.metrics);
@@ -188,19 +194,29 @@ fn check_cutoff(found: &mut Found, at: &str, cutoff: PinvCutoff) {
     }
 }
 
+/// The tasks that a method is limited to: some, each of them there, none twice.
+fn check_limits(found: &mut Found, at: &str, own: Option<&[String]>, names: &[&str]) {
+    let Some(own) = own else { return };
+    found.require(!own.is_empty(), at, "the method is limited to no task: name some, or leave `tasks` out");
+    for (i, name) in own.iter().enumerate().filter(|(_, name)| !names.contains(&&***name)) {
+        let help = names_help(name, names);
+        found.value(&format!("{at}[{i}]"), format!("there is no task `{name}`: {help}"));
+    }
+    check_repeats(found, at, own);
+}
+
 /// Checks the fields where they are written: once for the method, then for each task that replaces some.
-fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]) {
+fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, names: &[&str]) {
     check_solver(found, &join(at, "solver"), spec.solver);
     check_init(found, &join(at, "init"), &spec.init);
     check_loss(found, &join(at, "loss"), spec.loss);
     check_regularizer(found, &join(at, "regularizer"), spec.regularizer);
     check_optimizer(found, &join(at, "optimizer"), spec.optimizer);
     check_rules(found, &join(at, "stop"), &spec.stop);
-    let names: Vec<&str> = tasks.iter().map(|task| &*task.name).collect();
     for (name, other) in &spec.per_task {
         let at = join(&join(at, "per_task"), name);
         if !names.contains(&&**name) {
-            found.key(&at, format!("there is no task `{name}`"), names_help(name, &names));
+            found.key(&at, format!("there is no task `{name}`"), names_help(name, names));
         }
         let at = |field| join(&at, field);
         other.solver.inspect(|solver| check_solver(found, &at("solver"), *solver));
@@ -210,6 +226,10 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]
         other.optimizer.inspect(|optimizer| check_optimizer(found, &at("optimizer"), *optimizer));
         other.stop.as_ref().inspect(|rules| check_rules(found, &at("stop"), rules));
     }
+}
+
+/// Checks what depends on the tasks that the method runs on.
+fn check_on_tasks(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[&TaskSpec]) {
     check_ends(found, at, spec, tasks);
     for task in tasks {
         check_lift(found, at, spec, task);
@@ -218,9 +238,9 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]
 }
 
 /// A solve must be able to end on every task, by the method's rules or by those that replace them there.
-fn check_ends(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[TaskSpec]) {
+fn check_ends(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[&TaskSpec]) {
     let own_rules =
-        |task: &&TaskSpec| spec.per_task.get(&task.name).and_then(|other| other.stop.as_ref()).is_none();
+        |task: &&&TaskSpec| spec.per_task.get(&task.name).and_then(|other| other.stop.as_ref()).is_none();
     let endless = |rules: &[StopRule], task: &TaskSpec| {
         rules.iter().all(|rule| task.noise == 0.0 && matches!(rule, StopRule::NoiseLevel(_)))
     };
@@ -255,7 +275,8 @@ fn check_lift(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
     let InitSpec::Blend(BlendSpec { lift: Lift::Measurement, .. }) = spec.for_task(&task.name).init else {
         return;
     };
-    if matches!(task.operator, OperatorSpec::Bicubic(_)) {
+    let is_image = matches!(task.operator, OperatorSpec::GaussianBlur(_) | OperatorSpec::Identity(_));
+    if !is_image {
         let message =
             format!("the measurement of {} has not the image's shape: it cannot be its own lift", task.name);
         found.value(&join(&at, "init.blend.lift"), message);

@@ -27,6 +27,9 @@ pub struct PinvSpec {
     /// Name of the row in tables; default `pinv`.
     #[serde(default)]
     pub name: Option<String>,
+    /// The tasks it is run on; default: all.
+    #[serde(default)]
+    pub tasks: Option<Vec<String>>,
     /// What a mask's hole is filled with; default: zeros, as H†y has them. No effect on other operators.
     #[serde(default)]
     pub fill: Option<HoleFill>,
@@ -47,6 +50,9 @@ pub struct DflowSpec {
     /// Name of the row in tables; default `dflow`; unique in a pipeline.
     #[serde(default)]
     pub name: Option<String>,
+    /// The tasks it is run on; default: all.
+    #[serde(default)]
+    pub tasks: Option<Vec<String>>,
     /// A model of its own; default: the pipeline's.
     #[serde(default)]
     pub model: Option<ModelRef>,
@@ -281,12 +287,27 @@ impl MethodSpec {
 }
 
 impl MethodSpec {
-    /// The method as it is run on one task: `per_task` fields replaced, `per_task` itself and the name emptied.
+    /// The tasks that it is limited to; none: it runs on all.
+    pub fn tasks(&self) -> Option<&[String]> {
+        match self {
+            Self::Dflow(spec) => spec.tasks.as_deref(),
+            Self::Pinv(spec) => spec.tasks.as_deref(),
+        }
+    }
+
+    /// Whether it is run on a task.
+    pub fn runs_on(&self, task: &str) -> bool {
+        self.tasks().is_none_or(|tasks| tasks.iter().any(|name| name == task))
+    }
+
+    /// The method as it is run on one task: `per_task` fields replaced; `per_task` itself, tasks and name emptied.
     #[must_use]
     pub fn for_task(&self, task: &str) -> Self {
         match self {
-            Self::Dflow(spec) => Self::Dflow(Box::new(DflowSpec { name: None, ..spec.for_task(task) })),
-            Self::Pinv(spec) => Self::Pinv(PinvSpec { name: None, ..spec.clone() }),
+            Self::Dflow(spec) => {
+                Self::Dflow(Box::new(DflowSpec { name: None, tasks: None, ..spec.for_task(task) }))
+            }
+            Self::Pinv(spec) => Self::Pinv(PinvSpec { name: None, tasks: None, ..spec.clone() }),
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Bicubic {
     /// Which of the two filters called "bicubic".
     #[serde(default)]
     pub kernel: BicubicKernel,
-    /// Relative cut-off of the pseudo-inverse's singular values.
+    /// Absolute cut-off of the pseudo-inverse's singular values.
     #[serde(default)]
     pub pinv_cutoff: PinvCutoff,
 }

@@ -159,9 +159,22 @@ fn semantic_errors_come_together_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_task_that_no_method_runs_on_is_refused() {
+    let limit = "tasks: [ inpainting-center ]";
+    let text = EXAMPLE
+        .replace("- pinv: {}", &format!("- pinv: {{ {limit} }}"))
+        .replace("- dflow:\n", &format!("- dflow:\n      {limit}\n"));
+    let document = read(&text).unwrap();
+    let error = document.report(check(&document.spec)).unwrap_err().to_string();
+    assert!(error.starts_with("p.yaml:10:13: no method runs on this task"), "{error}");
+}
+
+#[test]
 fn every_value_that_means_nothing_is_refused() {
     for (from, to, message) in [
         ("name: table1-mini", "name: ' '", "needs a name"),
+        ("pinv: {}", "pinv: { tasks: [] }", "limited to no task"),
+        ("pinv: {}", "pinv: { tasks: [inpainting] }", "there is no task `inpainting`"),
         ("limit: 8", "limit: 0", "no sample"),
         ("name: inpainting-center", "name: ../a", "cannot be a file name"),
         ("name: super-resolution-x2-noisy", "name: Inpainting-Center", "two tasks of the name"),

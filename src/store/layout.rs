@@ -44,6 +44,11 @@ impl Layout {
         self.root.join("artifacts")
     }
 
+    /// What happened, one JSON object per line, for people.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log.jsonl")
+    }
+
     /// Running solves.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

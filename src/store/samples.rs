@@ -6,6 +6,7 @@ use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::spec::model::ModelRef;
+use crate::spec::operator::OperatorSpec;
 
 /// A record with every column set, different for every `i`, with values that are awkward to store.
 pub(super) fn record(i: usize) -> Record {
@@ -116,7 +117,11 @@ impl Resources for Toy {
         Err("there are no models".to_owned())
     }
 
-    fn initial_points(&self, _: &str, _: &[String]) -> Result<String, String> {
+    fn operator(&self, _: &OperatorSpec, _: ImageShape) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn initial_points(&self, _: &str, _: &DatasetInfo) -> Result<String, String> {
         Err("there are no points".to_owned())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Logs and progress go to stderr, results to stdout. A terminal gets bars; a pipe or a batch log gets plain lines.
 
+pub mod json;
 pub mod progress;
 pub mod text;
 

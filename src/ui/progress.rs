@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Style;
-use super::text;
+use super::{Style, json, text};
 use crate::plan::Unit;
 use crate::run::event::{RunEvent, RunSummary};
 use crate::worker::protocol::MemoryPlan;
@@ -57,7 +56,7 @@ impl<'a> Progress<'a> {
     pub fn observe(&mut self, event: &RunEvent) {
         self.state.note(event);
         match self.style {
-            Style::Json => print_json(event),
+            Style::Json => print_json(&json::event(event, self.names)),
             Style::Quiet => {}
             Style::Bars => self.draw(event),
             Style::Lines => self.line(event),
@@ -73,7 +72,7 @@ impl<'a> Progress<'a> {
             bars.all.clear().ok();
         }
         match self.style {
-            Style::Json => print_json(&serde_json::json!({ "summary": summary })),
+            Style::Json => print_json(&json::summary(summary)),
             Style::Quiet => {}
             Style::Bars | Style::Lines => eprint(&summary_text(summary)),
         }
@@ -115,6 +114,9 @@ impl<'a> Progress<'a> {
             RunEvent::WorkerBroken { device, error } => format!("{device}: the worker broke down: {error}"),
             RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
+            }
+            RunEvent::Preparing { device, what } if self.style != Style::Quiet => {
+                format!("{device}: {what}")
             }
             RunEvent::Stopping { reason } => {
                 format!("stopping: {reason}; running solves are checkpointed at their next evaluation")
@@ -256,8 +258,6 @@ fn eprint(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn print_json(value: &impl serde::Serialize) {
-    if let Ok(text) = serde_json::to_string(value) {
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
+fn print_json(value: &serde_json::Value) {
+    let _ = writeln!(std::io::stdout(), "{value}");
 }

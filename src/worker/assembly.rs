@@ -53,12 +53,7 @@ impl Assembly {
     pub fn new(plan: Plan, dataset: &DatasetRef, catalog: &Catalog) -> Result<Self, String> {
         let mut priors: Vec<(String, Prior)> = Vec::new();
         let mut degradations: BTreeMap<String, Arc<Degradation>> = BTreeMap::new();
-        let shape = plan.dataset.shape;
-        let shape = Shape {
-            channels: shape.channels as usize,
-            height: shape.height as usize,
-            width: shape.width as usize,
-        };
+        let shape = image_shape(&plan);
         let mut cells = Vec::new();
         for cell in &plan.cells {
             let degradation = match degradations.get(&cell.task) {
@@ -111,6 +106,11 @@ impl Assembly {
         }))
     }
 
+    /// Shape of every image of the dataset.
+    pub fn shape(&self) -> Shape {
+        image_shape(&self.plan)
+    }
+
     /// The cell of a unit.
     pub fn cell(&self, unit: Unit) -> &Cell {
         &self.plan.cells[unit.cell]
@@ -148,13 +148,21 @@ impl Assembly {
     /// Opens a unit: a new solve, or one that goes on from a checkpoint.
     ///
     /// # Errors
-    /// When the sample cannot be read, or its label does not suit the model.
+    /// When the sample cannot be read, its label does not suit the model, or a Gaussian cannot be fitted.
     pub fn open(&self, unit: Unit, stored: Option<StoredSolve>) -> Result<Slot, String> {
         let sample = self.sample(unit)?;
         let problem = self.problem(unit, &sample)?;
         let prior = self.cells[unit.cell].prior;
+        if let Some(index) = prior {
+            self.priors[index].prepare()?;
+        }
         let cond = self.condition(unit, sample.label)?;
         Ok(Slot::new(unit, prior, cond, problem, stored))
+    }
+
+    /// What [`Self::open`] has to do first, if that takes long.
+    pub fn preparation(&self, unit: Unit) -> Option<&'static str> {
+        self.cells[unit.cell].prior.and_then(|index| self.priors[index].preparation())
     }
 
     fn condition(&self, unit: Unit, label: Option<u32>) -> Result<Cond, String> {
@@ -176,6 +184,11 @@ impl Assembly {
             Err(format!("label {class} is out of range: the model has classes 0 to {}", classes - 1))
         }
     }
+}
+
+fn image_shape(plan: &Plan) -> Shape {
+    let [channels, height, width] = plan.dataset.shape.sides().map(|side| side as usize);
+    Shape::new(channels, height, width)
 }
 
 fn given_points(cell: &Cell) -> Result<Option<Arc<InitialPoints>>, String> {

@@ -59,6 +59,11 @@ pub enum DeviceError {
     Cuda(String),
 }
 
+/// This machine's name, as the system has it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The devices that `list` names on this machine, in a fixed order, with unique names.
 ///
 /// # Errors

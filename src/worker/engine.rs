@@ -138,6 +138,13 @@ fn field_error(error: SolveError) -> FieldError {
     }
 }
 
+/// Runs an evaluation; a panic in it is an error.
+fn guarded(evaluate: impl FnOnce() -> Result<(), FieldError>) -> Result<(), FieldError> {
+    catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or_else(|panic| {
+        Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic))))
+    })
+}
+
 /// Kinds of evaluation that can share a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -229,6 +236,9 @@ impl Engine {
             match self.evaluate(kind, model, &rest[..rows]) {
                 Ok(()) => rest = &rest[rows..],
                 Err(FieldError::OutOfMemory { .. }) if rows > 1 => self.max_rows = rows / 2,
+                Err(FieldError::OutOfMemory { .. }) if self.memory != MemoryBudget::Recompute => {
+                    self.memory = MemoryBudget::Recompute;
+                }
                 Err(error) if rows == 1 => {
                     self.slots[rest[0]].error = Some(error.to_string());
                     rest = &rest[1..];
@@ -245,14 +255,11 @@ impl Engine {
     }
 
     fn evaluate(&mut self, kind: Kind, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| match kind {
+        guarded(|| match kind {
             Kind::Solve(grid) => self.solve(grid, model, members),
             Kind::PullBack(grid) => self.repeat_and_pull_back(grid, model, members),
             Kind::Velocity => self.velocity(model, members),
             Kind::Vjp => self.vjp(model, members),
-        }));
-        outcome.unwrap_or_else(|panic| {
-            Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic))))
         })
     }
 
@@ -281,7 +288,12 @@ impl Engine {
         }
         self.tell(members, &solution.x, Answer::State);
         let Some(tape) = tape else { return Ok(()) };
-        self.pull_back(tape, model, members)
+        // The members have their states and wait for gradients: what fails now is asked again in the next round, as a
+        // pull-back that repeats the solve, and there the sample that spoils it is found.
+        if let Err(FieldError::OutOfMemory { .. }) = guarded(|| self.pull_back(tape, model, members)) {
+            self.max_rows = (members.len() / 2).max(1);
+        }
+        Ok(())
     }
 
     fn pull_back(
@@ -428,3 +440,6 @@ impl Engine {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,6 +245,9 @@ impl<'a> Worker<'a> {
             let stored = self.writer.stored(self.assembly, task);
             let resumed = stored.is_some();
             (self.say)(Event::Started { task, resumed });
+            if let Some(what) = self.assembly.preparation(task) {
+                (self.say)(Event::Preparing { what: what.to_owned() });
+            }
             let opened =
                 catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored))).unwrap_or_else(|panic| {
                     Err(format!("the sample's set-up panicked: {}", panic_text(&*panic)))

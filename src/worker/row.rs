@@ -5,12 +5,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::assembly::{Assembly, Sample};
-use super::device::{Device, peak_memory};
+use super::device::{Device, host_name, peak_memory};
 use super::engine::{Slot, StoredSolve};
 use crate::method::Outcome;
 use crate::metric::image_scores;
 use crate::net::kernel;
-use crate::operator::Shape;
 use crate::plan::Unit;
 use crate::spec::method::MethodSpec;
 use crate::spec::metric::SaveSpec;
@@ -37,14 +36,13 @@ impl Writer {
         let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
         let artifacts = keep.then(new);
         let checkpoints = run_dir.checkpoints(&store)?;
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Ok(Self {
             store,
             artifacts,
             run_dir: run_dir.clone(),
             checkpoints,
             device: device.name.clone(),
-            host,
+            host: host_name(),
         })
     }
 
@@ -85,8 +83,7 @@ impl Writer {
     /// Keeps the reconstructions, if the pipeline says so: durable before their rows.
     fn keep(&mut self, assembly: &Assembly, slots: &[Slot], rows: &mut [Row]) -> Result<(), StoreError> {
         let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
-        let shape = assembly.plan.dataset.shape;
-        let shape = [shape.channels, shape.height, shape.width];
+        let shape = assembly.plan.dataset.shape.sides();
         let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.task)).collect();
         let kept: Vec<(&Key, &mut Row)> = keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
         let items = kept
@@ -158,14 +155,9 @@ fn target_psnr(method: &MethodSpec) -> Option<f64> {
 
 /// The record of a solve that ended in order.
 fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, record: Record) -> Record {
-    let shape = assembly.plan.dataset.shape;
-    let shape = Shape {
-        channels: shape.channels as usize,
-        height: shape.height as usize,
-        width: shape.width as usize,
-    };
     let hole = slot.problem.operator.hole();
-    let scores = image_scores(&outcome.reconstruction, &sample.truth, shape, hole, &assembly.plan.metrics);
+    let scores =
+        image_scores(&outcome.reconstruction, &sample.truth, assembly.shape(), hole, &assembly.plan.metrics);
     let target = target_psnr(&assembly.cell(slot.task).solve);
     Record {
         label: sample.label,

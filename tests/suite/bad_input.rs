@@ -40,6 +40,16 @@ fn values_out_of_range_are_refused_before_any_work() {
     refused_with("size: 10", "size: 40", &["40", "32"]);
     refused_with("factor: 2", "factor: 3", &["3", "32"]);
     refused_with("noise: 0.05", "noise: -0.05", &["noise"]);
+    refused_with(
+        "factor: 2",
+        "factor: 2, pinv_cutoff: { per_axis: 9 }",
+        &["p.yaml:7:", "below the largest singular value"],
+    );
+    refused_with(
+        "      regularizer",
+        "      init: { blend: { weight: 0.1, lift: measurement } }\n      regularizer",
+        &["lift"],
+    );
     refused_with("limit: 4", "limit: 0", &["limit"]);
     refused_with(
         "      regularizer",
@@ -129,4 +139,31 @@ fn a_read_only_directory_is_an_error_that_names_it() {
     let test = suite();
     test.file("a", "a file where the run directory should be");
     test.run(&["run", "p.yaml"]).fails_with(1).stderr("a");
+}
+
+/// The program under a limit on file sizes, at which writes fail as they do on a full disk.
+fn run_with_room_for(test: &RunTest, blocks: u32) -> std::process::Output {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" run p.yaml");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_dflow")]).current_dir(test.path(""));
+    command.output().expect("there is a shell")
+}
+
+#[test]
+fn without_room_for_the_rows_the_run_fails_with_the_file_and_continues_later() {
+    let (test, whole) = (suite(), suite());
+    whole.run(&["run", "p.yaml", "--output", "b"]).succeeds();
+    // Blocks of 512 bytes: no room for run.json, for the reconstructions, for all of them.
+    for blocks in [1, 20, 60] {
+        let output = run_with_room_for(&test, blocks);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{blocks} blocks: {error}");
+        assert!(error.contains("error: ") && error.contains("File too large"), "{blocks} blocks: {error}");
+        if blocks == 1 {
+            assert!(!test.path("a/run.json").exists(), "nothing is half-written");
+        }
+    }
+    test.run(&["run", "p.yaml"]).succeeds();
+    test.run(&["verify", "a", "--deep"]).succeeds();
+    test.run(&["verify", "a", "--same-as", &whole.path("b").display().to_string()]).succeeds();
 }

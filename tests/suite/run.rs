@@ -152,6 +152,38 @@ fn other_settings_under_the_same_names_are_refused_with_what_differs() {
 }
 
 #[test]
+fn a_plan_with_a_gaussian_fits_nothing() {
+    let test = suite();
+    test.file("p.yaml", &PIPELINE.replace("model: mini-images", "model: { gaussian: { fit: train } }"));
+    let mut plan = test.command(&["plan", "p.yaml"]);
+    let output = plan.env("XDG_CACHE_HOME", test.path("cache")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!test.path("cache").exists());
+}
+
+#[test]
+fn the_log_of_a_run_names_its_rows() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    let log = std::fs::read_to_string(test.path("a/log.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("a line is one object")).collect();
+    let finished = |row: &str| events.iter().any(|e| e["event"] == "finished" && e["row"] == row);
+    assert!(
+        finished("inpainting/d-flow/test/000000") && finished("super-resolution-noisy/pinv/test/000000"),
+        "{log}"
+    );
+    assert_eq!(events.last().unwrap()["event"], "end");
+}
+
+#[test]
+fn a_watched_status_ends_when_every_row_is_there() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    test.run(&["status", "a", "--watch", "1"]).succeeds().stdout("4 of 4 rows durable");
+}
+
+#[test]
 fn a_dry_run_writes_nothing_and_says_what_is_done() {
     let test = suite();
     test.run(&["run", "p.yaml", "--dry-run"]).succeeds().stdout("0 of 16 rows done");

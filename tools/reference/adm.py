@@ -53,6 +53,7 @@ CASES = {
     "learn_sigma": TINY | {"learn_sigma": True},
     "unconditional": TINY | {"num_classes": None},
     "wide_first_level": TINY | {"channel_mult": [2, 1], "num_res_blocks": 2, "attention_resolutions": [16, 8]},
+    "no_res_blocks": TINY | {"channel_mult": [1, 1, 2], "num_res_blocks": 0, "attention_resolutions": [8]},
     "one_level": TINY | {"channel_mult": [1], "image_size": 8, "attention_resolutions": []},
     "medium": TINY
     | {

@@ -22,6 +22,8 @@ pub const CLASSES: [&str; 10] =
 
 /// Image side in pixels.
 pub const SIZE: usize = 32;
+/// Channels, height and width.
+pub const SHAPE: [usize; 3] = [3, SIZE, SIZE];
 
 /// Enters every sample's hash: to be raised whenever any picture changes.
 pub const VERSION: u32 = 1;
@@ -188,12 +190,12 @@ impl Dataset for Procedural {
     }
 
     fn shape(&self) -> [usize; 3] {
-        [3, SIZE, SIZE]
+        SHAPE
     }
 
     fn image(&self, index: usize) -> Result<Image, SampleError> {
         self.manifest.entry(index)?;
-        Ok(Image::from_chw_bytes(&render(self.seed, self.split, index as u64), [3, SIZE, SIZE]))
+        Ok(Image::from_chw_bytes(&render(self.seed, self.split, index as u64), SHAPE))
     }
 }
 

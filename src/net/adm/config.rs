@@ -3,8 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Layer, Layout};
+
 /// Groups of every GroupNorm.
 pub(super) const GROUPS: usize = 32;
+/// More channels than any network has: a larger number is a slip.
+const MAX_CHANNELS: usize = 1 << 16;
 
 /// Configuration of an ADM UNet.
 #[expect(clippy::struct_excessive_bools, reason = "the switches of the public configuration")]
@@ -77,7 +81,8 @@ pub enum ConfigError {
     Zero(&'static str),
     /// GroupNorm needs whole groups.
     #[error(
-        "network configuration: {channels} channels are not divisible by the {GROUPS} groups of GroupNorm"
+        "network configuration: {channels} channels; every level needs a multiple of {GROUPS} (the groups of \
+         GroupNorm), at most {MAX_CHANNELS}"
     )]
     Groups {
         /// Channels of a level.
@@ -91,6 +96,9 @@ pub enum ConfigError {
         /// Levels − 1.
         halvings: usize,
     },
+    /// The sinusoids' factor is no positive number.
+    #[error("network configuration: time_embedding_scale must be a finite number above 0, got {0}")]
+    TimeScale(String),
     /// Heads do not divide the channels.
     #[error("network configuration: {channels} channels do not split into attention heads ({detail})")]
     Heads {
@@ -142,16 +150,21 @@ impl AdmConfig {
         if halvings >= usize::BITS as usize || !self.image_size.is_multiple_of(1 << halvings) {
             return Err(ConfigError::ImageSize { size: self.image_size, halvings });
         }
-        for (level, mult) in self.channel_mult.iter().enumerate() {
-            let channels = mult * self.model_channels;
-            if !channels.is_multiple_of(GROUPS) || !self.model_channels.is_multiple_of(GROUPS) {
+        for mult in &self.channel_mult {
+            let channels = mult.saturating_mul(self.model_channels);
+            let whole = |channels: usize| channels <= MAX_CHANNELS && channels.is_multiple_of(GROUPS);
+            if !whole(channels) || !whole(self.model_channels) {
                 return Err(ConfigError::Groups { channels });
             }
-            if self.attends(self.image_size >> level) || level == halvings {
-                self.check_heads(channels)?;
-            }
         }
-        Ok(())
+        let scale = self.time_embedding_scale;
+        if !scale.is_finite() || scale <= 0.0 {
+            return Err(ConfigError::TimeScale(scale.to_string()));
+        }
+        Layout::new(self).layers().try_for_each(|(_, layer)| match layer {
+            Layer::Attention { channels } => self.check_heads(channels),
+            _ => Ok(()),
+        })
     }
 
     fn check_heads(&self, channels: usize) -> Result<(), ConfigError> {

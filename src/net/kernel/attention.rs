@@ -4,7 +4,7 @@
 //! computes them again from q and k, so that nothing but the op's input is kept. Heads are independent tasks.
 
 use super::matmul::{Matrix, packed_len, product};
-use super::simd::{Simd, exp};
+use super::simd::{Portable, Simd, exp};
 use super::team::Shared;
 use super::{InstructionSet, Plane, PlaneMut, Team, dispatch};
 
@@ -76,6 +76,7 @@ impl Attention {
         assert_eq!(qkv.shape.border, 0, "attention reads values without border");
         assert_eq!(qkv.shape.pixels(), self.tokens);
         assert_eq!(qkv.shape.channels, 3 * self.heads * self.dim);
+        assert_eq!(qkv.data.len(), qkv.shape.len());
         assert!(scratch.len() >= self.scratch_len());
     }
 
@@ -84,6 +85,7 @@ impl Attention {
         self.check(qkv, scratch);
         assert_eq!((out.shape.pixels(), out.shape.channels), (self.tokens, self.heads * self.dim));
         assert!(!out.accumulate && out.shape.border == 0);
+        assert_eq!(out.data.len(), out.shape.len());
         let step = out.shape.channels;
         let target = Shared(out.data.as_mut_ptr());
         let heads = Heads::new(scratch, self.forward_head_len());
@@ -109,6 +111,7 @@ impl Attention {
             let count = rows.len();
             self.weights(q.rows(rows), keys, scaled, weights);
             let weights = Matrix::new(weights, count, t, t);
+            // SAFETY: see this function's contract.
             unsafe { product(self.set, weights, values, d, (out.0.add(start * out.1), out.1), false) }
         }
     }
@@ -144,7 +147,8 @@ impl Attention {
         self.check(qkv, scratch);
         assert_eq!((cotangent.shape.pixels(), cotangent.shape.border), (self.tokens, 0));
         assert_eq!((out.shape.pixels(), out.shape.channels), (self.tokens, qkv.shape.channels));
-        assert_eq!(out.shape.border, 0);
+        assert_eq!(cotangent.data.len(), cotangent.shape.len());
+        assert_eq!((out.shape.border, out.data.len()), (0, out.shape.len()));
         if !out.accumulate {
             out.data.fill(0.0);
         }
@@ -248,6 +252,9 @@ fn transpose(rows: &[f32], t: usize, out: &mut [f32]) {
 dispatch!(fn softmax(row: &mut [f32]) = softmax_on);
 
 /// Softmax of a row in place; the sum is taken lane by lane, then over the lanes in order.
+///
+/// # Safety
+/// The CPU has `S`.
 #[inline(always)]
 unsafe fn softmax_on<S: Simd>(row: &mut [f32]) {
     let peak = row.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
@@ -266,7 +273,9 @@ unsafe fn softmax_on<S: Simd>(row: &mut [f32]) {
     }
     let mut total: f32 = lanes.iter().sum();
     for x in &mut row[whole..] {
-        *x = (*x - peak).exp();
+        // Not the platform's `exp`: numbers must not depend on the C library.
+        // SAFETY: every CPU has it.
+        *x = unsafe { exp::<Portable>([*x - peak; Portable::LANES])[0] };
         total += *x;
     }
     let scale = 1.0 / total;

@@ -1,7 +1,7 @@
 //! CPU kernels: the only unsafe code of the crate.
 //!
 //! Values are planes of one sample, `[height, width, channels]` with channels contiguous and a border of zeros where
-//! a 3×3 convolution reads them (`conv::Shape`). Every kernel exists for three instruction sets, chosen once per
+//! a 3×3 convolution reads them (`plane::Shape`). Every kernel exists for three instruction sets, chosen once per
 //! process: by detection, or by the environment variable `DFLOW_CPU` (`avx512`, `avx2` or `portable`).
 //!
 //! Work is split over outputs, never over a reduction, and no choice of algorithm depends on the number of threads
@@ -107,9 +107,10 @@ pub fn instruction_set() -> &'static str {
     InstructionSet::detect().map_or("invalid", InstructionSet::name)
 }
 
-/// Instantiates an `#[inline(always)]` kernel for every instruction set behind one safe-looking entry.
+/// Instantiates an `#[inline(always)]` kernel for every instruction set.
 ///
-/// `dispatch!(fn name(args) = generic_kernel);` makes `unsafe fn name(set, args)`.
+/// `dispatch!(fn name(args) = generic_kernel);` makes `unsafe fn name(set, args)`, whose contract is the kernel's, on a CPU
+/// that has `set`.
 macro_rules! dispatch {
     (fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $kernel:ident) => {
         unsafe fn $name(set: crate::net::kernel::InstructionSet, $($arg: $type),*) {

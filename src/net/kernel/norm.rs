@@ -89,7 +89,7 @@ pub(crate) fn norm_forward(
     out: &mut PlaneMut<'_>,
 ) {
     let channels = call.channels();
-    check(call, out.shape);
+    check(call, out.shape, out.data);
     let (means, rest) = scratch.split_at_mut(channels);
     let (squares, _) = rest.split_at_mut(channels);
     let targets = [Shared(means.as_mut_ptr()), Shared(squares.as_mut_ptr())];
@@ -103,12 +103,13 @@ pub(crate) fn norm_forward(
     call.over_rows(|rows| unsafe { apply(call.set, call, a, b, target, rows) });
 }
 
-fn check(call: &NormCall<'_>, other: Shape) {
+/// The other operand has the input's pixels and channels, and all its numbers: the kernels below rely on it.
+fn check(call: &NormCall<'_>, other: Shape, numbers: &[f32]) {
     let shape = call.x.shape;
     assert_eq!(shape.channels % call.set.lanes(), 0, "channels are whole vectors");
     assert_eq!(shape.channels % call.groups, 0, "groups divide the channels");
     assert_eq!((shape.height, shape.width, shape.channels), (other.height, other.width, other.channels));
-    assert_eq!(call.x.data.len(), shape.len());
+    assert_eq!((call.x.data.len(), numbers.len()), (shape.len(), other.len()));
     assert!(call.gamma.len() == shape.channels && call.beta.len() == shape.channels);
     assert!(call.film.is_none_or(|(a, b)| a.len() == shape.channels && b.len() == shape.channels));
 }
@@ -132,6 +133,9 @@ dispatch!(fn channel_moments(
     x: Plane<'_>, channels: std::ops::Range<usize>, out: [Shared; 2]) = channel_moments_on);
 
 /// Mean and sum of squared deviations of every channel: two passes, f32 sums per row, added up in f64.
+///
+/// # Safety
+/// The CPU has `S`; `channels` are whole vectors of `x`'s, and no one else uses these of `out`.
 #[inline(always)]
 unsafe fn channel_moments_on<S: Simd>(x: Plane<'_>, channels: std::ops::Range<usize>, out: [Shared; 2]) {
     let shape = x.shape;
@@ -155,6 +159,9 @@ unsafe fn channel_moments_on<S: Simd>(x: Plane<'_>, channels: std::ops::Range<us
 }
 
 /// Σ over pixels of f(x) for one vector of channels.
+///
+/// # Safety
+/// The CPU has `S`, and `x` the whole vector from `channel` on.
 #[inline(always)]
 unsafe fn column_sum<S: Simd>(x: &Plane<'_>, channel: usize, f: impl Fn(S::V) -> S::V) -> [f64; 16] {
     let shape = x.shape;
@@ -180,6 +187,9 @@ dispatch!(fn apply(
     call: &NormCall<'_>, a: &[f32], b: &[f32], out: (Shared, Shape), rows: std::ops::Range<usize>) = apply_on);
 
 /// y = act(a·x + b) on some rows.
+///
+/// # Safety
+/// The CPU has `S`; [`check`] has passed for `out`, and no one else writes these rows of it.
 #[inline(always)]
 unsafe fn apply_on<S: Simd>(
     call: &NormCall<'_>,
@@ -215,8 +225,8 @@ pub(crate) fn norm_pull_back(
     out: &mut PlaneMut<'_>,
 ) {
     let channels = call.channels();
-    check(call, out.shape);
-    check(call, cotangent.shape);
+    check(call, out.shape, out.data);
+    check(call, cotangent.shape, cotangent.data);
     let mut parts = scratch.chunks_exact_mut(channels);
     let mut part = || parts.next().expect("norm_scratch_len counts the vectors");
     let (a, b, sums, products, means) = (part(), part(), part(), part(), part());
@@ -273,6 +283,9 @@ dispatch!(fn gradient_sums(
     out: [Shared; 2]) = gradient_sums_on);
 
 /// Σ g′ and Σ g′·(x − mean) of every channel; `coefficients` are a, b and the mean.
+///
+/// # Safety
+/// The CPU has `S`; [`check`] has passed for `cotangent`; `channels` are whole vectors, and no one else uses these of `out`.
 #[inline(always)]
 unsafe fn gradient_sums_on<S: Simd>(
     call: &NormCall<'_>,
@@ -314,6 +327,9 @@ unsafe fn gradient_sums_on<S: Simd>(
 }
 
 /// g · act′(n).
+///
+/// # Safety
+/// The CPU has `S`.
 #[inline(always)]
 unsafe fn activated<S: Simd>(silu: bool, n: S::V, g: S::V) -> S::V {
     if !silu {
@@ -332,6 +348,9 @@ dispatch!(fn apply_gradient(
     rows: std::ops::Range<usize>) = apply_gradient_on);
 
 /// dx = a·g′ + slope·x + offset on some rows; `coefficients` are a, b, slope and offset.
+///
+/// # Safety
+/// The CPU has `S`; [`check`] has passed for `cotangent` and `out`, and no one else writes these rows of `out`.
 #[inline(always)]
 unsafe fn apply_gradient_on<S: Simd>(
     call: &NormCall<'_>,

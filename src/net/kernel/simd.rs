@@ -38,7 +38,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn exp2i(n: Self::V) -> Self::V;
 }
 
-/// eˣ to about 1 ulp for x in [−87, 88], clamped outside; the same operations on every instruction set.
+/// eˣ to about 1 ulp for x in [−87, 88], clamped outside (so is NaN); the same operations on every instruction set.
 ///
 /// Range reduction x = n·ln 2 + r and the degree-6 polynomial of the Cephes library (`expf`).
 #[inline(always)]

@@ -58,15 +58,14 @@ pub(super) struct Spot {
 }
 
 impl Spot {
-    /// `pixels` further in the row.
+    /// Moves on by so many numbers of the input, the output and what is added. After the last pixel or row that may be
+    /// outside of the buffers, where nothing is read or written.
     #[inline(always)]
-    unsafe fn advance(&mut self, tile: &Tile, pixels: usize) {
-        unsafe {
-            self.x = self.x.add(pixels * tile.x_step);
-            self.out = self.out.add(pixels * tile.out_step);
-            if !self.add.is_null() {
-                self.add = self.add.add(pixels * tile.out_step);
-            }
+    fn advance(&mut self, steps: RowSteps) {
+        self.x = self.x.wrapping_add(steps.x);
+        self.out = self.out.wrapping_add(steps.out);
+        if !self.add.is_null() {
+            self.add = self.add.wrapping_add(steps.add);
         }
     }
 }
@@ -82,7 +81,9 @@ pub(super) struct RowSteps {
 /// `rows × pixels` outputs of one block of channels, from `at` on.
 ///
 /// # Safety
-/// The CPU must have `set`; all pointers of `tile` and `at` must be valid for the sweep.
+/// The CPU must have `set`. For every pixel of the `size` rows, reached by `steps` and the steps of `tile`: `runs` runs of
+/// `run_len` inputs must be readable, `lanes` outputs writable by this call alone, and `lanes` numbers of `add` readable
+/// unless it is null. `weights` holds `runs · run_len` rows of `vectors` whole vectors; so does `bias` one, unless null.
 pub(super) unsafe fn sweep(
     set: InstructionSet,
     tile: &Tile,
@@ -97,6 +98,8 @@ pub(super) unsafe fn sweep(
 dispatch!(fn sweep_dispatch(
     tile: &Tile, vectors: usize, at: Spot, steps: RowSteps, size: (usize, usize)) = sweep_on);
 
+/// # Safety
+/// As [`sweep`], on a CPU that has `S`.
 #[inline(always)]
 unsafe fn sweep_on<S: Simd>(tile: &Tile, vectors: usize, at: Spot, steps: RowSteps, size: (usize, usize)) {
     let mut at = at;
@@ -107,25 +110,23 @@ unsafe fn sweep_on<S: Simd>(tile: &Tile, vectors: usize, at: Spot, steps: RowSte
                 2 => row::<S, 2>(tile, at, size.1),
                 _ => row::<S, 3>(tile, at, size.1),
             }
-            at.x = at.x.add(steps.x);
-            at.out = at.out.add(steps.out);
-            if !at.add.is_null() {
-                at.add = at.add.add(steps.add);
-            }
         }
+        at.advance(steps);
     }
 }
 
 /// One row of outputs, in tiles as wide as the registers allow.
+///
+/// # Safety
+/// As [`sweep`], for one row.
 #[inline(always)]
 unsafe fn row<S: Simd, const V: usize>(tile: &Tile, mut at: Spot, mut pixels: usize) {
     macro_rules! tiles {
         ($($width:literal),+) => {$(
             while pixels >= $width {
-                unsafe {
-                    compute::<S, $width, V>(tile, at);
-                    at.advance(tile, $width);
-                }
+                unsafe { compute::<S, $width, V>(tile, at) }
+                let (x, out) = ($width * tile.x_step, $width * tile.out_step);
+                at.advance(RowSteps { x, out, add: out });
                 pixels -= $width;
             }
         )+};
@@ -153,6 +154,9 @@ macro_rules! unroll {
 }
 
 /// The micro-kernel: P pixels × V vectors of channels.
+///
+/// # Safety
+/// As [`sweep`], for P pixels of one row.
 #[inline(always)]
 unsafe fn compute<S: Simd, const P: usize, const V: usize>(tile: &Tile, at: Spot) {
     unsafe {
@@ -180,7 +184,10 @@ unsafe fn compute<S: Simd, const P: usize, const V: usize>(tile: &Tile, at: Spot
     }
 }
 
-/// Adds what is to be added and stores one vector.
+/// Adds what is to be added and stores one vector, as far as its lanes exist.
+///
+/// # Safety
+/// As [`sweep`], for the output at `pixel`.
 #[inline(always)]
 unsafe fn finish<S: Simd>(tile: &Tile, at: Spot, pixel: usize, v: usize, mut sum: S::V) {
     let first = v * S::LANES;

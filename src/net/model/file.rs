@@ -72,10 +72,13 @@ pub struct VpLinear {
     pub first: f64,
     /// β of the noisiest step, in (0, 1).
     pub last: f64,
-    /// Number of steps, at least 3.
-    #[schemars(range(min = 3))]
+    /// Number of steps, 3 to 1,000,000.
+    #[schemars(range(min = 3, max = 1_000_000))]
     pub steps: u32,
 }
+
+/// More steps than any diffusion has: a larger number is a slip, and its table would fill the memory.
+const MAX_STEPS: u32 = 1_000_000;
 
 impl Default for VpLinear {
     /// The schedule of the public ADM checkpoints.
@@ -118,8 +121,8 @@ impl ModelFile {
             if !is_variance(first) || !is_variance(last) || first > last {
                 problems.push(format!("path.vp_linear: 0 < first ({first}) ≤ last ({last}) < 1 must hold"));
             }
-            if steps < 3 {
-                problems.push(format!("path.vp_linear.steps: {steps} steps, at least 3 are needed"));
+            if !(3..=MAX_STEPS).contains(&steps) {
+                problems.push(format!("path.vp_linear.steps: {steps} steps; 3 to {MAX_STEPS} are possible"));
             }
         } else if self.time == Some(TimeSpec::StepIndex) {
             problems.push("time: step_index needs `path: {vp_linear: {}}`; write `time: flow`".to_owned());

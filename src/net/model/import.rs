@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::infer::{Given, infer};
 use super::{ModelError, ModelFile, NetworkSpec, PathSpec, Prediction};
+use crate::atomic;
 use crate::net::adm;
 use crate::net::weights::Weights;
 
@@ -34,8 +35,8 @@ pub struct Import<'a> {
     pub path: PathSpec,
     /// What its output is.
     pub prediction: Prediction,
-    /// Factor of the network's time argument: 1 for step indices, 1000 for t in [0, 1].
-    pub time_embedding_scale: f64,
+    /// Factor of the network's time argument; default: 1 where the path gives step indices, 1000 for t in [0, 1].
+    pub time_embedding_scale: Option<f64>,
     /// Precision of the new weight file.
     pub precision: Precision,
 }
@@ -63,12 +64,15 @@ impl Import<'_> {
         let models = home.join("models");
         let (model, stored) =
             (models.join(format!("{name}.yaml")), models.join(format!("weights/{name}.safetensors")));
-        if let Some(taken) = [&model, &stored].into_iter().find(|path| path.exists()) {
-            return Err(invalid(taken, "it exists already; import under another name"));
+        if model.exists() {
+            return Err(invalid(&model, "it exists already; import under another name"));
         }
         let weights = Weights::read(self.source)?.strip_prefix(self.prefix);
         let mut config = infer(&weights, self.given)?;
-        config.time_embedding_scale = self.time_embedding_scale;
+        config.time_embedding_scale = self.time_embedding_scale.unwrap_or(match self.path {
+            PathSpec::VpLinear(_) => 1.0,
+            PathSpec::CondOt | PathSpec::Polynomial2 => 1000.0,
+        });
         config.check().map_err(|error| invalid(self.source, error.to_string()))?;
         weights.check(&adm::tensors(&config))?;
         let mut file = ModelFile {
@@ -90,9 +94,14 @@ impl Import<'_> {
         let rounding = store(&weights, self.precision, &stored)?;
         file.blake3 = Some(Weights::read(&stored)?.blake3().to_owned());
         let text = serde_yaml::to_string(&file).map_err(|error| invalid(&model, error.to_string()))?;
-        std::fs::write(&model, text).map_err(|source| ModelError::Write { path: model.clone(), source })?;
+        // The model file comes last: without it the weights are nobody's, and the next attempt replaces them.
+        write(&model, text.as_bytes())?;
         Ok(Imported { model, weights: stored, parameters: weights.parameters(), rounding })
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    atomic::write_bytes(path, bytes).map_err(|source| ModelError::Write { path: path.to_owned(), source })
 }
 
 fn invalid(path: &Path, detail: impl Into<String>) -> ModelError {
@@ -136,9 +145,8 @@ fn store(weights: &Weights, precision: Precision, path: &Path) -> Result<f64, Mo
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| invalid(path, error.to_string()))?;
-    let write = |source| ModelError::Write { path: path.to_owned(), source };
-    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(write)?;
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    serialize_to_file(views, Some(format), path).map_err(|error| write(std::io::Error::other(error)))?;
+    let bytes = serialize(views, Some(format)).map_err(|error| invalid(path, error.to_string()))?;
+    write(path, &bytes)?;
     Ok((error / f64::max(norm, f64::MIN_POSITIVE)).sqrt())
 }

@@ -42,18 +42,20 @@ pub(super) fn infer(weights: &Weights, given: Given) -> Result<AdmConfig, ModelE
         })
     };
     let per_level = (0..blocks).find(changes_resolution).unwrap_or(blocks - 1) + 1;
-    let level_start = |level: usize| format!("input_blocks.{}", 1 + level * per_level);
+    let levels = blocks / per_level;
+    // The way up has a residual block on every level, also where the way down has none.
+    let level_start = |level: usize| format!("output_blocks.{}", (levels - 1 - level) * per_level);
     let mut channel_mult = Vec::new();
     let mut attention_resolutions = Vec::new();
-    for level in 0..blocks / per_level {
+    for level in 0..levels {
         let (channels, _) = first(&format!("{}.0.in_layers.2.weight", level_start(level)))?;
         channel_mult.push(channels / model_channels.max(1));
         if shape(&format!("{}.1.qkv.weight", level_start(level))).is_some() {
             attention_resolutions.push(given.image_size >> level);
         }
     }
-    let (modulation, _) = first("input_blocks.1.0.emb_layers.1.weight")?;
-    let (channels, _) = first("input_blocks.1.0.in_layers.2.weight")?;
+    let (modulation, _) = first("middle_block.0.emb_layers.1.weight")?;
+    let (channels, _) = first("middle_block.0.in_layers.2.weight")?;
     let learn_sigma = outputs == 2 * in_channels;
     Ok(AdmConfig {
         image_size: given.image_size,

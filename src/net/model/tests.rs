@@ -174,7 +174,7 @@ fn import(source: &Path) -> Import<'_> {
         given: Given { image_size: 8, num_heads: 2, num_head_channels: None, use_new_attention_order: false },
         path: PathSpec::CondOt,
         prediction: Prediction::Velocity,
-        time_embedding_scale: 1.0,
+        time_embedding_scale: Some(1.0),
         precision: Precision::F32,
     }
 }
