@@ -151,7 +151,17 @@ mod tests {
         assert_eq!(draws, GOLDEN);
     }
 
-    const GOLDEN: [(u64, u64, u64); 9] = [(0, 0, 0); 9];
+    const GOLDEN: [(u64, u64, u64); 9] = [
+        (0xd07f59fb67f62563, 0xbfabf3bbe30f8f09, 0xc001b1776df0ff30),
+        (0xf4aa16e17bd1fd72, 0xbfec3d1ddb819f92, 0xbf9f0db51b7a0518),
+        (0xad2dda3360825e11, 0x3ff08e1279931042, 0x3ff7e40a72ea49fe),
+        (0x5e7e2894f29f2f29, 0x3fe5789638c6c72f, 0x3fa96c6f0f74668c),
+        (0x7c96d2d47c4c50d3, 0xbfef3a979597b40e, 0xbf92dbd5ecf82901),
+        (0x6c88c9a8c88b9c47, 0x3fdc24f59e2eb2ef, 0xbfeb4d02a6a1c6fc),
+        (0x0e6c373097513a1f, 0xbfe0f4d282e7025b, 0xbfe61afb82a74fb1),
+        (0x041c46c4f633381b, 0x3fed22bedb18cff8, 0xbfe4b8a116273063),
+        (0x398a7f87cfdb70ff, 0x4001443b56fbfc51, 0x3fe73e45c9910d21),
+    ];
 
     #[test]
     fn uniforms_are_never_an_end_point() {
