@@ -50,9 +50,17 @@ impl Prior {
     pub fn preparation(&self) -> Option<&'static str> {
         match self {
             Self::Gaussian(fitted) if !fitted.is_at_hand() => {
-                Some("fits a Gaussian to the training images, once; half a minute for 32×32 RGB")
+                Some("a Gaussian is fitted to the training images, once (half a minute for 32×32 RGB)")
             }
             _ => None,
+        }
+    }
+
+    /// Whether it can be evaluated at once: [`Self::prepare`] has ended.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::Network(_) => true,
+            Self::Gaussian(fitted) => fitted.field.get().is_some(),
         }
     }
 

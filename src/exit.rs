@@ -8,7 +8,8 @@ pub const FAILURE: i32 = 1;
 pub const USAGE: i32 = 2;
 /// The run or check is complete, but some rows have status `failed`.
 pub const FAILED_ROWS: i32 = 3;
-/// The run directory does not hold what was planned: rows missing, hashes differ, files damaged.
+/// The run directory does not hold what was planned: rows missing, hashes differ, files damaged; or two runs that were
+/// compared are not the same.
 pub const INCOMPLETE: i32 = 4;
 /// Stopped early by a signal or `--max-failures`; what is durable stays, running the same command continues.
 pub const STOPPED_EARLY: i32 = 75;
@@ -21,7 +22,7 @@ pub const ALL: [(i32, &str); 7] = [
     (FAILURE, "failed: see the message"),
     (USAGE, "wrong command line, pipeline file or input; nothing was done"),
     (FAILED_ROWS, "complete, but some samples failed"),
-    (INCOMPLETE, "rows missing, hashes differ, or files damaged"),
+    (INCOMPLETE, "rows missing, hashes or rows differ, or files damaged"),
     (STOPPED_EARLY, "stopped early; the same command continues"),
     (INTERRUPTED, "ended at once by a second interrupt"),
 ];

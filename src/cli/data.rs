@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::dataset::{self, Description, SHIPPED, Split, export_npy};
@@ -59,22 +60,24 @@ pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
 }
 
 fn list(global: &Global) -> CliResult {
-    let mut lines = Vec::new();
+    let (mut lines, mut list) = (Vec::new(), Vec::new());
     for (name, _) in SHIPPED {
         let description = Description::load(name).map_err(CliError::failure)?;
-        let state = match dataset::open(name, global.data.as_deref()) {
-            Ok(dataset) => format!("{} samples", dataset.len()),
-            Err(error) => error.to_string(),
-        };
+        let opened = dataset::open(name, global.data.as_deref());
+        let samples = opened.as_ref().map(|dataset| dataset.len()).map_err(ToString::to_string);
+        let state = samples.as_ref().map_or_else(Clone::clone, |count| format!("{count} samples"));
         lines.push(format!("{name}: {}\n  {state}", description.source));
+        list.push(json!({
+            "name": name, "source": description.source, "samples": samples.as_ref().ok(), "error": samples.err()
+        }));
     }
-    print_lossy(&lines.join("\n"));
+    print_lossy(&if global.json { Value::from(list).to_string() } else { lines.join("\n") });
     Ok(exit::OK)
 }
 
 fn check(name: &str, global: &Global) -> CliResult {
     let description = Description::load(name).map_err(CliError::usage)?;
-    let mut lines = Vec::new();
+    let (mut lines, mut files) = (Vec::new(), Vec::new());
     let mut differs = false;
     for file in description.check_files(global.data.as_deref()).map_err(CliError::usage)? {
         let state = match (&file.found, &file.known) {
@@ -86,9 +89,12 @@ fn check(name: &str, global: &Global) -> CliResult {
         differs |=
             file.found.is_err() || file.known.is_some() && file.found.as_ref().ok() != file.known.as_ref();
         lines.push(format!("{}: {state}", file.path.display()));
+        files.push(json!({ "path": file.path, "blake3": file.found.as_ref().ok(), "state": state }));
     }
     let dataset = dataset::open(name, global.data.as_deref()).map_err(CliError::usage)?;
-    lines.push(format!("{name}: {} samples, manifest {}", dataset.len(), dataset.manifest().hash()));
-    print_lossy(&lines.join("\n"));
+    let manifest = dataset.manifest().hash().to_string();
+    lines.push(format!("{name}: {} samples, manifest {manifest}", dataset.len()));
+    let value = json!({ "name": name, "samples": dataset.len(), "manifest": manifest, "files": files });
+    print_lossy(&if global.json { value.to_string() } else { lines.join("\n") });
     Ok(if differs { exit::INCOMPLETE } else { exit::OK })
 }

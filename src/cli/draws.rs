@@ -1,7 +1,9 @@
 //! `dflow draws`: every random draw of a pipeline as safetensors, for peers.
 //!
-//! Tensors (f32): `truth/<sample>`, `y/<task>/<sample>`, `z/<sample>`, `x0/<method>/<task>/<sample>`; the labels of the
-//! samples stand in the file's metadata as JSON.
+//! Tensors (f32): `truth/<sample>`, `y/<task>/<sample>`, `z/<sample>` (noise of the initial point),
+//! `x0/<method>/<task>/<sample>`, and where they are drawn `probes/<method>/<task>/<sample>` (signs of the likelihood
+//! penalty, probe by probe) and `hole/<task>/<sample>` (1: not observed; per pixel). The labels of the samples stand in
+//! the file's metadata as JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,6 +56,7 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     let resolved = args.pipeline.resolve(global)?;
     let (plan, dataset) = (&resolved.plan, &resolved.document.spec.dataset);
     let assembly = Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
+    let mut starts = Starts::new(&assembly)?;
     let mut tensors: BTreeMap<String, Flat> = BTreeMap::new();
     let mut labels = BTreeMap::new();
     for unit in plan.units(resolved.shard) {
@@ -61,12 +64,22 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
         let sample = assembly.sample(unit).map_err(CliError::failure)?;
         let problem = assembly.problem(unit, &sample).map_err(CliError::failure)?;
         let id = &sample.id;
+        let of_method = |what: &str| format!("{what}/{}/{}/{id}", cell.method, cell.task);
         labels.insert(id.clone(), sample.label);
         tensors.insert(format!("truth/{id}"), Flat::new(&sample.truth));
-        tensors.insert(format!("z/{id}"), Flat::new(&problem.draws.z));
         tensors.insert(format!("y/{}/{id}", cell.task), Flat::new(&problem.measurement));
-        if let Some(start) = initial_point(&assembly, unit)? {
-            tensors.insert(format!("x0/{}/{}/{id}", cell.method, cell.task), Flat::new(&start));
+        if let Some(hole) = problem.operator.hole() {
+            let hole: Vec<f32> = hole.iter().map(|hidden| f32::from(u8::from(*hidden))).collect();
+            tensors.insert(format!("hole/{}/{id}", cell.task), Flat::new(&hole));
+        }
+        if !problem.draws.z.is_empty() {
+            tensors.insert(format!("z/{id}"), Flat::new(&problem.draws.z));
+        }
+        if !problem.draws.probes.is_empty() {
+            tensors.insert(of_method("probes"), Flat::new(&problem.draws.probes.concat()));
+        }
+        if let Some(start) = starts.find(unit)? {
+            tensors.insert(of_method("x0"), Flat::new(&start));
         }
     }
     let labels = serde_json::to_string(&labels).map_err(CliError::failure)?;
@@ -78,23 +91,34 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     Ok(exit::OK)
 }
 
-/// x₀ of a solve: runs it until the first forward solve is asked for.
-fn initial_point(assembly: &Assembly, unit: Unit) -> Result<Option<Vec<f32>>, CliError> {
-    let device = Device {
-        name: "cpu:0".to_owned(),
-        kind: DeviceKind::Cpu { threads: granted_cores().len(), cores: vec![] },
-    };
-    let fields = assembly.fields(&device).map_err(CliError::failure)?;
-    let mut engine = Engine::new(fields, MemoryBudget::Recompute, 1);
-    engine.slots.push(assembly.open(unit, None).map_err(CliError::failure)?);
-    loop {
-        let slot = &engine.slots[0];
-        if slot.is_finished() {
-            return Ok(None);
+/// Finds the first source points of solves, which may take a backward solve each.
+struct Starts<'a> {
+    assembly: &'a Assembly,
+    engine: Engine,
+}
+
+impl<'a> Starts<'a> {
+    fn new(assembly: &'a Assembly) -> Result<Self, CliError> {
+        let kind = DeviceKind::Cpu { threads: granted_cores().len(), cores: Vec::new() };
+        let fields = assembly.fields(&Device { name: "cpu:0".to_owned(), kind }).map_err(CliError::failure)?;
+        Ok(Self { assembly, engine: Engine::new(fields, MemoryBudget::Recompute, 1) })
+    }
+
+    /// x₀ of a unit; none: its method has no source point.
+    fn find(&mut self, unit: Unit) -> Result<Option<Vec<f32>>, CliError> {
+        self.engine.slots = vec![self.assembly.open(unit, None).map_err(CliError::failure)?];
+        loop {
+            let slot = &self.engine.slots[0];
+            if let Some(error) = &slot.error {
+                return Err(CliError::failure(error));
+            }
+            if let Some(start) = slot.solve().source_point() {
+                return Ok(Some(start.to_vec()));
+            }
+            if slot.is_finished() {
+                return Ok(None);
+            }
+            self.engine.round();
         }
-        if let Some(start) = slot.forward_start() {
-            return Ok(Some(start.to_vec()));
-        }
-        engine.round();
     }
 }

@@ -1,11 +1,12 @@
 //! `dflow list`: the closed families of a pipeline file, and the columns of a row.
 
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
 
 use super::{CliResult, Global, print_lossy};
 use crate::exit;
 use crate::spec::schema::family;
-use crate::store::columns_markdown;
+use crate::store::{COLUMNS, columns_markdown};
 
 /// Options of `dflow list`.
 #[derive(Debug, Args)]
@@ -54,13 +55,33 @@ impl Family {
     }
 }
 
-pub(super) fn run(args: &ListArgs, _: &Global) -> CliResult {
+pub(super) fn run(args: &ListArgs, global: &Global) -> CliResult {
     let chosen: Vec<Family> = match args.what {
         Some(family) => vec![family],
         None => {
             Family::value_variants().iter().copied().filter(|family| *family != Family::Columns).collect()
         }
     };
+    if global.json {
+        let listed = chosen.into_iter().map(|listed| match listed.schema() {
+            None => {
+                let columns = COLUMNS.iter().map(|column| {
+                    json!({
+                        "name": column.name, "type": column.type_name, "unit": column.unit,
+                        "null": column.nullable, "about": column.description
+                    })
+                });
+                ("columns", Value::from_iter(columns))
+            }
+            Some((name, title)) => {
+                let kinds = family(name).into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
+                (title, Value::from_iter(kinds))
+            }
+        });
+        let listed: Map<String, Value> = listed.map(|(title, list)| (title.to_owned(), list)).collect();
+        print_lossy(&Value::Object(listed).to_string());
+        return Ok(exit::OK);
+    }
     let mut text = String::new();
     for listed in chosen {
         match listed.schema() {

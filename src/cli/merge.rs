@@ -31,5 +31,9 @@ pub(super) fn run(args: &MergeArgs, global: &Global) -> CliResult {
             merged.duplicates
         ));
     }
-    Ok(if merged.is_complete() { exit::OK } else { exit::INCOMPLETE })
+    Ok(match (merged.is_complete(), merged.failed) {
+        (false, _) => exit::INCOMPLETE,
+        (true, 0) => exit::OK,
+        (true, _) => exit::FAILED_ROWS,
+    })
 }

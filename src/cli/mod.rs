@@ -15,6 +15,7 @@ mod status;
 mod table;
 mod verify;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ use crate::store::StoreError;
 
 /// Evaluates D-Flow (controlled generation by differentiating through a pretrained flow) over whole benchmarks.
 #[derive(Debug, Parser)]
-#[command(name = "dflow", version, about, after_help = EXIT_HELP, max_term_width = 110)]
+#[command(name = "dflow", version, about, after_help = exit_help(), max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -89,7 +90,10 @@ enum Command {
     },
 }
 
-const EXIT_HELP: &str = "Exit codes:\n  0    done\n  1    failed: see the message\n  2    wrong command line, pipeline file or input; nothing was done\n  3    complete, but some samples failed\n  4    rows missing, hashes differ, or files damaged\n  75   stopped early; the same command continues\n  130  ended at once by a second interrupt";
+fn exit_help() -> String {
+    let lines = exit::ALL.iter().map(|(code, meaning)| format!("  {code:<4} {meaning}"));
+    format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
 
 /// An error with the exit code that it asks for.
 #[derive(Debug)]
@@ -172,7 +176,12 @@ fn init_logs(filter: &str) -> Result<(), CliError> {
             "--log {filter}: {error}; write a level such as `debug`, or `dflow::worker=trace`"
         ))
     })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .without_time();
     // Only tests that call twice get an error here, and the first filter stays.
     let _ = logs.try_init();
     Ok(())

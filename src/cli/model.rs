@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
 use super::{CliError, CliResult, Global, print_lossy};
 
-use crate::dataset::{Description, Split};
+use crate::dataset::{Dataset, Description, Split};
 use crate::exit;
 use crate::flow::Cond;
 use crate::flow::gaussian_fit::GaussianFit;
-use crate::net::model::check::{HeldOut, best_linear_loss, flow_matching_loss};
+use crate::net::model::check::{FlowMatchingLoss, HeldOut, best_linear_loss, flow_matching_loss};
 use crate::net::model::{Given, Import, Model, PathSpec, Precision, Prediction, VpLinear, names_under};
 use crate::path::Path as ProbabilityPath;
 
@@ -150,26 +151,83 @@ fn import(args: &ImportArgs, global: &Global) -> CliResult {
 }
 
 fn list(global: &Global) -> CliResult {
-    let lines = names_under(global.home.as_deref()).into_iter().map(|name| {
-        match Model::load(&name, global.home.as_deref(), global.data.as_deref()) {
-            Ok(model) => {
-                let [channels, height, width] = model.shape();
-                format!("{name}: {channels}×{height}×{width}, {} classes", model.classes())
+    let (mut lines, mut list) = (Vec::new(), Vec::new());
+    for name in names_under(global.home.as_deref()) {
+        let loaded = Model::load(&name, global.home.as_deref(), global.data.as_deref());
+        let error = loaded.as_ref().err().map(ToString::to_string);
+        let (shape, classes) = (loaded.as_ref().ok().map(Model::shape), loaded.as_ref().ok().map(Model::classes));
+        lines.push(match (shape, classes, &error) {
+            (Some([channels, height, width]), Some(classes), _) => {
+                format!("{name}: {channels}×{height}×{width}, {classes} classes")
             }
-            Err(error) => format!("{name}: {error}"),
-        }
-    });
-    print_lossy(&lines.collect::<Vec<_>>().join("\n"));
+            (.., error) => format!("{name}: {}", error.as_deref().unwrap_or_default()),
+        });
+        list.push(json!({ "name": name, "shape": shape, "classes": classes, "error": error }));
+    }
+    if lines.is_empty() {
+        lines.push("no model under `models/`: run in a checkout of the project, or give --home".to_owned());
+    }
+    print_lossy(&if global.json { Value::from(list).to_string() } else { lines.join("\n") });
     Ok(exit::OK)
+}
+
+/// `dflow model check` in figures.
+#[derive(serde::Serialize)]
+struct Checked {
+    model: PathBuf,
+    weights_blake3: String,
+    /// Held-out flow-matching loss per pixel with its standard error, and the number of images.
+    loss: Option<(f64, f64, usize)>,
+    /// The best linear field's loss; known on the Cond-OT path only.
+    linear_field_loss: Option<f64>,
+}
+
+impl std::fmt::Display for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: blake3 {}", self.model.display(), self.weights_blake3)?;
+        let Some((loss, error, images)) = self.loss else { return Ok(()) };
+        write!(f, "\nheld-out flow-matching loss {loss:.4} ± {error:.4} on {images} images; ")?;
+        match self.linear_field_loss {
+            Some(linear) => {
+                write!(f, "best linear field {linear:.4}: {:.1} % below", 100.0 * (1.0 - loss / linear))
+            }
+            None => f.write_str("the best linear field's is known for the Cond-OT path only"),
+        }
+    }
 }
 
 fn check(name: &str, dataset: Option<&str>, images: usize, draws: usize, global: &Global) -> CliResult {
     let model = Model::load(name, global.home.as_deref(), global.data.as_deref()).map_err(CliError::usage)?;
-    print_lossy(&format!("{}: blake3 {}", model.path().display(), model.weights_blake3()));
-    let Some(dataset) = dataset else { return Ok(exit::OK) };
-    let description = Description::load(dataset).map_err(CliError::usage)?;
-    let open = |split| description.open(split, global.data.as_deref()).map_err(CliError::usage);
-    let (test, train) = (open(Split::Test)?, open(Split::Train)?);
+    let mut checked = Checked {
+        model: model.path().to_owned(),
+        weights_blake3: model.weights_blake3().to_owned(),
+        loss: None,
+        linear_field_loss: None,
+    };
+    if let Some(dataset) = dataset {
+        let description = Description::load(dataset).map_err(CliError::usage)?;
+        let open = |split| description.open(split, global.data.as_deref()).map_err(CliError::usage);
+        let loss = held_out_loss(&model, &*open(Split::Test)?, images, draws)?;
+        checked.loss = Some((loss.mean, loss.standard_error, loss.images));
+        if matches!(model.file().convention().path, ProbabilityPath::CondOt) {
+            let train = open(Split::Train)?;
+            let rows = (0..train.len()).map(|index| train.image(index).map(|image| image.data));
+            let (manifest, dim) = (train.manifest().hash().to_string(), train.shape().iter().product());
+            let fit = GaussianFit::cached(&manifest, dim, rows).map_err(CliError::failure)?;
+            checked.linear_field_loss = Some(best_linear_loss(fit.variances()));
+        }
+    }
+    let text = serde_json::to_string(&checked).map_err(CliError::failure)?;
+    print_lossy(&if global.json { text } else { checked.to_string() });
+    Ok(exit::OK)
+}
+
+fn held_out_loss(
+    model: &Model,
+    test: &dyn Dataset,
+    images: usize,
+    draws: usize,
+) -> Result<FlowMatchingLoss, CliError> {
     let held_out = (0..test.len().min(images)).map(|index| {
         let image = test.image(index).map_err(CliError::failure)?;
         let entry = &test.manifest().entries()[index];
@@ -181,24 +239,6 @@ fn check(name: &str, dataset: Option<&str>, images: usize, draws: usize, global:
     });
     let held_out = held_out.collect::<Result<Vec<_>, CliError>>()?;
     let path = model.file().convention().path;
-    let loss = flow_matching_loss(&mut *model.field(), &path, (0, test.manifest().name()), &held_out, draws)
-        .map_err(CliError::failure)?;
-    let found = format!(
-        "held-out flow-matching loss {:.4} ± {:.4} on {} images",
-        loss.mean, loss.standard_error, loss.images
-    );
-    if !matches!(path, ProbabilityPath::CondOt) {
-        print_lossy(&format!("{found}; the best linear field's is known for the Cond-OT path only"));
-        return Ok(exit::OK);
-    }
-    let dim = test.shape().iter().product();
-    let rows = (0..train.len()).map(|index| train.image(index).map(|image| image.data));
-    let fit =
-        GaussianFit::cached(&train.manifest().hash().to_string(), dim, rows).map_err(CliError::failure)?;
-    let linear = best_linear_loss(fit.variances());
-    print_lossy(&format!(
-        "{found}; best linear field {linear:.4}: {:.1} % below",
-        100.0 * (1.0 - loss.mean / linear)
-    ));
-    Ok(exit::OK)
+    flow_matching_loss(&mut *model.field(), &path, (0, test.manifest().name()), &held_out, draws)
+        .map_err(CliError::failure)
 }

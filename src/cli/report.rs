@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::{CliError, CliResult, Global, print_lossy};
+use crate::atomic;
 use crate::catalog::Catalog;
 use crate::exit;
 use crate::plan::{Plan, Unit};
@@ -28,7 +30,7 @@ pub(super) struct ReportArgs {
     #[arg(long, default_value_t = 8)]
     samples: usize,
     /// Pixels of the picture per pixel of an image.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     scale: u32,
     /// Folder to write `<task>.png` to; default: `figures/` in the run directory.
     #[arg(long)]
@@ -46,21 +48,33 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
     let folder = args.out.clone().unwrap_or_else(|| args.run.join("figures"));
     std::fs::create_dir_all(&folder)
         .map_err(|error| CliError::failure(format!("cannot create {}: {error}", folder.display())))?;
-    let mut tasks: Vec<&str> = plan.cells.iter().map(|cell| cell.task.as_str()).collect();
-    tasks.dedup();
+    let mut tasks: Vec<&str> = Vec::new();
+    for cell in &plan.cells {
+        if !tasks.contains(&cell.task.as_str()) {
+            tasks.push(&cell.task);
+        }
+    }
     if let Some(task) = &args.task {
         tasks.retain(|name| name == task);
         if tasks.is_empty() {
             return Err(CliError::usage(format!("the run {} has no task `{task}`", plan.name)));
         }
     }
+    let mut drawn = Vec::new();
     for task in tasks {
         let png = draw(&run_dir, &assembly, &records, task, args)?;
         let path = folder.join(format!("{task}.png"));
-        std::fs::write(&path, png)
+        atomic::write_bytes(&path, &png)
             .map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
-        let methods: Vec<&str> = cells(plan, task).map(|(_, method)| method).collect();
-        print_lossy(&format!("{}: columns ground truth, H†y, {}", path.display(), methods.join(", ")));
+        let columns = ["ground truth", "H†y"].into_iter().chain(cells(plan, task).map(|(_, method)| method));
+        drawn.push((path, columns.collect::<Vec<_>>()));
+    }
+    if global.json {
+        let list = drawn.iter().map(|(path, columns)| json!({ "picture": path, "columns": columns }));
+        print_lossy(&serde_json::Value::from_iter(list).to_string());
+    } else {
+        let lines = drawn.iter().map(|(path, columns)| format!("{}: columns {}", path.display(), columns.join(", ")));
+        print_lossy(&lines.collect::<Vec<_>>().join("\n"));
     }
     Ok(exit::OK)
 }
@@ -69,7 +83,10 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
 fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
     let written = &run_dir.run().pipeline;
     let source = Source { name: written.file.clone(), text: written.text.clone() };
-    let document = Document::parse(source).map_err(CliError::failure)?;
+    let mut document = Document::parse(source).map_err(CliError::failure)?;
+    for set in &written.set {
+        document.set(set).map_err(CliError::failure)?;
+    }
     Ok(DatasetRef { limit: None, ..document.spec.dataset })
 }
 
@@ -99,9 +116,14 @@ fn draw(
     for sample in 0..plan.dataset.samples.len().min(args.samples) {
         // Every method of a task has the same measurement.
         let unit = Unit { cell: any, sample };
-        let truth = assembly.sample(unit).map_err(CliError::failure)?;
-        let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
-        let mut row = vec![Some(truth.truth), Some(problem.operator.pinv(&problem.measurement))];
+        // A sample that cannot be read leaves grey fields.
+        let mut row = match assembly.sample(unit) {
+            Ok(truth) => {
+                let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
+                vec![Some(truth.truth), Some(problem.operator.pinv(&problem.measurement))]
+            }
+            Err(_) => vec![None, None],
+        };
         for (cell, _) in cells(plan, task) {
             let unit = Unit { cell, sample };
             let (hash, id) = plan.key(unit);

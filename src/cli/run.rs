@@ -1,5 +1,6 @@
 //! `dflow run`: runs a pipeline, or continues it.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(super) struct RunArgs {
     memory: Memory,
     /// Stop after so many failed samples.
     #[arg(long, value_name = "N")]
-    max_failures: Option<usize>,
+    max_failures: Option<NonZeroUsize>,
     /// Leave rows that failed earlier as they are, instead of trying them again.
     #[arg(long)]
     keep_failed: bool,
@@ -90,7 +91,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let run_dir =
         RunDir::open(&root, &Start { plan, document: &resolved.document }).map_err(CliError::store)?;
     let finished = run_dir.finished().map_err(CliError::store)?;
-    let todo = open_units(&resolved, &finished, args.keep_failed);
+    let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let planned = plan.units(resolved.shard).count();
     let names = PlanNames(plan);
     let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
@@ -99,6 +100,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     } else {
         let dataset = &resolved.document.spec.dataset;
         let assembly = Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
+        let assembly = Arc::new(assembly);
         let stop = signal::listen().map_err(CliError::failure)?;
         let device_names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
         let settings = Settings {
@@ -106,8 +108,12 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
             memory: args.memory.0,
             checkpoint_every: Duration::from_secs(args.checkpoint_every),
         };
-        let threads =
-            Threads { assembly: Arc::new(assembly), run_dir: Arc::new(run_dir.clone()), devices, settings };
+        let threads = Threads {
+            assembly: Arc::clone(&assembly),
+            run_dir: Arc::new(run_dir.clone()),
+            devices,
+            settings,
+        };
         let mut log = Log::open(&run_dir);
         let mut observe = |event: &RunEvent| {
             progress.observe(event);
@@ -116,8 +122,16 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
                 log.write(|| json::event(event, &names));
             }
         };
+        let slow = assembly.prepare(&todo);
         observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
-        let limits = Limits { max_failures: args.max_failures };
+        if !slow.is_empty() {
+            // Samples that wait for it come last: no device idles for them.
+            todo.sort_by_key(|unit| !assembly.is_ready(*unit));
+        }
+        for what in slow {
+            observe(&RunEvent::Preparing { what: what.to_owned() });
+        }
+        let limits = Limits { max_failures: args.max_failures.map(NonZeroUsize::get) };
         let summary = Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop);
         log.write(|| json::summary(&summary));
         summary
@@ -168,12 +182,14 @@ fn end(resolved: &Resolved, global: &Global, summary: &RunSummary, merged: &Comp
             merged.ok, merged.failed, merged.missing, merged.planned
         ));
     }
-    if let Some(error) = summary.broken.first() {
-        let more = if summary.left > 0 { "; run the same command again to continue" } else { "" };
-        return Err(CliError::failure(format!("{error}{more}")));
-    }
-    if summary.stopped.is_some() {
-        return Ok(exit::STOPPED_EARLY);
+    // What broke or was stopped after the last sample has cost nothing: its message stands in the log above.
+    if summary.left > 0 {
+        if let Some(error) = summary.broken.first() {
+            return Err(CliError::failure(format!("{error}; run the same command again to continue")));
+        }
+        if summary.stopped.is_some() {
+            return Ok(exit::STOPPED_EARLY);
+        }
     }
     Ok(if merged.failed > 0 { exit::FAILED_ROWS } else { exit::OK })
 }

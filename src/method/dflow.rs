@@ -92,6 +92,10 @@ impl DflowSolve {
         Progress { evals: self.evals, outer_steps: self.outer_steps, observed_psnr }
     }
 
+    pub(super) fn source_point(&self) -> Option<&[f32]> {
+        self.optimizer.as_ref().map(Lbfgs::x)
+    }
+
     pub(super) fn stop_reason(&self) -> Option<StopReason> {
         if let Phase::Done(reason) = self.phase { Some(reason) } else { None }
     }

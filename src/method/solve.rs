@@ -97,6 +97,14 @@ impl Solve {
         }
     }
 
+    /// The point x₀ that it is to evaluate next, once there is one: before the first evaluation, its start.
+    pub fn source_point(&self) -> Option<&[f32]> {
+        match self {
+            Self::Dflow(solve) => solve.source_point(),
+            Self::Pinv(_) => None,
+        }
+    }
+
     /// Why it ended, if it has.
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self {

@@ -92,7 +92,8 @@ impl Summary {
     /// Most network calls of the rows to do; `None` where a cell with such rows has no bound.
     pub fn calls(&self) -> Option<u64> {
         let open = self.cells.iter().filter(|cell| cell.planned > cell.done);
-        open.map(|cell| Some(cell.calls_per_row? * (cell.planned - cell.done) as u64)).sum()
+        open.map(|cell| Some(cell.calls_per_row?.saturating_mul((cell.planned - cell.done) as u64)))
+            .try_fold(0_u64, |sum, calls| Some(sum.saturating_add(calls?)))
     }
 }
 
@@ -107,9 +108,62 @@ fn calls_per_row(cell: &Cell) -> Option<u64> {
         InitSpec::Blend(blend) => nfe(blend.solver.unwrap_or(dflow.solver))?,
         InitSpec::Source | InitSpec::Given(_) => 0,
     };
-    Some(cap.min()? * 2 * nfe(dflow.solver)? + backward)
+    let per_evaluation = nfe(dflow.solver)?.saturating_mul(2);
+    Some(cap.min()?.saturating_mul(per_evaluation).saturating_add(backward))
 }
 
 fn nfe(solver: SolverSpec) -> Option<u64> {
     solver.nfe().map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spec::operator::{Identity, OperatorSpec};
+
+    fn summary(rows: &[(usize, usize, Option<u64>)]) -> Summary {
+        let cells = rows.iter().map(|&(planned, done, calls_per_row)| CellSummary {
+            task: "task".to_owned(),
+            method: "method".to_owned(),
+            hash: CellHash::of(&json!(null)),
+            planned,
+            done,
+            calls_per_row,
+        });
+        let (name, output, devices) = ("a".to_owned(), "b".to_owned(), "cpu".to_owned());
+        Summary { name, output, devices, shard: Shard::WHOLE, samples: 1, cells: cells.collect() }
+    }
+
+    #[test]
+    fn calls_are_counted_for_open_rows_and_unbounded_where_one_cell_is() {
+        assert_eq!(summary(&[(10, 4, Some(7)), (10, 10, None)]).calls(), Some(42));
+        assert_eq!(summary(&[(10, 4, Some(7)), (10, 9, None)]).calls(), None);
+        assert_eq!(summary(&[]).calls(), Some(0));
+    }
+
+    #[test]
+    fn a_count_beyond_all_bounds_stays_at_the_bound() {
+        assert_eq!(summary(&[(3, 0, Some(u64::MAX / 2))]).calls(), Some(u64::MAX));
+        assert_eq!(summary(&[(1, 0, Some(u64::MAX)), (1, 0, Some(1))]).calls(), Some(u64::MAX));
+    }
+
+    #[test]
+    fn the_bound_of_a_row_does_not_wrap() {
+        let dflow = json!({"dflow": {
+            "solver": {"midpoint": {"nfe": u32::MAX - 1}}, "stop": [{"evals": u32::MAX}]
+        }});
+        let cell = Cell {
+            task: "task".to_owned(),
+            method: "method".to_owned(),
+            operator: OperatorSpec::Identity(Identity {}),
+            noise: 0.0,
+            solve: serde_json::from_value(dflow).unwrap(),
+            model: None,
+            hash: CellHash::of(&json!(null)),
+            determinants: json!(null),
+        };
+        assert_eq!(calls_per_row(&cell), Some(u64::MAX));
+    }
 }

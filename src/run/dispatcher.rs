@@ -132,7 +132,6 @@ impl<'a> Dispatcher<'a> {
                 (self.observer)(&RunEvent::WorkerReady { device, slots, memory });
                 self.share_out();
             }
-            Event::Preparing { what } => (self.observer)(&RunEvent::Preparing { device, what }),
             Event::Started { task, resumed } => (self.observer)(&RunEvent::Started { device, task, resumed }),
             Event::Progress { task, evals, psnr } => {
                 (self.observer)(&RunEvent::Progress { device, task, evals, psnr });

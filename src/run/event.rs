@@ -27,11 +27,9 @@ pub enum RunEvent {
         /// The decision between tape and recompute.
         memory: MemoryPlan,
     },
-    /// A worker is busy with something that takes long and is no sample.
+    /// Something that takes long goes on beside the samples, some of which wait for it.
     Preparing {
-        /// The device.
-        device: String,
-        /// What it does.
+        /// What it is.
         what: String,
     },
     /// A sample took a slot.

@@ -19,6 +19,9 @@ use super::stop::{Stagnation, StopRule};
 /// PSNR in dB that no solve can pass: the MSE is floored at 1e-12·R².
 const PSNR_CEILING: f64 = 120.0;
 
+/// Network evaluations that one solve may take: a guard against slips, far above what any grid needs.
+const MOST_NFE: u32 = 1_000_000;
+
 /// Folders under `reports/` that are not runs.
 const RESERVED_OUTPUTS: [&str; 2] = ["paper", "templates"];
 
@@ -306,7 +309,9 @@ fn check_solver(found: &mut Found, at: &str, solver: SolverSpec) {
     let Some(nfe) = solver.nfe() else { return };
     let per_step = solver.evaluations_per_step();
     found.count(&at, "nfe", nfe);
-    if nfe % per_step != 0 {
+    if nfe > MOST_NFE {
+        found.value(&join(&at, "nfe"), format!("nfe must be at most {MOST_NFE}, got {nfe}"));
+    } else if nfe % per_step != 0 {
         let below = nfe - nfe % per_step;
         let near = [below, below + per_step].into_iter().filter(|nfe| *nfe > 0);
         let near: Vec<String> = near.map(|nfe| nfe.to_string()).collect();

@@ -49,6 +49,12 @@ pub enum DeviceError {
     /// One device twice.
     #[error("device {0} is named twice")]
     Repeated(DeviceSpec),
+    /// Two entries that each take all cores left.
+    #[error(
+        "{0} and {1} would share the same cores; write cpu:2 for two workers, or give each its threads, \
+             such as cpu:1x2,cpu:1x2"
+    )]
+    SharedCores(DeviceSpec, DeviceSpec),
 }
 
 impl FromStr for DeviceSpec {
@@ -103,7 +109,8 @@ impl fmt::Display for DeviceSpec {
 pub struct DeviceList(Vec<DeviceSpec>);
 
 impl DeviceList {
-    /// A list of devices; an error if it is empty, names one twice, or `auto` beside others.
+    /// A list of devices; an error if it is empty, names one twice or `auto` beside others, or leaves it open to two
+    /// entries how many threads they have.
     pub fn new(devices: Vec<DeviceSpec>) -> Result<Self, DeviceError> {
         if devices.is_empty() {
             return Err(DeviceError::Empty);
@@ -116,6 +123,10 @@ impl DeviceList {
             if cuda[..i].contains(device) || (cuda.len() > 1 && **device == DeviceSpec::Cuda(None)) {
                 return Err(DeviceError::Repeated(**device));
             }
+        }
+        let mut open = devices.iter().filter(|d| matches!(d, DeviceSpec::Cpu { threads: None, .. }));
+        if let (Some(first), Some(second)) = (open.next(), open.next()) {
+            return Err(DeviceError::SharedCores(*first, *second));
         }
         Ok(Self(devices))
     }
@@ -257,6 +268,18 @@ mod tests {
         );
         assert_eq!("cuda,cuda:0".parse::<DeviceList>(), Err(DeviceError::Repeated(DeviceSpec::Cuda(None))));
         assert_eq!("auto,cpu".parse::<DeviceList>(), Err(DeviceError::AutoInList));
+        assert_eq!("auto,auto".parse::<DeviceList>(), Err(DeviceError::AutoInList));
         assert_eq!(" ".parse::<DeviceList>(), Err(DeviceError::Empty));
+    }
+    #[test]
+    fn one_entry_at_the_most_leaves_its_threads_open() {
+        assert_eq!("cpu:1x1,cpu:1x1,cpu".parse::<DeviceList>().unwrap().to_string(), "cpu:1x1,cpu:1x1,cpu");
+        let error = "cpu,cuda:0,cpu:2".parse::<DeviceList>().unwrap_err();
+        assert_eq!(error, DeviceError::SharedCores(DeviceSpec::CPU, cpu(2, None)));
+        assert!(error.to_string().starts_with("cpu and cpu:2 would share the same cores; write cpu:2"));
+        assert_eq!(
+            "cpu,cpu".parse::<DeviceList>(),
+            Err(DeviceError::SharedCores(DeviceSpec::CPU, DeviceSpec::CPU))
+        );
     }
 }

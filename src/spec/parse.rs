@@ -30,6 +30,7 @@ fn diagnose(source: &Source, error: &Error) -> Diagnostic {
 
 fn explain(error: &Error, got: &str) -> (String, Option<String>) {
     let plain = |message: String| (message, None);
+    let with_help = |message: &str, help: &str| (message.to_owned(), Some(help.to_owned()));
     match error {
         Error::AliasError { error, .. } => explain(error, got),
         Error::SerdeUnknownField { field, expected, .. } => {
@@ -44,7 +45,22 @@ fn explain(error: &Error, got: &str) -> (String, Option<String>) {
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
             plain(format!("expected {expected}, got {unexpected}"))
         }
-        Error::InvalidScalar { ty, .. } => plain(format!("expected {}, got `{got}`", in_words(ty))),
+        Error::NullIntoString { .. } => with_help(
+            "expected a text, but there is no value",
+            "write one after the colon; a text that YAML reads as nothing needs quotes, such as \"null\"",
+        ),
+        Error::MultipleDocuments { .. } => with_help(
+            "a second YAML document begins here, but a file holds one",
+            "remove the line `---` and what follows it, or put that into a file of its own",
+        ),
+        // The place of a missing value is its colon.
+        Error::InvalidScalar { ty, .. } if matches!(got, ":" | "~" | "null") => {
+            plain(format!("expected {}, but there is no value", in_words(ty)))
+        }
+        Error::InvalidScalar { ty, .. } => match most(ty).filter(|most| is_above(got, *most)) {
+            Some(most) => plain(format!("expected a whole number of at most {most}, got `{got}`")),
+            None => plain(format!("expected {}, got `{got}`", in_words(ty))),
+        },
         Error::Unexpected { expected, .. } => plain(format!("expected {}", in_words(expected))),
         Error::NonFiniteFloat { value, .. } => plain(format!("expected a finite number, got {value}")),
         Error::ExpectedMappingEndAfterEnumVariantValue { .. } => {
@@ -65,6 +81,31 @@ fn in_words(ty: &str) -> &str {
         "sequence start" => "a list",
         "string scalar" => "a single value",
         other => other,
+    }
+}
+
+/// The largest number of an unsigned type.
+fn most(ty: &str) -> Option<u64> {
+    match ty {
+        "u8" => Some(u8::MAX.into()),
+        "u16" => Some(u16::MAX.into()),
+        "u32" => Some(u32::MAX.into()),
+        "u64" => Some(u64::MAX),
+        _ => None,
+    }
+}
+
+/// Whether a text is a whole number above `most`; numbers of `--set` that no integer holds come as `1.8e+19`.
+fn is_above(text: &str, most: u64) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or(text).replace('_', "");
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.parse::<u128>() {
+        Ok(number) => number > most.into(),
+        // Digits that are too many even for that.
+        Err(_) if is_whole => true,
+        Err(_) => {
+            digits.parse::<f64>().is_ok_and(|number| number.fract() == 0.0 && number as u128 > most.into())
+        }
     }
 }
 

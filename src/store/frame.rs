@@ -51,6 +51,13 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (checksum(*length, payload) == u32::from_le_bytes(*crc)).then_some((payload, after))
 }
 
+/// The payload's length that the first [`HEAD`] bytes of a frame claim, if they are such: to read no more of a file
+/// than one frame. Only [`decode`] tells whether it is true.
+pub fn claimed_length(head: &[u8]) -> Option<usize> {
+    let length = head.strip_prefix(&MAGIC)?.first_chunk::<4>()?;
+    usize::try_from(u32::from_le_bytes(*length)).ok()
+}
+
 fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&length);

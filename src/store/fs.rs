@@ -1,8 +1,11 @@
 //! The few file operations that the store needs, as a trait, so that tests can make each of them fail.
 
+use std::any::Any;
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::attempt::AttemptId;
 use super::error::StoreError;
@@ -27,7 +30,18 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Waits until nobody else holds the lock of the file `path`, which is created if need be, and holds it until the
+    /// guard is dropped or the process ends. `None`: the file system has no locks, or the lock was not free for long;
+    /// a process that is stopped while it holds one must not stop all others.
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 }
+
+/// Holds a lock until it is dropped.
+pub type LockGuard = Box<dyn Any + Send>;
+
+/// How often, and how far apart, a lock is asked for: ten seconds.
+const LOCK_ATTEMPTS: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A file open for appending.
 pub trait FsFile: fmt::Debug + Send {
@@ -62,7 +76,7 @@ impl Fs for OsFs {
 
     fn read_range(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         use std::os::unix::fs::FileExt;
-        let file = std::fs::File::open(path)?;
+        let file = File::open(path)?;
         // Before the allocation: a damaged length must not ask for all memory.
         if file.metadata()?.len().checked_sub(offset).is_none_or(|rest| rest < length as u64) {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -94,12 +108,28 @@ impl Fs for OsFs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
+        File::open(path)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Box::new(file))),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => {
+                    tracing::debug!("no locks in {}: {error}", path.display());
+                    return Ok(None);
+                }
+            }
+        }
+        tracing::warn!("{} is held by another process for long; going on without", path.display());
+        Ok(None)
     }
 }
 
 #[derive(Debug)]
-struct OsFile(std::fs::File);
+struct OsFile(File);
 
 impl FsFile for OsFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -121,24 +151,60 @@ impl FsFile for OsFile {
 /// # Panics
 /// If `path` has no parent or file name.
 pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_atomic_pieces(fs, path, std::iter::once(Ok(bytes)))
+}
+
+/// As [`write_atomic`], for content that is never in memory as a whole: one append per piece. A piece that is an
+/// error ends the writing, and the name keeps its old content.
+pub fn write_atomic_pieces<T: AsRef<[u8]>>(
+    fs: &dyn Fs,
+    path: &Path,
+    pieces: impl Iterator<Item = Result<T, StoreError>>,
+) -> Result<(), StoreError> {
     let dir = path.parent().expect("a file of the store lies in a directory");
     let name = path.file_name().expect("a file of the store has a name").to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}.tmp", AttemptId::new()));
-    let result = write_and_sync(fs, &temporary, bytes)
+    let result = write_and_sync(fs, &temporary, pieces)
         .and_then(|()| fs.rename(&temporary, path).map_err(StoreError::io("rename to", path)));
     if result.is_err() {
         // Best effort: the first error is the one to report.
         let _ = fs.remove(&temporary);
         return result;
     }
-    fs.sync_dir(dir).map_err(StoreError::io("sync directory", dir))
+    sync_dir(fs, dir)
 }
 
 /// Writes a new file and makes its content (not yet its name) durable.
-fn write_and_sync(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+fn write_and_sync<T: AsRef<[u8]>>(
+    fs: &dyn Fs,
+    path: &Path,
+    pieces: impl Iterator<Item = Result<T, StoreError>>,
+) -> Result<(), StoreError> {
     let mut file = fs.create_new(path).map_err(StoreError::io("create", path))?;
-    file.append(bytes).map_err(StoreError::io("write", path))?;
+    for piece in pieces {
+        file.append(piece?.as_ref()).map_err(StoreError::io("write", path))?;
+    }
     file.sync().map_err(StoreError::io("sync", path))
+}
+
+/// Makes creations, renames and removals in a directory durable, as far as its file system can: some of clusters
+/// refuse the fsync of a directory as such (EINVAL, ENOTSUP), and then no program can do better.
+pub fn sync_dir(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
+    match fs.sync_dir(path) {
+        Err(error) if is_unsupported(&error) => {
+            tracing::debug!("{} cannot be synced: {error}", path.display());
+            Ok(())
+        }
+        result => result.map_err(StoreError::io("sync directory", path)),
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    // Not every version of the standard library gives ENOTSUP a kind.
+    let codes = [Errno::NOTSUP, Errno::OPNOTSUPP].map(|code| Some(code.raw_os_error()));
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        || codes.contains(&error.raw_os_error())
 }
 
 /// The content of a file, or `None` if there is none.
@@ -156,5 +222,50 @@ pub fn list_if_exists(fs: &dyn Fs, path: &Path) -> Result<Vec<String>, StoreErro
         Ok(names) => Ok(names),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(StoreError::io("list", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fault::{Fault, FaultFs};
+
+    #[test]
+    fn a_file_system_that_cannot_sync_directories_is_no_error() {
+        let path = Path::new("/run/file");
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported] {
+            let fs = FaultFs::new(Path::new("/run"));
+            fs.inject(4, Fault::Fail(kind)); // create, write, sync, rename, then the directory
+            write_atomic(&fs, path, b"abc").unwrap();
+            assert_eq!(fs.read(path).unwrap(), b"abc");
+        }
+        for code in [22, 95] {
+            assert!(is_unsupported(&io::Error::from_raw_os_error(code)), "EINVAL and ENOTSUP on Linux");
+        }
+        let fs = FaultFs::new(Path::new("/run"));
+        fs.inject(4, Fault::Fail(io::ErrorKind::Other));
+        assert!(write_atomic(&fs, path, b"abc").is_err(), "any other error stays one");
+    }
+
+    #[test]
+    fn a_piece_that_cannot_be_made_leaves_the_old_file() {
+        let fs = FaultFs::new(Path::new("/run"));
+        let path = Path::new("/run/file");
+        write_atomic(&fs, path, b"old").unwrap();
+        let pieces = [Ok(b"new".to_vec()), Err(StoreError::Encode("too long".to_owned()))];
+        assert!(write_atomic_pieces(&fs, path, pieces.into_iter()).is_err());
+        assert_eq!(fs.read(path).unwrap(), b"old");
+        assert_eq!(fs.list(Path::new("/run")).unwrap(), ["file"]);
+    }
+
+    #[test]
+    fn a_lock_is_held_until_its_guard_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let guard = OsFs.lock(&path).unwrap().expect("free");
+        let other = File::options().write(true).open(&path).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(guard);
+        other.try_lock().unwrap();
     }
 }

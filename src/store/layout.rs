@@ -24,6 +24,11 @@ impl Layout {
         self.root.join("run.json")
     }
 
+    /// Held by whoever changes `run.json`; empty.
+    pub fn run_lock(&self) -> PathBuf {
+        self.root.join(".run.lock")
+    }
+
     /// The merged rows: what readers open.
     pub fn samples(&self) -> PathBuf {
         self.root.join("samples.parquet")

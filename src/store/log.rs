@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::frame;
-use super::fs::{Fs, FsFile};
+use super::fs::{Fs, FsFile, sync_dir};
 
 /// Where a frame's payload lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Log {
         let mut log = OpenLog { name, path: path.clone(), file, length: 0 };
         let result = encode_all(&self.header)
             .and_then(|header| log.append(&header))
-            .and_then(|()| self.fs.sync_dir(&self.dir).map_err(StoreError::io("sync directory", &self.dir)));
+            .and_then(|()| sync_dir(&*self.fs, &self.dir));
         if let Err(error) = result {
             // Best effort: a file without records says nothing.
             let _ = self.fs.remove(&path);
@@ -119,10 +119,15 @@ impl OpenLog {
 pub(super) fn encode_all(payloads: &[Vec<u8>]) -> Result<Vec<u8>, StoreError> {
     let mut frames = Vec::new();
     for payload in payloads {
-        let too_long = || StoreError::Encode(format!("{} bytes do not fit into a frame", payload.len()));
-        frames.extend(frame::encode(payload).ok_or_else(too_long)?);
+        frames.extend(encode_one(payload)?);
     }
     Ok(frames)
+}
+
+/// A payload as a frame.
+pub(super) fn encode_one(payload: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let too_long = || StoreError::Encode(format!("{} bytes do not fit into a frame", payload.len()));
+    frame::encode(payload).ok_or_else(too_long)
 }
 
 /// Creates a folder of the store and its missing parents, durably.
@@ -134,5 +139,5 @@ pub(super) fn create_dirs(fs: &dyn Fs, dir: &Path) -> Result<(), StoreError> {
     create_dirs(fs, parent)?;
     fs.create_dir(dir).map_err(StoreError::io("create directory", dir))?;
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    fs.sync_dir(parent).map_err(StoreError::io("sync directory", parent))
+    sync_dir(fs, parent)
 }

@@ -41,7 +41,7 @@ pub use gather::{Finished, Note};
 pub use handle::Store;
 pub use layout::Layout;
 pub use merge::{Columns, MergeReport, merge, read_samples};
-pub use record::{Key, Record, Status, TracePoint};
+pub use record::{COLUMNS, Key, Record, Status, TracePoint};
 pub use run_dir::{Completeness, RunDir, Start};
 pub use schema::columns_markdown;
 pub use verify::{Depth, Verdict, same_as, verify};

@@ -115,9 +115,7 @@ impl<'a> Progress<'a> {
             RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
             }
-            RunEvent::Preparing { device, what } if self.style != Style::Quiet => {
-                format!("{device}: {what}")
-            }
+            RunEvent::Preparing { what } if self.style != Style::Quiet => what.clone(),
             RunEvent::Stopping { reason } => {
                 format!("stopping: {reason}; running solves are checkpointed at their next evaluation")
             }

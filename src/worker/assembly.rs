@@ -1,6 +1,6 @@
 //! From a plan to problems: what all workers of a run share, read once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::device::{Device, DeviceKind};
@@ -160,9 +160,28 @@ impl Assembly {
         Ok(Slot::new(unit, prior, cond, problem, stored))
     }
 
-    /// What [`Self::open`] has to do first, if that takes long.
-    pub fn preparation(&self, unit: Unit) -> Option<&'static str> {
-        self.cells[unit.cell].prior.and_then(|index| self.priors[index].preparation())
+    /// Starts to prepare the priors of these units on a thread of its own; gives what takes long of it.
+    ///
+    /// Units of a prior that is not [ready](Self::is_ready) wait meanwhile, the others are solved.
+    pub fn prepare(&self, units: &[Unit]) -> Vec<&'static str> {
+        let used: BTreeSet<usize> = units.iter().filter_map(|unit| self.cells[unit.cell].prior).collect();
+        let priors: Vec<Prior> = used.into_iter().map(|index| self.priors[index].clone()).collect();
+        let slow = priors.iter().filter_map(Prior::preparation).collect();
+        let prepare = move || {
+            for prior in priors {
+                // Its error is told again to every unit that needs it.
+                let _ = prior.prepare();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("prepare".to_owned()).spawn(prepare) {
+            tracing::warn!("no thread to prepare the models on: {error}; the workers will");
+        }
+        slow
+    }
+
+    /// Whether a unit can be opened without a long wait.
+    pub fn is_ready(&self, unit: Unit) -> bool {
+        self.cells[unit.cell].prior.is_none_or(|index| self.priors[index].is_ready())
     }
 
     fn condition(&self, unit: Unit, label: Option<u32>) -> Result<Cond, String> {

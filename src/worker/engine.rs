@@ -98,14 +98,6 @@ impl Slot {
         self.error.is_some() || self.state.ask == Ask::Done
     }
 
-    /// The source point, if a forward solve is what it asks for.
-    pub fn forward_start(&self) -> Option<&[f32]> {
-        match &self.state.ask {
-            Ask::Solve { start, grid } if grid.direction == Direction::Forward => Some(start),
-            _ => None,
-        }
-    }
-
     /// The state to store; the slot itself is unchanged.
     pub fn stored(&self) -> StoredSolve {
         StoredSolve { seconds: self.seconds(), ..self.state.clone() }
@@ -207,20 +199,23 @@ impl Engine {
         }
     }
 
-    fn groups(&self) -> Vec<(Kind, usize, Vec<usize>)> {
+    fn groups(&mut self) -> Vec<(Kind, usize, Vec<usize>)> {
         let mut groups: Vec<(Kind, usize, Vec<usize>)> = Vec::new();
-        for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_finished()) {
-            let kind = match &slot.state.ask {
-                Ask::Solve { grid, .. } => Kind::Solve(*grid),
-                Ask::PullBack { .. } => match &slot.state.last {
-                    Some((_, grid)) => Kind::PullBack(*grid),
-                    None => continue,
-                },
-                Ask::Velocity { .. } => Kind::Velocity,
-                Ask::Vjp { .. } => Kind::Vjp,
-                Ask::Done => continue,
+        for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| !slot.is_finished()) {
+            let kind = match (&slot.state.ask, &slot.state.last) {
+                (Ask::Solve { grid, .. }, _) => Some(Kind::Solve(*grid)),
+                (Ask::PullBack { .. }, Some((_, grid))) => Some(Kind::PullBack(*grid)),
+                (Ask::Velocity { .. }, _) => Some(Kind::Velocity),
+                (Ask::Vjp { .. }, _) => Some(Kind::Vjp),
+                (Ask::PullBack { .. }, None) | (Ask::Done, _) => None,
             };
-            let Some(model) = slot.model else { continue };
+            let (Some(kind), Some(model)) = (kind, slot.model) else {
+                slot.error = Some(
+                    "internal error: the method asks for what its cell has not got; please report this"
+                        .to_owned(),
+                );
+                continue;
+            };
             match groups.iter_mut().find(|(k, m, _)| *k == kind && *m == model) {
                 Some((_, _, members)) => members.push(index),
                 None => groups.push((kind, model, vec![index])),

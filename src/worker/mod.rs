@@ -34,6 +34,9 @@ const SLOTS_PER_THREAD: usize = 4;
 /// Slots of a CUDA worker, unless the user says otherwise.
 const CUDA_SLOTS: usize = 16;
 
+/// Time between two looks at whether a prior is ready.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Least time between two progress events of one worker.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -125,6 +128,8 @@ struct Worker<'a> {
     engine: Engine,
     writer: Writer,
     queue: VecDeque<Unit>,
+    /// Units whose prior is still being prepared.
+    waiting: VecDeque<Unit>,
     slots: usize,
     stopping: bool,
     finishing: bool,
@@ -170,12 +175,12 @@ impl<'a> Worker<'a> {
             idle_slot_seconds: 0.0,
             slot_seconds: 0.0,
         };
-        let queue = VecDeque::new();
         Ok(Self {
             assembly,
             engine,
             writer,
-            queue,
+            queue: VecDeque::new(),
+            waiting: VecDeque::new(),
             slots,
             stopping: false,
             finishing: false,
@@ -194,7 +199,7 @@ impl<'a> Worker<'a> {
             }
             self.fill()?;
             if self.engine.slots.is_empty() {
-                if self.finishing && self.queue.is_empty() {
+                if self.finishing && self.queue.is_empty() && self.waiting.is_empty() {
                     break;
                 }
                 continue;
@@ -210,8 +215,10 @@ impl<'a> Worker<'a> {
 
     /// Takes what the dispatcher says; waits only when there is nothing to do. A closed channel is a stop.
     fn listen(&mut self, commands: &Receiver<Command>) {
-        if self.engine.slots.is_empty() && self.queue.is_empty() && !self.finishing {
-            match commands.recv_timeout(Duration::from_secs(3600)) {
+        let has_work = !self.engine.slots.is_empty() || !self.queue.is_empty();
+        if !has_work && (!self.finishing || !self.waiting.is_empty()) {
+            let patience = if self.waiting.is_empty() { Duration::from_secs(3600) } else { LOOK_AGAIN };
+            match commands.recv_timeout(patience) {
                 Ok(command) => self.take(command),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.stopping = true,
@@ -239,15 +246,19 @@ impl<'a> Worker<'a> {
 
     /// Fills free slots from the queue. A sample that cannot even begin becomes a failed row.
     fn fill(&mut self) -> Result<(), String> {
+        let (ready, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|unit| self.assembly.is_ready(*unit));
+        (self.queue, self.waiting) = (self.queue.drain(..).chain::<VecDeque<Unit>>(ready).collect(), waiting);
         while self.engine.slots.len() < self.slots {
             let Some(task) = self.queue.pop_front() else { return Ok(()) };
+            if !self.assembly.is_ready(task) {
+                self.waiting.push_back(task);
+                continue;
+            }
             self.clock.first_sample.get_or_insert_with(Instant::now);
             let stored = self.writer.stored(self.assembly, task);
             let resumed = stored.is_some();
             (self.say)(Event::Started { task, resumed });
-            if let Some(what) = self.assembly.preparation(task) {
-                (self.say)(Event::Preparing { what: what.to_owned() });
-            }
             let opened =
                 catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored))).unwrap_or_else(|panic| {
                     Err(format!("the sample's set-up panicked: {}", panic_text(&*panic)))

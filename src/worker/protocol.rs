@@ -28,11 +28,6 @@ pub enum Event {
         /// The decision between tape and recompute.
         memory: MemoryPlan,
     },
-    /// The worker is busy with something that takes long and is no sample.
-    Preparing {
-        /// What it does.
-        what: String,
-    },
     /// A sample took a slot.
     Started {
         /// Which.

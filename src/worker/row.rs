@@ -1,12 +1,13 @@
 //! From finished solves to durable rows: metrics, reconstruction, record, in this order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::assembly::{Assembly, Sample};
 use super::device::{Device, host_name, peak_memory};
-use super::engine::{Slot, StoredSolve};
+use super::engine::{Slot, StoredSolve, panic_text};
 use crate::method::Outcome;
 use crate::metric::image_scores;
 use crate::net::kernel;
@@ -71,8 +72,11 @@ impl Writer {
         slots: &[Slot],
     ) -> Result<Vec<Option<String>>, StoreError> {
         let identities: Vec<Record> = slots.iter().map(|slot| self.identity(assembly, slot.task)).collect();
-        let mut rows: Vec<Row> =
-            slots.par_iter().zip(identities).map(|(slot, identity)| row(assembly, slot, identity)).collect();
+        let mut rows: Vec<Row> = slots
+            .par_iter()
+            .zip(identities)
+            .map(|(slot, identity)| guarded(assembly, slot, identity))
+            .collect();
         self.keep(assembly, slots, &mut rows)?;
         let (records, errors): (Vec<Record>, Vec<Option<String>>) =
             rows.into_iter().map(|row| (row.record.clone(), row.record.error)).unzip();
@@ -193,6 +197,15 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
     }
 }
 
+/// As [`row`]; a panic in it is this sample's failure, not the worker's.
+fn guarded(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
+    let failed = identity.clone();
+    catch_unwind(AssertUnwindSafe(|| row(assembly, slot, identity))).unwrap_or_else(|panic| {
+        let error = format!("the scoring panicked: {}; please report this", panic_text(&*panic));
+        Row { record: Record { status: Status::Failed, error: Some(error), ..failed }, x1: None }
+    })
+}
+
 /// The row of a finished solve; `identity` holds what does not depend on its end.
 fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     let (progress, cost) = (slot.solve().progress(), slot.cost());
@@ -220,9 +233,11 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
         return failed("the solve ended without a result; please report this".to_owned());
     };
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
-        return failed(
-            "the reconstruction is not finite; look at the trace, and lower `lr` or change `init`".to_owned(),
-        );
+        let remedy = match assembly.cell(slot.task).solve {
+            MethodSpec::Dflow(_) => "look at the trace, and lower `lr` or change `init`",
+            MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
+        };
+        return failed(format!("the reconstruction is not finite; {remedy}"));
     }
     Row { record: scored(assembly, slot, &sample, &outcome, record), x1: Some(outcome.reconstruction) }
 }
