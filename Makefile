@@ -51,8 +51,8 @@ bench: build ## Compare forward and forward+VJP with PyTorch in one run (≤ 25 
 parity: ## Re-create golden files from pinned public packages in a venv
 	tools/reference/parity.sh
 
-train-mini: build ## Re-create the shipped prior of the mini profile (PyTorch in a venv)
-	tools/train/train_mini.sh
+train-mini: build ## Re-create the shipped priors (PyTorch in a venv): mini, and with DATA=folder also cifar10
+	DATA="$(DATA)" tools/train/train.sh
 
 check-cuda: ## Type-check the CUDA build (needs a CUDA 13 toolkit or tools/cuda)
 	tools/cuda/check.sh

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{CliError, CliResult, Global, print_lossy};
-use crate::dataset::{self, Description, SHIPPED, Split, export_npy};
+use crate::dataset::{self, Description, Layout, SHIPPED, Split, export_npy};
 use crate::exit;
 
 /// Options of `dflow data`.
@@ -34,6 +34,9 @@ enum Action {
         split: Split,
         /// Folder to write to.
         folder: PathBuf,
+        /// The first N images of a procedural dataset, whose stream has no end; default: as many as the split holds.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
 }
 
@@ -49,10 +52,18 @@ pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
     match &args.action {
         Action::List => list(global),
         Action::Check { name } => check(name, global),
-        Action::Export { name, split, folder } => {
-            let dataset = Description::load(name)
-                .and_then(|description| description.open(*split, global.data.as_deref()))
-                .map_err(CliError::usage)?;
+        Action::Export { name, split, folder, count } => {
+            let mut description = Description::load(name).map_err(CliError::usage)?;
+            match (&mut description.layout, count) {
+                (_, None) => {}
+                (Layout::Procedural(layout), Some(count)) => (layout.train, layout.test) = (*count, *count),
+                (Layout::Parquet(_), Some(_)) => {
+                    let error =
+                        format!("--count is for procedural datasets; `{name}` is exported as a whole");
+                    return Err(CliError::usage(error));
+                }
+            }
+            let dataset = description.open(*split, global.data.as_deref()).map_err(CliError::usage)?;
             export_npy(&*dataset, *split, folder).map_err(CliError::failure)?;
             Ok(exit::OK)
         }

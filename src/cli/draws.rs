@@ -100,7 +100,8 @@ struct Starts<'a> {
 impl<'a> Starts<'a> {
     fn new(assembly: &'a Assembly) -> Result<Self, CliError> {
         let kind = DeviceKind::Cpu { threads: granted_cores().len(), cores: Vec::new() };
-        let fields = assembly.fields(&Device { name: "cpu:0".to_owned(), kind }).map_err(CliError::failure)?;
+        let fields =
+            assembly.fields(&Device { name: "cpu:0".to_owned(), kind }).map_err(CliError::failure)?;
         Ok(Self { assembly, engine: Engine::new(fields, MemoryBudget::Recompute, 1) })
     }
 

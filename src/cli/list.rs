@@ -74,7 +74,8 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> CliResult {
                 ("columns", Value::from_iter(columns))
             }
             Some((name, title)) => {
-                let kinds = family(name).into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
+                let kinds =
+                    family(name).into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
                 (title, Value::from_iter(kinds))
             }
         });

@@ -176,7 +176,8 @@ fn init_logs(filter: &str) -> Result<(), CliError> {
             "--log {filter}: {error}; write a level such as `debug`, or `dflow::worker=trace`"
         ))
     })?;
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)

@@ -155,7 +155,8 @@ fn list(global: &Global) -> CliResult {
     for name in names_under(global.home.as_deref()) {
         let loaded = Model::load(&name, global.home.as_deref(), global.data.as_deref());
         let error = loaded.as_ref().err().map(ToString::to_string);
-        let (shape, classes) = (loaded.as_ref().ok().map(Model::shape), loaded.as_ref().ok().map(Model::classes));
+        let (shape, classes) =
+            (loaded.as_ref().ok().map(Model::shape), loaded.as_ref().ok().map(Model::classes));
         lines.push(match (shape, classes, &error) {
             (Some([channels, height, width]), Some(classes), _) => {
                 format!("{name}: {channels}×{height}×{width}, {classes} classes")

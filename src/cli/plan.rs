@@ -7,10 +7,11 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::pipeline::{PipelineArgs, Resolved};
+use super::run::open_units;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::plan::{CellHash, Summary};
-use crate::store;
+use crate::plan::{CellHash, Summary, Unit};
+use crate::store::{RunDir, Start};
 use crate::ui::text;
 use crate::worker::device;
 
@@ -19,22 +20,23 @@ use crate::worker::device;
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
+    /// Count rows that failed earlier as done, as `dflow run --keep-failed` does.
+    #[arg(long)]
+    keep_failed: bool,
 }
 
 pub(super) fn run(args: &PlanArgs, global: &Global) -> CliResult {
-    show(&args.pipeline.resolve(global)?, global)
+    show(&args.pipeline.resolve(global)?, args.keep_failed, global)
 }
 
-/// Prints the plan of a resolved pipeline.
-pub(super) fn show(resolved: &Resolved, global: &Global) -> CliResult {
-    let finished = store::finished_in(Path::new(&resolved.plan.output)).map_err(CliError::store)?;
-    let done: BTreeSet<(CellHash, String)> = resolved
-        .plan
-        .units(resolved.shard)
-        .map(|unit| resolved.plan.key(unit))
-        .filter(|(hash, id)| finished.rows.contains_key(&(hash.to_string(), (*id).to_owned())))
-        .map(|(hash, id)| (hash, id.to_owned()))
-        .collect();
+/// Prints the plan of a resolved pipeline: what a run would do now, or why it would be refused.
+pub(super) fn show(resolved: &Resolved, keep_failed: bool, global: &Global) -> CliResult {
+    let start = Start { plan: &resolved.plan, document: &resolved.document };
+    let found = RunDir::look(Path::new(&resolved.plan.output), &start).map_err(CliError::store)?;
+    let open: BTreeSet<Unit> = open_units(resolved, &found.finished, keep_failed).into_iter().collect();
+    let done = resolved.plan.units(resolved.shard).filter(|unit| !open.contains(unit));
+    let done: BTreeSet<(CellHash, String)> =
+        done.map(|unit| resolved.plan.key(unit)).map(|(hash, id)| (hash, id.to_owned())).collect();
     let summary = Summary::new(&resolved.plan, resolved.shard, &done);
     if global.json {
         let text = serde_json::to_string_pretty(&summary).map_err(CliError::failure)?;

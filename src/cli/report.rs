@@ -73,7 +73,8 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
         let list = drawn.iter().map(|(path, columns)| json!({ "picture": path, "columns": columns }));
         print_lossy(&serde_json::Value::from_iter(list).to_string());
     } else {
-        let lines = drawn.iter().map(|(path, columns)| format!("{}: columns {}", path.display(), columns.join(", ")));
+        let lines =
+            drawn.iter().map(|(path, columns)| format!("{}: columns {}", path.display(), columns.join(", ")));
         print_lossy(&lines.collect::<Vec<_>>().join("\n"));
     }
     Ok(exit::OK)

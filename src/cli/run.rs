@@ -10,7 +10,7 @@ use clap::Args;
 use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
-use crate::plan::{Plan, Unit};
+use crate::plan::{Plan, Shard, Unit};
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::store::{Completeness, Finished, RunDir, Start, Status};
 use crate::ui::Style;
@@ -83,13 +83,17 @@ impl Names for PlanNames<'_> {
 pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let resolved = args.pipeline.resolve(global)?;
     if args.dry_run {
-        return plan_command::show(&resolved, global);
+        return plan_command::show(&resolved, args.keep_failed, global);
     }
     let plan = &resolved.plan;
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
     let root = Path::new(&plan.output).to_owned();
-    let run_dir =
-        RunDir::open(&root, &Start { plan, document: &resolved.document }).map_err(CliError::store)?;
+    let start = Start { plan, document: &resolved.document };
+    let found = RunDir::look(&root, &start).map_err(CliError::store)?;
+    if !global.quiet {
+        found.stays_without(plan).iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
+    }
+    let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let finished = run_dir.finished().map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let planned = plan.units(resolved.shard).count();
@@ -161,7 +165,7 @@ impl Log {
 }
 
 /// What is left to do, in the plan's order.
-fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: bool) -> Vec<Unit> {
+pub(super) fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: bool) -> Vec<Unit> {
     let done = |unit: &Unit| {
         let (hash, sample) = resolved.plan.key(*unit);
         match finished.rows.get(&(hash.to_string(), sample.to_owned())) {
@@ -181,6 +185,10 @@ fn end(resolved: &Resolved, global: &Global, summary: &RunSummary, merged: &Comp
             "{output}/samples.parquet: {state}, {} ok, {} failed, {} missing of {} rows",
             merged.ok, merged.failed, merged.missing, merged.planned
         ));
+    }
+    if resolved.shard != Shard::WHOLE && !global.json && !global.quiet {
+        let state = if summary.left > 0 { format!("{} left", summary.left) } else { "complete".to_owned() };
+        print_lossy(&format!("shard {}: {state}", resolved.shard));
     }
     // What broke or was stopped after the last sample has cost nothing: its message stands in the log above.
     if summary.left > 0 {

@@ -19,7 +19,7 @@ pub(super) struct VerifyArgs {
     /// The run directory.
     run: PathBuf,
     /// Read every byte: all columns, and every kept reconstruction against its hash.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "same_as")]
     deep: bool,
     /// Compare all reproducible columns with another run, bit for bit.
     #[arg(long, value_name = "RUN2")]
@@ -109,6 +109,9 @@ fn comparison_text(comparison: &Comparison) -> String {
             let ids = listed(keys.iter().map(|(_, id)| id.as_str()));
             lines.push(format!("only in the {which}: {}: {ids}", text::count(keys.len(), "row")));
         }
+    }
+    if comparison.same + comparison.different == 0 {
+        lines.push("there is no row to compare: both runs must have solved the same samples".to_owned());
     }
     lines.push(format!(
         "{} rows equal bit for bit, {} different, {} not comparable (ended by time_limit)",

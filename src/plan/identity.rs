@@ -177,25 +177,40 @@ fn collect_differences(list: &mut Vec<Difference>, path: &str, old: &Value, new:
 #[error(
     "task `{task}`, method `{method}` was run with other settings in this directory ({}); \
      choose another output directory, or give the task or the method another name",
-    .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    what_differs(.differences)
 )]
 pub struct CellConflict {
     /// Name of the task.
     pub task: String,
     /// Name of the method.
     pub method: String,
-    /// What differs: the run's values and the plan's.
+    /// What differs: the run's values and the plan's. Empty if no `run.json` tells what the run's values were.
     pub differences: Vec<Difference>,
 }
 
+fn what_differs(differences: &[Difference]) -> String {
+    if differences.is_empty() {
+        return "run.json is missing or does not name their cell, so what differs is not known".to_owned();
+    }
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl Plan {
-    /// The cells whose names already stand for other cells in an existing run.
-    pub fn conflicts<'a>(&self, existing: impl IntoIterator<Item = &'a Cell>) -> Vec<CellConflict> {
-        let existing = existing.into_iter().filter_map(|old| {
-            let new = self.cell(&old.task, &old.method).filter(|new| new.hash != old.hash)?;
-            let differences = differences(&old.determinants, &new.determinants);
-            Some(CellConflict { task: old.task.clone(), method: old.method.clone(), differences })
-        });
-        existing.collect()
+    /// The names that already stand for other cells in an existing run. `rows` are task, method and cell hash of the
+    /// run's rows; `known` are the cells that its `run.json` describes.
+    pub fn conflicts<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+        known: &[Cell],
+    ) -> Vec<CellConflict> {
+        let conflict = |(task, method, hash): (&str, &str, &str)| {
+            let cell = self.cell(task, method).filter(|cell| cell.hash.to_string() != hash)?;
+            // By hash: after a renaming, the run has the cell of these rows under another name.
+            let other = known.iter().find(|other| other.hash.to_string() == hash);
+            let list = other.map(|other| differences(&other.determinants, &cell.determinants));
+            let (task, method) = (task.to_owned(), method.to_owned());
+            Some(CellConflict { task, method, differences: list.unwrap_or_default() })
+        };
+        rows.into_iter().filter_map(conflict).collect()
     }
 }

@@ -217,14 +217,19 @@ fn what_does_not_fit_the_dataset_or_model_is_refused() {
 #[test]
 fn a_changed_cell_of_a_known_name_is_a_conflict_that_says_what_differs() {
     let old = plan(PIPELINE);
-    assert_eq!(old.conflicts(&old.cells), []);
+    let hashes: Vec<String> = old.cells.iter().map(|cell| cell.hash.to_string()).collect();
+    let rows = || old.cells.iter().zip(&hashes).map(|(cell, hash)| (&*cell.task, &*cell.method, &**hash));
+    assert_eq!(old.conflicts(rows(), &old.cells), []);
     let new = plan(&PIPELINE.replace("evals: 300", "evals: 400").replace("noise: 0.05", "noise: 0.1"));
-    let conflicts = new.conflicts(&old.cells);
+    let conflicts = new.conflicts(rows(), &old.cells);
     let texts: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 3, "the pinv row without noise is as before");
     assert!(texts[0].contains("task `hole`, method `dflow`"), "{texts:?}");
     assert!(texts[0].contains("method.dflow.stop[1].evals: 300 there, 400 here"), "{texts:?}");
     assert!(texts[1].contains("noise: 0.05 there, 0.1 here"), "{texts:?}");
+    let unexplained = new.conflicts(rows(), &[]);
+    assert_eq!(unexplained.len(), 3);
+    assert!(unexplained[0].to_string().contains("(run.json is missing"), "{}", unexplained[0]);
 }
 
 #[test]

@@ -89,6 +89,12 @@ impl Group<'_> {
         table::Cell::Mean { value: value.min(psnr::EXACT_DB), error: None, digits: 2, lower_bound }
     }
 
+    /// Mean of decibels over the ok rows that have them; an exact match counts as the cap, and makes it a lower bound.
+    pub fn decibels(&self, digits: usize, value: impl Fn(&Record) -> Option<f64>) -> table::Cell {
+        let values = self.ok.iter().filter_map(|record| value(record)).filter(|value| !value.is_nan());
+        mean(values.map(|value| value.min(psnr::EXACT_DB)), digits, psnr::EXACT_DB)
+    }
+
     /// Mean of a quantity that every ok row has.
     pub fn quantity(&self, digits: usize, value: impl Fn(&Record) -> f64) -> table::Cell {
         mean(self.ok.iter().map(|record| value(record)), digits, f64::INFINITY)

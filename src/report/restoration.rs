@@ -140,7 +140,7 @@ impl Context<'_> {
             let mut row = leading_cells(group);
             row.push(group.pooled_psnr());
             row.extend(named(&FURTHER).map(|metric| group.metric(metric)));
-            row.push(observed_psnr(group));
+            row.push(group.decibels(2, |record| record.observed_psnr));
             row
         });
         let rows = rows.collect();
@@ -304,12 +304,6 @@ fn paper_minutes(group: &Group<'_>) -> Cell {
     let task = paper::task(&group.cell.operator).filter(|_| group.is_paper_method());
     let minutes = task.and_then(|task| paper::minutes(task, group.cell.noise));
     minutes.map_or(Cell::Missing, |minutes| Cell::Number(minutes, 1))
-}
-
-fn observed_psnr(group: &Group<'_>) -> Cell {
-    let present = group.ok.iter().filter(|record| record.observed_psnr.is_some()).copied().collect();
-    let present = Group { ok: present, ..group.clone() };
-    present.quantity(2, |record| record.observed_psnr.unwrap_or(f64::NAN).min(crate::metric::psnr::EXACT_DB))
 }
 
 fn paired_row(group: &Group<'_>, other: &Group<'_>, metrics: &[&Metric]) -> Vec<Cell> {

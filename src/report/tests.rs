@@ -77,6 +77,7 @@ fn record(plan: &Plan, cell: usize, sample: usize, psnr: f64) -> Record {
         psnr: Some(psnr),
         ssim_tm13: Some(0.9),
         hole_psnr: (cell < 3).then_some(psnr - 10.0),
+        observed_psnr: (cell < 3).then_some(psnr + 10.0),
         ..Record::default()
     }
 }
@@ -128,6 +129,8 @@ fn exact_matches_print_as_above_120() {
     let tables = made(1, &plan);
     assert_eq!(shown(&tables[0], 2, "psnr"), "> 120");
     assert_eq!(shown(&tables[1], 2, "psnr_pooled"), "> 120");
+    assert_eq!(shown(&tables[1], 2, "observed_psnr"), "> 120");
+    assert_eq!(shown(&tables[1], 0, "observed_psnr"), "41.50 ± 0.65");
 }
 
 #[test]

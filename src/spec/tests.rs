@@ -124,7 +124,7 @@ fn a_wrong_file_is_answered_with_place_cause_and_nearest_name() {
         ("noise: 0.05", "noise: null", "null", "expected a number, but there is no value"),
         ("name: table1-mini", "name:", ":", "expected a text, but there is no value"),
         ("name: inpainting-center", "name: ~", "~", "write one after the colon"),
-        ("name: table1-mini", "name: a\n---\nname: b", "name", "a file holds one"),
+        ("output: reports/table1-mini", "output: a\n---\nname: b", "n", "a file holds one"),
         ("devices: auto", "devices: gpu", "gpu", "\"gpu\" is no device"),
         ("regularizer: none", "regularizer: chi", "chi", "write {chi: …}"),
         ("  - pinv: {}", "  - pinv", "pinv", "{pinv: {}}"),

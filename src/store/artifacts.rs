@@ -21,7 +21,7 @@ use super::log::{Log, create_dirs};
 use super::record::{Key, Record};
 
 /// Ending of the name of a file of reconstructions.
-const EXTENSION: &str = "f32";
+pub(super) const EXTENSION: &str = "f32";
 /// The first frame of every file.
 const HEADER: &[u8] = br#"{"dflow_artifacts":1,"dtype":"f32, little-endian"}"#;
 
@@ -144,9 +144,17 @@ pub fn png_path(layout: &Layout, task: &str, method: &str, sample_id: &str) -> P
     dir.join(format!("{}.png", file_name(sample_id)))
 }
 
+/// Bytes of a text that its file name shows; file systems bear 255, and temporary names add some.
+const SHOWN_BYTES: usize = 80;
+
 fn file_name(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_+=.".contains(c);
-    let name: String = text.chars().take(80).map(|c| if plain(c) { c } else { '_' }).collect();
+    let mut bytes = 0;
+    let fits = |c: &char| {
+        bytes += c.len_utf8();
+        bytes <= SHOWN_BYTES
+    };
+    let name: String = text.chars().map(|c| if plain(c) { c } else { '_' }).take_while(fits).collect();
     if name == text && !name.starts_with('.') && !name.is_empty() {
         return name;
     }
@@ -265,5 +273,16 @@ mod tests {
             odd.iter().map(|id| png_path(&layout, "t", "m", id)).collect();
         assert_eq!(paths.len(), odd.len());
         assert!(paths.iter().all(|path| path.parent() == Some(Path::new("/run/artifacts/png/t/m"))));
+    }
+
+    #[test]
+    fn names_of_pictures_are_short_in_bytes_and_whole_in_characters() {
+        // Four bytes each, and a first character that moves the limit into the middle of another.
+        for text in ["𠀀".repeat(80), format!("a{}", "𠀀".repeat(80))] {
+            let name = file_name(&text);
+            assert!(name.len() <= SHOWN_BYTES + 9, "{name}");
+            assert!(text.starts_with(name.split_once('-').unwrap().0), "{name}");
+        }
+        assert_eq!(file_name(&"x".repeat(80)), "x".repeat(80));
     }
 }

@@ -31,8 +31,8 @@ pub trait Fs: fmt::Debug + Send + Sync {
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Waits until nobody else holds the lock of the file `path`, which is created if need be, and holds it until the
-    /// guard is dropped or the process ends. `None`: the file system has no locks, or the lock was not free for long;
-    /// a process that is stopped while it holds one must not stop all others.
+    /// guard is dropped or the process ends. `None`: there is no lock to be had (a file system without, another user's
+    /// file), or it was not free for long: a process that is stopped while it holds one must not stop all others.
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 }
 
@@ -112,7 +112,11 @@ impl Fs for OsFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        let file = match File::options().create(true).truncate(false).write(true).open(path) {
+            // Another user's lock in a shared directory; whether we may write there, the write itself will tell.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            file => file?,
+        };
         for _ in 0..LOCK_ATTEMPTS {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(Box::new(file))),

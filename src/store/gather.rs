@@ -29,6 +29,15 @@ pub enum Note {
         /// What is wrong with it.
         detail: String,
     },
+    /// A `samples.parquet` that is not ours to overwrite, because it cannot be read: it has another name now.
+    MovedAway {
+        /// The name it had.
+        file: PathBuf,
+        /// The name it has.
+        to: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl std::fmt::Display for Note {
@@ -39,6 +48,14 @@ impl std::fmt::Display for Note {
             }
             Self::Damaged { file, detail } => {
                 write!(out, "{} cannot be read and its rows are not used: {detail}", file.display())
+            }
+            Self::MovedAway { file, to, detail } => {
+                let (file, to) = (file.display(), to.display());
+                write!(
+                    out,
+                    "{file} could not be read and is {to} now: {detail}; rows that are in no journal or part either \
+                     are solved again by the next `dflow run`"
+                )
             }
         }
     }

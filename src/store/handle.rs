@@ -1,12 +1,10 @@
 //! The store as a worker or the dispatcher holds it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::attempt::AttemptId;
 use super::error::StoreError;
-use super::fs::{Fs, OsFs};
-use super::gather::{Finished, finished};
+use super::fs::Fs;
 use super::journal::JournalWriter;
 use super::layout::Layout;
 use super::parts;
@@ -15,7 +13,7 @@ use super::record::{Record, SCHEMA_VERSION};
 /// Rows after which a writer turns its journal into a part by itself.
 const ROWS_PER_PART: usize = 1000;
 
-/// One writer of one process attempt, and reader of what all others wrote.
+/// One writer of one process attempt.
 ///
 /// It creates no file before the first row. Several stores, in one process or many, may write into one directory.
 #[derive(Debug)]
@@ -30,12 +28,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A writer into the run directory `root` on the operating system's files.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        Self::with_fs(Arc::new(OsFs), Layout::new(root), AttemptId::new())
-    }
-
-    /// A writer on other files, for tests.
+    /// A writer of one attempt into a run directory.
     pub fn with_fs(fs: Arc<dyn Fs>, layout: Layout, attempt: AttemptId) -> Result<Self, StoreError> {
         let journal = JournalWriter::new(Arc::clone(&fs), &layout, &attempt)?;
         Ok(Self { fs, layout, attempt, journal, unflushed: Vec::new(), parts: 0 })
@@ -96,10 +89,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Which rows are durable, whoever wrote them.
-    pub fn finished(&self) -> Result<Finished, StoreError> {
-        finished(&*self.fs, &self.layout)
     }
 }

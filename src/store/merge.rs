@@ -1,11 +1,14 @@
 //! From journals and parts to `samples.parquet`: one row per key, sorted, the same bytes whoever writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt::AttemptId;
 use super::error::StoreError;
-use super::fs::{Fs, read_if_exists, write_atomic};
+use super::fs::{Fs, read_if_exists, sync_dir, write_atomic};
 use super::gather::{Gathered, Note, entries, gather};
 use super::layout::Layout;
 use super::record::{Key, Record, Status};
@@ -31,22 +34,54 @@ pub struct MergeReport {
 }
 
 /// Makes `samples.parquet` from all journals and parts. Merging again gives the same bytes; without rows there is no
-/// file. `run` is the run's name, for the footer.
+/// file. `run` is the run's name, for the footer. A file of that name that cannot be read is moved away, with a note.
 pub fn merge(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<MergeReport, StoreError> {
     if let Some(report) = up_to_date(fs, layout, run)? {
         return Ok(report);
     }
-    let mut changed = false;
+    let (mut changed, mut notes) = (false, Vec::new());
     // Another process may have merged between our reading and our rename, and have had more rows than we. So whoever
     // renamed looks again; each further round needs another writer's new row, so a bound costs nothing.
     for _ in 0..8 {
-        let gathered = gather(fs, layout)?;
+        let gathered = gather_and_move_away(fs, layout, &mut notes)?;
         if !write_samples(fs, layout, run, &gathered.records)? {
-            return Ok(report(gathered, changed));
+            return Ok(report(&gathered, changed, notes));
         }
         changed = true;
     }
-    gather(fs, layout).map(|gathered| report(gathered, changed))
+    let gathered = gather_and_move_away(fs, layout, &mut notes)?;
+    Ok(report(&gathered, changed, notes))
+}
+
+/// Gathers all rows and adds to `notes` what they lack. A `samples.parquet` that cannot be read gets another name:
+/// it may be someone else's file, or the only copy of rows whose journals are gone.
+fn gather_and_move_away(fs: &dyn Fs, layout: &Layout, notes: &mut Vec<Note>) -> Result<Gathered, StoreError> {
+    let mut gathered = gather(fs, layout)?;
+    for note in std::mem::take(&mut gathered.notes) {
+        let note = match note {
+            Note::Damaged { file, detail } if file == layout.samples() => {
+                let to = layout.root().join(format!("samples.parquet.damaged-{}", AttemptId::new()));
+                move_away(fs, layout, &file, &to)?;
+                Note::MovedAway { file, to, detail }
+            }
+            note => note,
+        };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    Ok(gathered)
+}
+
+fn move_away(fs: &dyn Fs, layout: &Layout, file: &Path, to: &Path) -> Result<(), StoreError> {
+    match fs.rename(file, to) {
+        // Another process was quicker.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => {
+            result.map_err(StoreError::io("rename", file))?;
+            sync_dir(fs, layout.root())
+        }
+    }
 }
 
 /// The report of a merge that would change nothing, if that can be seen from who wrote which row and how it ended:
@@ -88,10 +123,10 @@ fn write_samples(fs: &dyn Fs, layout: &Layout, run: &str, records: &[Record]) ->
     write_atomic(fs, &path, &new).map(|()| true)
 }
 
-fn report(gathered: Gathered, changed: bool) -> MergeReport {
+fn report(gathered: &Gathered, changed: bool, notes: Vec<Note>) -> MergeReport {
     let failed = gathered.records.iter().filter(|record| record.status == Status::Failed).count() as u64;
     let ok = gathered.records.len() as u64 - failed;
-    MergeReport { ok, failed, duplicates: gathered.duplicates, changed, notes: gathered.notes }
+    MergeReport { ok, failed, duplicates: gathered.duplicates, changed, notes }
 }
 
 /// The rows of `samples.parquet`; none if it does not exist yet.

@@ -6,8 +6,9 @@
 //! merge  ─► samples.parquet                 one row per (cell hash, sample id), the same bytes whoever writes it
 //! ```
 //!
-//! Every process attempt writes files of its own, so any number of processes may share a directory without locks;
-//! two copies of a shard cost only duplicates, which the merge removes by a fixed rule ([`record::Record::precedence`]).
+//! Every process attempt writes files of its own, so any number of processes may share a directory without locks (but
+//! for the moment in which `run.json` changes); two copies of a shard cost only duplicates, which the merge removes by
+//! a fixed rule ([`record::Record::precedence`]).
 //! A record is written once, whole, and never edited. All files are reached through [`fs::Fs`], whose fault version
 //! ([`fault::FaultFs`]) lets tests fail, cut short or abort every single operation.
 
@@ -42,11 +43,6 @@ pub use handle::Store;
 pub use layout::Layout;
 pub use merge::{Columns, MergeReport, merge, read_samples};
 pub use record::{COLUMNS, Key, Record, Status, TracePoint};
-pub use run_dir::{Completeness, RunDir, Start};
+pub use run_dir::{Completeness, Found, RunDir, Start};
 pub use schema::columns_markdown;
 pub use verify::{Depth, Verdict, same_as, verify};
-
-/// Which rows of the run directory `root` are durable; none if there is no such directory.
-pub fn finished_in(root: &std::path::Path) -> Result<Finished, StoreError> {
-    gather::finished(&fs::OsFs, &Layout::new(root))
-}

@@ -12,6 +12,8 @@ use super::columns::{Cell, Column, columns, decode_column};
 
 /// Version of the table of columns; in every row, journal and Parquet file.
 pub const SCHEMA_VERSION: u32 = 1;
+/// How the metrics of the rows are measured; in `run.json` and in the footer of every Parquet file.
+pub const METRIC_PROFILE: &str = "x(1) clamped to [-1, 1]; PSNR with R = 2; SSIM of (x + 1)/2 with R = 1 as TorchMetrics 1.3 (ssim_tm13) and 1.9 (ssim_tm19)";
 
 /// How a solve ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -54,9 +56,9 @@ pub struct TracePoint {
 
 columns! {
     "identity" {
-        /// Name of the task in the pipeline.
+        /// Name of the task when the sample was solved; after a renaming, tables show the pipeline's.
         task: String, "", reproducible;
-        /// Name of the method in the pipeline.
+        /// Name of the method when the sample was solved; after a renaming, tables show the pipeline's.
         method: String, "", reproducible;
         /// Id of the sample in the dataset's manifest.
         sample_id: String, "", reproducible;
@@ -94,7 +96,7 @@ columns! {
         wall_seconds: f64, "s", varies;
         /// Its share of the device: the sum over its network calls of (seconds of the call / rows of the call).
         device_seconds: f64, "s", varies;
-        /// Largest memory of the worker's process so far (resident; on CUDA: device memory).
+        /// Largest resident memory of the worker's process so far (`VmHWM`). Memory of a CUDA device is not in it.
         peak_memory: Option<u64>, "bytes", varies;
         /// Device of the worker, such as `cpu:0` or `cuda:1`.
         device: String, "", varies;
@@ -126,7 +128,7 @@ columns! {
         hole_ssim_tm19: Option<f64>, "", reproducible;
         /// PSNR of the pair of images that the loss compares, unclamped, at the returned iterate.
         observed_psnr: Option<f64>, "dB", reproducible;
-        /// Highest `observed_psnr` of any accepted iterate.
+        /// Highest `observed_psnr` of any evaluation, trials of the line search included.
         best_psnr: Option<f64>, "dB", reproducible;
         /// `observed_psnr` that a `target_psnr` rule asked for.
         target_psnr: Option<f64>, "dB", reproducible;

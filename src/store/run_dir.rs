@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::AttemptId;
-use super::checkpoint::{Checkpoints, remove_finished};
+use super::checkpoint::{Checkpoints, Origin, remove_finished};
 use super::error::StoreError;
 use super::fs::{Fs, OsFs, read_if_exists, write_atomic};
 use super::gather::{Finished, finished};
@@ -15,17 +15,15 @@ use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
 use super::merge::merge;
-use super::record::{SCHEMA_VERSION, Status};
+use super::record::{METRIC_PROFILE, SCHEMA_VERSION, Status};
 use crate::plan::identity::NUMERICS;
-use crate::plan::{Cell, CellConflict, Plan};
+use crate::plan::{Cell, CellHash, Plan};
 use crate::spec::document::Document;
 
 /// Names in `reports/` that are no run's.
 pub const RESERVED: [&str; 2] = ["paper", "templates"];
 /// Version of the form of `run.json`.
 const FORMAT_VERSION: u32 = 1;
-/// How the metrics of the rows are measured.
-const METRIC_PROFILE: &str = "x(1) clamped to [-1, 1]; PSNR with R = 2; SSIM of (x + 1)/2 with R = 1 as TorchMetrics 1.3 (ssim_tm13) and 1.9 (ssim_tm19)";
 
 /// What a run begins or continues with.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +131,55 @@ pub struct RunDir {
     run: RunFile,
 }
 
+/// What a run directory holds before a run begins or continues there.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What `run.json` says, if there is one.
+    pub run: Option<RunFile>,
+    /// Which rows are durable.
+    pub finished: Finished,
+}
+
+impl Found {
+    /// What the rows that are there will stay without, though `plan` asks for it: metrics and reconstructions are
+    /// made with their row only.
+    pub fn stays_without(&self, plan: &Plan) -> Vec<String> {
+        let Some(old) = self.run.as_ref().map(|run| &run.plan) else { return Vec::new() };
+        let rows = |cell: &&Cell| {
+            let hash = cell.hash.to_string();
+            self.finished.rows.iter().any(|((found, _), status)| *found == hash && *status == Status::Ok)
+        };
+        let cells = plan.cells.iter().filter(rows).map(|cell| format!("{}/{}", cell.task, cell.method));
+        let cells = cells.collect::<Vec<_>>().join(", ");
+        if cells.is_empty() {
+            return Vec::new();
+        }
+        let remedy = "another output directory has it everywhere";
+        let name = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        let metrics = plan.metrics.iter().filter(|metric| !old.metrics.contains(metric)).map(|m| name(m));
+        let saved = plan.save.iter().filter(|kind| !old.save.contains(kind)).map(|kind| name(kind));
+        let lacking = metrics.chain(saved);
+        lacking.map(|what| format!("finished rows stay without {what}: {cells}; {remedy}")).collect()
+    }
+}
+
 impl RunDir {
+    /// What is in `root`, if a run of `start` may begin or continue there; writes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn look(root: &Path, start: &Start<'_>) -> Result<Found, StoreError> {
+        Self::look_on(&OsFs, root, start)
+    }
+
+    fn look_on(fs: &dyn Fs, root: &Path, start: &Start<'_>) -> Result<Found, StoreError> {
+        check_name(root)?;
+        let layout = Layout::new(root);
+        let (run, finished) = (read_run_file(fs, &layout)?, finished(fs, &layout)?);
+        check_conflicts(root, start.plan, run.as_ref().map(|run| &run.plan), &finished)?;
+        Ok(Found { run, finished })
+    }
+
     /// Begins or continues a run in `root`: creates it, or checks that what it holds fits the plan.
     ///
     /// Nothing is written if anything is wrong, or if `run.json` already says it all.
@@ -143,19 +189,13 @@ impl RunDir {
 
     /// As [`Self::open`] on other files, for tests.
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, start: &Start<'_>) -> Result<Self, StoreError> {
-        check_name(root)?;
+        let Found { run: old, finished } = Self::look_on(&*fs, root, start)?;
         let layout = Layout::new(root);
-        let old = read_run_file(&*fs, &layout)?;
-        let finished = finished(&*fs, &layout)?;
-        check_conflicts(root, start.plan, old.as_ref().map(|run| &run.plan), &finished)?;
-        // Without rows, what was planned before binds nobody.
-        let run = continued(old.as_ref().filter(|_| !finished.rows.is_empty()), start);
-        let dir = Self { fs, layout, run };
-        if old.as_ref() != Some(&dir.run) {
-            create_dirs(&*dir.fs, root)?;
-            write_run_file(&*dir.fs, &dir.layout, &dir.run)?;
-        }
-        Ok(dir)
+        // Without rows, what was planned before binds nobody; what another process plans at this moment does.
+        let binds = |now: &&RunFile| !finished.rows.is_empty() || Some(*now) != old.as_ref();
+        let change = |now: Option<&RunFile>| continued(now.filter(binds), start);
+        let run = update_run_file(&*fs, &layout, old.as_ref(), change)?;
+        Ok(Self { fs, layout, run })
     }
 
     /// An existing run, by its directory alone.
@@ -197,9 +237,9 @@ impl RunDir {
         Store::with_fs(Arc::clone(&self.fs), self.layout.clone(), AttemptId::new())
     }
 
-    /// Checkpoints that `store` writes, and what earlier attempts left.
-    pub fn checkpoints(&self, store: &Store) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(Arc::clone(&self.fs), &self.layout, store.attempt())
+    /// Checkpoints that `store` writes, and what earlier attempts of the same origin left.
+    pub fn checkpoints(&self, store: &Store, origin: Origin) -> Result<Checkpoints, StoreError> {
+        Checkpoints::open(Arc::clone(&self.fs), &self.layout, store.attempt(), origin)
     }
 
     /// Which rows are durable, whoever wrote them.
@@ -215,16 +255,17 @@ impl RunDir {
         let finished = self.finished()?;
         remove_finished(&*self.fs, &self.layout, &finished)?;
         let count =
-            |plan| Completeness { duplicates: merged.duplicates, ..Completeness::of(plan, &finished) };
+            |plan: &Plan| Completeness { duplicates: merged.duplicates, ..Completeness::of(plan, &finished) };
         // Other processes may have planned more since.
+        let change = |now: Option<&RunFile>| {
+            let mut run = now.unwrap_or(&self.run).clone();
+            run.plan = union(&self.run.plan, &run.plan);
+            run.rows = count(&run.plan);
+            run.state = run.rows.state();
+            run
+        };
         let old = read_run_file(&*self.fs, &self.layout)?;
-        let mut run = old.clone().unwrap_or_else(|| self.run.clone());
-        run.plan = union(&self.run.plan, &run.plan);
-        run.rows = count(&run.plan);
-        run.state = run.rows.state();
-        if old.as_ref() != Some(&run) {
-            write_run_file(&*self.fs, &self.layout, &run)?;
-        }
+        update_run_file(&*self.fs, &self.layout, old.as_ref(), change)?;
         Ok(count(plan))
     }
 }
@@ -245,22 +286,10 @@ fn check_conflicts(
     old: Option<&Plan>,
     finished: &Finished,
 ) -> Result<(), StoreError> {
-    let hashes = |cell: &Cell| finished.cells.get(&(cell.task.clone(), cell.method.clone()));
-    let has_rows = |cell: &&Cell| hashes(cell).is_some();
-    let mut conflicts = plan.conflicts(old.iter().flat_map(|plan| &plan.cells).filter(has_rows));
-    let other_rows = |cell: &&Cell| {
-        let hash = cell.hash.to_string();
-        hashes(cell).is_some_and(|hashes| hashes.iter().any(|known| *known != hash))
-    };
-    if conflicts.is_empty() {
-        // Rows without a run.json that explains them.
-        let conflict = |cell: &Cell| CellConflict {
-            task: cell.task.clone(),
-            method: cell.method.clone(),
-            differences: Vec::new(),
-        };
-        conflicts.extend(plan.cells.iter().filter(other_rows).map(conflict));
-    }
+    let rows = finished.cells.iter().flat_map(|((task, method), hashes)| {
+        hashes.iter().map(move |hash| (task.as_str(), method.as_str(), hash.as_str()))
+    });
+    let conflicts = plan.conflicts(rows, old.map_or(&[], |old| &old.cells));
     if !conflicts.is_empty() {
         return Err(StoreError::Conflict { path: root.to_owned(), conflicts });
     }
@@ -303,11 +332,16 @@ fn continued(old: Option<&RunFile>, start: &Start<'_>) -> RunFile {
 
 /// The new plan with the old one's cells and samples that it lacks.
 ///
+/// A cell is known by its hash: under another name it is the same cell, and has the new plan's name. Of two cells of
+/// one name the new plan's stays. Methods that are added later stand with their task: tables show tasks as blocks.
 /// A larger limit keeps manifest order; other samples that only the old plan has come last.
 fn union(old: &Plan, new: &Plan) -> Plan {
     let mut plan = new.clone();
-    let known = |cell: &&Cell| new.cell(&cell.task, &cell.method).is_none();
-    plan.cells.extend(old.cells.iter().filter(known).cloned());
+    let mut have: BTreeSet<CellHash> = new.cells.iter().map(|cell| cell.hash).collect();
+    let lacks = |cell: &&Cell| new.cell(&cell.task, &cell.method).is_none() && have.insert(cell.hash);
+    plan.cells.extend(old.cells.iter().filter(lacks).cloned());
+    let tasks: Vec<String> = plan.cells.iter().map(|cell| cell.task.clone()).collect();
+    plan.cells.sort_by_key(|cell| tasks.iter().position(|task| *task == cell.task));
     let (larger, smaller) = if old.dataset.samples.len() > new.dataset.samples.len() {
         (&old.dataset.samples, &new.dataset.samples)
     } else {
@@ -319,6 +353,32 @@ fn union(old: &Plan, new: &Plan) -> Plan {
     plan
 }
 
+/// Changes `run.json` if `change` changes it; returns what it then says. `known` is what it says to the caller's
+/// knowledge, which decides whether there is anything to write.
+///
+/// Under a lock and from what the file says then: another process may have added cells since it was read. Where the
+/// file system has no locks, two writers of the same millisecond may still lose one's cells, until its next merge.
+fn update_run_file(
+    fs: &dyn Fs,
+    layout: &Layout,
+    known: Option<&RunFile>,
+    change: impl Fn(Option<&RunFile>) -> RunFile,
+) -> Result<RunFile, StoreError> {
+    let run = change(known);
+    if known == Some(&run) {
+        return Ok(run);
+    }
+    create_dirs(fs, layout.root())?;
+    let lock = layout.run_lock();
+    let _guard = fs.lock(&lock).map_err(StoreError::io("lock", &lock))?;
+    let now = read_run_file(fs, layout)?;
+    let run = change(now.as_ref());
+    if now.as_ref() != Some(&run) {
+        write_run_file(fs, layout, &run)?;
+    }
+    Ok(run)
+}
+
 fn read_run_file(fs: &dyn Fs, layout: &Layout) -> Result<Option<RunFile>, StoreError> {
     #[derive(Deserialize)]
     struct Version {
@@ -326,12 +386,18 @@ fn read_run_file(fs: &dyn Fs, layout: &Layout) -> Result<Option<RunFile>, StoreE
     }
     let path = layout.run_json();
     let Some(bytes) = read_if_exists(fs, &path)? else { return Ok(None) };
-    let Version { dflow_run } = serde_json::from_slice(&bytes).map_err(StoreError::damaged(&path))?;
+    let Version { dflow_run } = serde_json::from_slice(&bytes).map_err(damaged(&path))?;
     if dflow_run != FORMAT_VERSION {
         let (found, expected) = (dflow_run.to_string(), FORMAT_VERSION.to_string());
         return Err(StoreError::Version { path, what: "run.json format", found, expected });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(StoreError::damaged(&path))
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged(&path))
+}
+
+fn damaged(path: &Path) -> impl FnOnce(serde_json::Error) -> StoreError {
+    let damaged = StoreError::damaged(path);
+    let remedy = "move it away: the rows are kept, and the next `dflow run` of the pipeline writes it anew";
+    move |error| damaged(format!("{error}; {remedy}"))
 }
 
 fn write_run_file(fs: &dyn Fs, layout: &Layout, run: &RunFile) -> Result<(), StoreError> {
@@ -346,7 +412,9 @@ mod tests {
 
     use super::*;
     use crate::store::fault::{Fault, FaultFs};
+    use crate::store::merge::{Columns, read_samples};
     use crate::store::samples::{document, failed_row, plan, row};
+    use crate::store::verify::{Depth, verify};
 
     const ROOT: &str = "/reports/small";
 
@@ -383,6 +451,26 @@ mod tests {
     }
 
     #[test]
+    fn what_finished_rows_stay_without_is_said_beforehand() {
+        let fs = files();
+        let look = |text: &str| {
+            let document = document(text);
+            let plan = plan(&document);
+            let start = Start { plan: &plan, document: &document };
+            RunDir::look_on(&fs, Path::new(ROOT), &start).unwrap().stays_without(&plan)
+        };
+        let dir = open(&fs, &format!("{TWO}\nmetrics: [ psnr ]")).unwrap();
+        let more = format!("{TWO}\nmetrics: [ psnr, ssim ]\nsave: [ reconstructions ]");
+        assert!(look(&more).is_empty(), "no row is finished yet");
+        let unit = dir.plan().units(crate::plan::Shard::WHOLE).next().unwrap();
+        dir.store().unwrap().append(&row(dir.plan(), unit)).unwrap();
+        let notes = look(&more);
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].contains("stay without ssim: hole/pinv") && notes[1].contains("reconstructions"));
+        assert!(look(&format!("{TWO}\nmetrics: [ psnr ]")).is_empty());
+    }
+
+    #[test]
     fn opening_again_writes_nothing() {
         let fs = files();
         let dir = open(&fs, TWO).unwrap();
@@ -401,7 +489,8 @@ mod tests {
         let dir = open(&fs, THREE).unwrap();
         let unit = dir.plan().units(crate::plan::Shard::WHOLE).next().unwrap();
         dir.store().unwrap().append(&row(dir.plan(), unit)).unwrap();
-        let second = open(&fs, &format!("{TWO}\nmethods: [ pinv: {{ name: other }} ]")).unwrap();
+        let second =
+            open(&fs, &format!("{TWO}\nmethods: [ pinv: {{ name: other, fill: observed_mean }} ]")).unwrap();
         assert_eq!(second.plan().dataset.samples.len(), 3);
         assert_eq!(second.plan().cells.len(), dir.plan().cells.len() * 2);
     }
@@ -418,7 +507,97 @@ mod tests {
         assert!(message.contains("seed: 4 there, 0 here"), "{message}");
         assert_eq!(fs.operations(), operations, "nothing is written");
         fs.remove(&dir.layout().run_json()).unwrap();
-        assert!(matches!(open(&fs, TWO), Err(StoreError::Conflict { .. })), "rows speak for themselves");
+        let message = open(&fs, TWO).unwrap_err().to_string();
+        assert!(message.contains("run.json is missing"), "rows speak for themselves: {message}");
+    }
+
+    const HOLE: &str = "tasks: [ { name: hole, operator: { center_mask: { size: 10 } } } ]";
+
+    /// A run of one finished row, under the names of [`document`].
+    fn one_row(fs: &FaultFs, text: &str) -> RunDir {
+        let dir = open(fs, text).unwrap();
+        let unit = dir.plan().units(crate::plan::Shard::WHOLE).next().unwrap();
+        dir.store().unwrap().append(&row(dir.plan(), unit)).unwrap();
+        dir.finish(dir.plan()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_renamed_task_is_the_same_cell_under_its_new_name() {
+        let fs = files();
+        one_row(&fs, &format!("{TWO}\n{HOLE}"));
+        let renamed = open(&fs, &format!("{TWO}\n{}", HOLE.replace("name: hole", "name: gap"))).unwrap();
+        let counts = renamed.finish(renamed.plan()).unwrap();
+        assert_eq!((counts.planned, counts.ok, counts.missing), (2, 1, 1));
+        assert_eq!(renamed.plan().cells.len(), 1);
+
+        let verdict = verify(&fs, renamed.layout(), renamed.plan(), Depth::Deep).unwrap();
+        assert_eq!((verdict.planned, verdict.ok, verdict.unplanned), (2, 1, 0));
+        assert!(verdict.problems.is_empty() && verdict.missing[0].task == "gap", "{verdict:?}");
+        let rows = read_samples(&fs, renamed.layout(), Columns::All).unwrap();
+        assert_eq!(rows[0].task, "hole", "a row keeps the name that it was solved under");
+    }
+
+    #[test]
+    fn a_name_that_was_given_away_says_what_its_rows_were() {
+        let fs = files();
+        one_row(&fs, &format!("{TWO}\n{HOLE}"));
+        open(&fs, &format!("{TWO}\n{}", HOLE.replace("name: hole", "name: gap"))).unwrap();
+        let message =
+            open(&fs, &format!("{TWO}\n{}", HOLE.replace("size: 10", "size: 4"))).unwrap_err().to_string();
+        assert!(message.contains("size: 10 there, 4 here"), "{message}");
+    }
+
+    #[test]
+    fn methods_that_are_added_later_stand_with_their_task() {
+        let fs = files();
+        let tasks = "tasks: [ { name: a, operator: { center_mask: { size: 10 } } }, \
+                     { name: b, operator: { center_mask: { size: 4 } } } ]";
+        one_row(&fs, &format!("{TWO}\n{tasks}"));
+        let later = format!("{TWO}\n{tasks}\nmethods: [ pinv: {{ name: filled, fill: observed_mean }} ]");
+        let dir = open(&fs, &later).unwrap();
+        let names: Vec<_> =
+            dir.plan().cells.iter().map(|cell| (cell.task.as_str(), cell.method.as_str())).collect();
+        assert_eq!(names, [("a", "filled"), ("a", "pinv"), ("b", "filled"), ("b", "pinv")]);
+    }
+
+    #[test]
+    fn a_damaged_run_file_says_what_to_do() {
+        let fs = files();
+        let dir = one_row(&fs, TWO);
+        let path = dir.layout().run_json();
+        fs.remove(&path).unwrap();
+        fs.create_new(&path).unwrap().append(b"{\"dflow_run\": 1,").unwrap();
+        let message = open(&fs, TWO).unwrap_err().to_string();
+        assert!(message.contains("move it away"), "{message}");
+        fs.rename(&path, &path.with_extension("old")).unwrap();
+        assert_eq!(open(&fs, TWO).unwrap().finished().unwrap().rows.len(), 1);
+    }
+
+    #[test]
+    fn processes_that_plan_at_once_lose_no_cell() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("small");
+        let open = |text: &str| {
+            let document = document(text);
+            RunDir::open(&root, &Start { plan: &plan(&document), document: &document }).unwrap()
+        };
+        let first = open(TWO);
+        let unit = first.plan().units(crate::plan::Shard::WHOLE).next().unwrap();
+        first.store().unwrap().append(&row(first.plan(), unit)).unwrap();
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let (open, barrier) = (&open, &barrier);
+                let task =
+                    format!("{{ name: t{i}, operator: {{ center_mask: {{ size: {} }} }} }}", 12 + 2 * i);
+                scope.spawn(move || {
+                    barrier.wait();
+                    open(&format!("{TWO}\ntasks: [ {task} ]"));
+                });
+            }
+        });
+        assert_eq!(RunDir::existing(&root).unwrap().plan().cells.len(), 9);
     }
 
     #[test]
@@ -442,7 +621,7 @@ mod tests {
                     break;
                 }
                 let names = fs.list(Path::new(ROOT)).unwrap_or_default();
-                assert!(names.iter().all(|name| name == "run.json"), "{names:?}");
+                assert!(names.iter().all(|name| name == "run.json" || name == ".run.lock"), "{names:?}");
                 open(&fs, TWO).unwrap();
             }
         }

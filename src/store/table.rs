@@ -17,10 +17,15 @@ use parquet::file::properties::WriterProperties;
 
 use super::columns::decode_column;
 use super::error::StoreError;
-use super::record::{COLUMNS, Key, Record, SCHEMA_VERSION, Status, decode, encode};
+use super::record::{COLUMNS, Key, METRIC_PROFILE, Record, SCHEMA_VERSION, Status, decode, encode};
+use crate::plan::identity::NUMERICS;
 
 /// Footer key of [`SCHEMA_VERSION`].
 const SCHEMA_VERSION_KEY: &str = "dflow.schema_version";
+/// Footer key of [`METRIC_PROFILE`].
+const METRIC_PROFILE_KEY: &str = "dflow.metric_profile";
+/// Footer key of [`NUMERICS`], of the program that wrote the file.
+const NUMERICS_KEY: &str = "dflow.numerics";
 
 /// The Arrow schema of all columns.
 pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -43,8 +48,12 @@ pub(super) fn from_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Resul
 pub(super) fn to_parquet(records: &[Record], metadata: &[(&str, String)]) -> Result<Vec<u8>, StoreError> {
     let encode_error = |error: parquet::errors::ParquetError| StoreError::Encode(error.to_string());
     let level = ZstdLevel::try_new(3).map_err(encode_error)?;
-    let version = (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string());
-    let pairs = std::iter::once(&version).chain(metadata);
+    let ours = [
+        (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
+        (METRIC_PROFILE_KEY, METRIC_PROFILE.to_owned()),
+        (NUMERICS_KEY, NUMERICS.to_string()),
+    ];
+    let pairs = ours.iter().chain(metadata);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_key_value_metadata(Some(
@@ -155,16 +164,17 @@ fn metadata_value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
 }
 
 fn check_version(path: &Path, metadata: &ArrowReaderMetadata) -> Result<(), StoreError> {
-    let version = metadata_value(metadata, SCHEMA_VERSION_KEY);
-    if version == Some(SCHEMA_VERSION.to_string()) {
-        return Ok(());
+    let expected = SCHEMA_VERSION.to_string();
+    match metadata_value(metadata, SCHEMA_VERSION_KEY) {
+        // Another program's file, which no version of this one reads.
+        None => {
+            Err(StoreError::damaged(path)(format!("it is not from dflow: it has no {SCHEMA_VERSION_KEY}")))
+        }
+        Some(found) if found != expected => {
+            Err(StoreError::Version { path: path.to_owned(), what: "row schema", found, expected })
+        }
+        Some(_) => Ok(()),
     }
-    Err(StoreError::Version {
-        path: path.to_owned(),
-        what: "row schema",
-        found: version.unwrap_or_else(|| "none".to_owned()),
-        expected: SCHEMA_VERSION.to_string(),
-    })
 }
 
 #[cfg(test)]
@@ -177,6 +187,34 @@ mod tests {
         let records: Vec<Record> = (0..20).map(record).chain((20..22).map(failed)).collect();
         let bytes = to_parquet(&records, &[]).unwrap();
         assert_same(&from_parquet(Path::new("p"), bytes, Columns::All).unwrap(), &records);
+    }
+
+    #[test]
+    fn the_footer_says_how_the_rows_were_made() {
+        let bytes = to_parquet(&[record(0)], &[("dflow.run", "small".to_owned())]).unwrap();
+        let expected = [
+            ("dflow.schema_version", SCHEMA_VERSION.to_string()),
+            ("dflow.metric_profile", METRIC_PROFILE.to_owned()),
+            ("dflow.numerics", NUMERICS.to_string()),
+            ("dflow.run", "small".to_owned()),
+        ];
+        for (key, value) in expected {
+            assert_eq!(footer_value(&bytes, key), Some(value), "{key}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_from_another_program() {
+        let bytes = |metadata: Vec<KeyValue>| {
+            let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata)).build();
+            let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&SCHEMA), Some(properties)).unwrap();
+            writer.write(&to_batch(&[record(0)]).unwrap()).unwrap();
+            writer.into_inner().unwrap()
+        };
+        let read = |metadata| from_parquet(Path::new("p"), bytes(metadata), Columns::All).unwrap_err();
+        let other = vec![KeyValue::new(SCHEMA_VERSION_KEY.to_owned(), "999".to_owned())];
+        assert!(matches!(read(other), StoreError::Version { found, .. } if found == "999"));
+        assert!(matches!(read(Vec::new()), StoreError::Damaged { .. }));
     }
 
     #[test]

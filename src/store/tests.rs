@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use super::artifacts::{ArtifactWriter, Reconstruction};
 use super::attempt::AttemptId;
+use super::checkpoint::Origin;
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
-use super::gather::{finished, gather};
+use super::gather::{Note, finished, gather};
 use super::merge::{Columns, MergeReport, merge, read_samples};
 use super::record::{Key, Record, Status, TracePoint};
 use super::run_dir::{RunDir, Start};
@@ -42,7 +43,7 @@ fn nothing_is_created_before_the_first_row() {
     let fs = files();
     let mut store = store(&fs, "a");
     store.flush_part().unwrap();
-    assert!(store.finished().unwrap().rows.is_empty());
+    assert!(finished(&fs, store.layout()).unwrap().rows.is_empty());
     assert_eq!(fs.operations(), 0);
 }
 
@@ -74,7 +75,7 @@ fn samples_parquet_alone_keeps_the_rows() {
     let bytes = merged(&fs);
     fs.remove(Path::new("/reports/run/journal/a-000.journal")).unwrap();
     assert_eq!(bytes, merged(&fs));
-    assert_eq!(store.finished().unwrap().rows.len(), 1);
+    assert_eq!(finished(&fs, store.layout()).unwrap().rows.len(), 1);
 }
 
 #[test]
@@ -125,9 +126,30 @@ fn a_damaged_part_is_noted_and_the_other_rows_stay() {
     let path = store.layout().parts().join("dead-000.parquet");
     fs.create_dir(&store.layout().parts()).unwrap();
     fs.create_new(&path).unwrap().append(b"PAR1 nonsense").unwrap();
-    let finished = store.finished().unwrap();
-    assert_eq!(finished.rows.len(), 1);
-    assert!(finished.notes[0].to_string().contains("dead-000.parquet"));
+    let found = finished(&fs, store.layout()).unwrap();
+    assert_eq!(found.rows.len(), 1);
+    assert!(found.notes[0].to_string().contains("dead-000.parquet"));
+}
+
+#[test]
+fn a_samples_parquet_that_is_not_ours_is_moved_away_and_noted() {
+    let layout = Layout::new("/reports/run");
+    for (damage, rows) in [(&b"PAR1 nonsense"[..], 1), (b"", 1), (b"someone else's", 0)] {
+        let fs = files();
+        let mut store = store(&fs, "a");
+        if rows > 0 {
+            store.append(&record(1)).unwrap();
+        } else {
+            fs.create_dir(layout.root()).unwrap();
+        }
+        fs.create_new(&layout.samples()).unwrap().append(damage).unwrap();
+        let report = merge(&fs, &layout, "run").unwrap();
+        assert_eq!((report.ok, report.changed), (rows, rows > 0));
+        let [Note::MovedAway { file, to, .. }] = &report.notes[..] else { panic!("{:?}", report.notes) };
+        assert_eq!((file, fs.read(to).unwrap()), (&layout.samples(), damage.to_vec()));
+        assert_eq!(fs.exists(&layout.samples()).unwrap(), rows > 0);
+        assert!(merge(&fs, &layout, "run").unwrap().notes.is_empty());
+    }
 }
 
 #[test]
@@ -140,7 +162,7 @@ fn after_a_failed_append_later_rows_are_still_read() {
             fs.inject(k, fault);
             store.append(&record(1)).unwrap_err(); // an append writes, then syncs
             store.append(&record(2)).unwrap();
-            let rows = store.finished().unwrap().rows;
+            let rows = finished(&fs, store.layout()).unwrap().rows;
             assert!(rows.contains_key(&record(0).key()) && rows.contains_key(&record(2).key()));
         }
     }
@@ -157,7 +179,7 @@ fn no_space_left_says_what_to_do_and_leaves_no_partial_file() {
     assert!(error.to_string().contains("free some space"), "{error}");
     assert!(fs.list(&store.layout().parts()).unwrap().is_empty());
     store.flush_part().unwrap();
-    assert_eq!(store.finished().unwrap().rows.len(), 1);
+    assert_eq!(finished(&fs, store.layout()).unwrap().rows.len(), 1);
 }
 
 #[test]
@@ -177,7 +199,7 @@ fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> 
     let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start)?;
     let finished = dir.finished()?.rows;
     let mut store = dir.store()?;
-    let checkpoints = dir.checkpoints(&store)?;
+    let checkpoints = dir.checkpoints(&store, Origin::new("portable", "cpu:0"))?;
     let mut artifacts = ArtifactWriter::new(Arc::clone(dir.fs()), dir.layout(), store.attempt());
     for unit in start.plan.units(Shard::WHOLE) {
         let mut record = row(start.plan, unit);
@@ -240,7 +262,7 @@ fn writers_on_real_files_may_share_a_directory_with_merges() {
         for writer in 0..3 {
             let root = &root;
             scope.spawn(move || {
-                let mut store = Store::open(root).unwrap();
+                let mut store = Store::with_fs(Arc::new(OsFs), Layout::new(root), AttemptId::new()).unwrap();
                 for i in 0..20 {
                     store.append(&record(3 * i + writer)).unwrap();
                     if i % 7 == writer {
@@ -280,7 +302,7 @@ fn ten_thousand_rows_are_appended_merged_and_read() {
         timed(&format!("merged {what}"), clock);
     }
     let clock = Instant::now();
-    assert_eq!(store.finished().unwrap().rows.len(), rows);
+    assert_eq!(finished(&fs, store.layout()).unwrap().rows.len(), rows);
     timed("looked up to resume", clock);
     for columns in [Columns::All, Columns::WithoutTrace] {
         let clock = Instant::now();

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::merge::{Columns, read_samples};
 use super::record::{COLUMNS, Key, Record, Status};
 use super::table::{Entry, entries_from_parquet};
-use crate::plan::Plan;
+use crate::plan::{Cell, Plan};
 
 /// How thoroughly a run is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,32 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Repeated { .. } | Self::Altered { .. } => REMAKE,
+            Self::OtherCell { .. } => {
+                "give the task or the method another name in the pipeline, or choose another `output`"
+            }
+            Self::Damaged { file, .. } => match file.extension().and_then(|ending| ending.to_str()) {
+                _ if file.ends_with("samples.parquet") => REMAKE,
+                Some(artifacts::EXTENSION) => {
+                    "the row's numbers are whole; for the reconstruction run the pipeline into another `output`, or \
+                     restore the file from a copy"
+                }
+                _ => "move it away; then `dflow run` on the same pipeline solves the rows that only it held",
+            },
+        }
+    }
+}
+
+/// The remedy for a bad `samples.parquet`.
+const REMAKE: &str =
+    "move samples.parquet away and run `dflow merge`: it is made anew from the journals and parts";
+
 impl std::fmt::Display for Problem {
+    /// What is wrong, and what to do.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Repeated { key: (cell, sample), times } => {
@@ -101,7 +126,8 @@ impl std::fmt::Display for Problem {
             Self::Altered { key: (cell, sample) } => {
                 write!(out, "sample {sample} of cell {cell} is not the row of the journals and parts")
             }
-        }
+        }?;
+        write!(out, "; {}", self.remedy())
     }
 }
 
@@ -130,16 +156,13 @@ impl Verdict {
         self.missing.is_empty() && self.problems.is_empty()
     }
 
-    /// What to do, if anything.
+    /// What to do about missing rows; about a problem, its text says what to do.
     pub fn remedy(&self) -> Option<&'static str> {
         let unmerged: usize = self.missing.iter().map(|missing| missing.unmerged).sum();
         let missing: usize = self.missing.iter().map(|missing| missing.sample_ids.len()).sum();
         match missing - unmerged {
             0 if unmerged > 0 => Some("every row is durable: `dflow merge` on this directory completes it"),
-            0 if self.problems.is_empty() => None,
-            0 => Some(
-                "move the damaged files away; then `dflow run` on the same pipeline solves what they held",
-            ),
+            0 => None,
             _ => Some("`dflow run` on the same pipeline continues: finished rows are kept"),
         }
     }
@@ -151,7 +174,7 @@ pub fn verify(fs: &dyn Fs, layout: &Layout, plan: &Plan, depth: Depth) -> Result
     let durable = finished(fs, layout)?;
     for note in &durable.notes {
         match note {
-            Note::TornTail { .. } => verdict.notes.push(note.to_string()),
+            Note::TornTail { .. } | Note::MovedAway { .. } => verdict.notes.push(note.to_string()),
             Note::Damaged { file, detail } => {
                 verdict.problems.push(Problem::Damaged { file: file.clone(), detail: detail.clone() });
             }
@@ -233,17 +256,17 @@ fn check_failed(
     if entries.iter().all(|entry| entry.status == Status::Ok) {
         return Ok(());
     }
-    let hashes: BTreeSet<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
+    let cells: BTreeMap<String, &Cell> =
+        plan.cells.iter().map(|cell| (cell.hash.to_string(), cell)).collect();
     let samples: BTreeSet<&String> = plan.dataset.samples.iter().collect();
-    let planned = |row: &Record| hashes.contains(&row.cell_hash) && samples.contains(&row.sample_id);
     let rows = read_samples(fs, layout, Columns::WithoutTrace)?.into_iter();
-    let failed = rows.filter(|row| row.status == Status::Failed && planned(row));
+    let failed = rows.filter(|row| row.status == Status::Failed && samples.contains(&row.sample_id));
     verdict.failed = failed
-        .map(|row| FailedRow {
-            task: row.task,
-            method: row.method,
-            sample_id: row.sample_id,
-            error: row.error.unwrap_or_default(),
+        .filter_map(|row| {
+            // The plan's names: the row may have been solved under others.
+            let cell = cells.get(&row.cell_hash)?;
+            let (task, method) = (cell.task.clone(), cell.method.clone());
+            Some(FailedRow { task, method, sample_id: row.sample_id, error: row.error.unwrap_or_default() })
         })
         .collect();
     Ok(())
@@ -334,15 +357,27 @@ impl Comparison {
     /// Differences that are listed.
     pub const LIMIT: usize = 20;
 
-    /// Whether both hold the same rows with the same bits.
+    /// Whether both hold the same rows with the same bits: at least one row that can be compared.
     pub fn is_same(&self) -> bool {
-        self.different == 0 && self.only_left.is_empty() && self.only_right.is_empty()
+        let matched = self.only_left.is_empty() && self.only_right.is_empty();
+        self.same > 0 && self.different == 0 && matched
     }
 }
 
-/// Compares the merged rows of two runs bit for bit, in every reproducible column.
+/// Compares the rows of two runs, merged or not, bit for bit, in every reproducible column.
+///
+/// # Errors
+/// Where a file cannot be read, also as damaged: without its rows nothing can be said.
 pub fn same_as(fs: &dyn Fs, left: &Layout, right: &Layout) -> Result<Comparison, StoreError> {
-    let read = |layout| read_samples(fs, layout, Columns::All);
+    let read = |layout| {
+        let gathered = gather(fs, layout)?;
+        for note in gathered.notes {
+            if let Note::Damaged { file: path, detail } = note {
+                return Err(StoreError::Damaged { path, detail });
+            }
+        }
+        Ok(gathered.records)
+    };
     Ok(compare(&read(left)?, &read(right)?))
 }
 
@@ -501,6 +536,65 @@ mod tests {
         store.append(&other).unwrap();
         let verdict = check(&dir, Depth::Keys);
         assert!(matches!(&verdict.problems[..], [Problem::OtherCell { .. }]));
+    }
+
+    #[test]
+    fn every_kind_of_problem_has_a_remedy_of_its_own() {
+        let damaged = |file: &str| Problem::Damaged { file: file.into(), detail: "bad".to_owned() };
+        let key = ("0".repeat(64), "s0".to_owned());
+        let other = Problem::OtherCell {
+            task: "hole".to_owned(),
+            method: "pinv".to_owned(),
+            found: "0".repeat(64),
+            planned: "1".repeat(64),
+        };
+        for (problem, remedy) in [
+            (Problem::Repeated { key: key.clone(), times: 2 }, "run `dflow merge`"),
+            (Problem::Altered { key }, "run `dflow merge`"),
+            (damaged("/run/samples.parquet"), "run `dflow merge`"),
+            (damaged("/run/parts/a-000.parquet"), "`dflow run` on the same pipeline"),
+            (damaged("/run/journal/a-000.journal"), "`dflow run` on the same pipeline"),
+            (damaged("/run/artifacts/a-000.f32"), "restore the file"),
+            (other, "another name"),
+        ] {
+            assert!(problem.to_string().contains(remedy), "{problem}");
+        }
+    }
+
+    #[test]
+    fn failed_rows_have_the_plans_names() {
+        let (_, dir, units) = run();
+        dir.store().unwrap().append(&failed_row(dir.plan(), units[0])).unwrap();
+        dir.finish(dir.plan()).unwrap();
+        let mut plan = dir.plan().clone();
+        plan.cells[0].task = "gap".to_owned();
+        let verdict = verify(&**dir.fs(), dir.layout(), &plan, Depth::Keys).unwrap();
+        assert_eq!(verdict.failed[0].task, "gap");
+    }
+
+    #[test]
+    fn runs_without_comparable_rows_are_not_the_same() {
+        let (fs, left, units) = run();
+        let right = Layout::new("/reports/other");
+        let compared = || same_as(&fs, left.layout(), &right).unwrap();
+        assert!(!compared().is_same(), "no rows on either side");
+
+        let other = |attempt| {
+            let attempt = crate::store::attempt::AttemptId::from_text(attempt);
+            crate::store::Store::with_fs(Arc::new(fs.clone()), right.clone(), attempt).unwrap()
+        };
+        left.store().unwrap().append(&row(left.plan(), units[0])).unwrap();
+        assert_eq!(compared().only_left.len(), 1, "rows of a journal count");
+        other("a").append(&row(left.plan(), units[0])).unwrap();
+        assert!(compared().is_same() && compared().same == 1);
+
+        let timed = Record { reproducible: false, ..row(left.plan(), units[1]) };
+        other("b").append(&timed).unwrap();
+        assert_eq!(compared().only_right.len(), 1);
+        fs.create_new(&right.samples()).unwrap().append(b"nonsense").unwrap();
+        assert!(matches!(same_as(&fs, left.layout(), &right), Err(StoreError::Damaged { .. })));
+        let timed = std::slice::from_ref(&timed);
+        assert!(!compare(timed, timed).is_same(), "nothing that can be compared");
     }
 
     #[test]

@@ -241,7 +241,8 @@ fn summary_text(summary: &RunSummary) -> String {
         summary.left,
         text::duration(Duration::from_secs_f64(summary.seconds))
     );
-    if busy > 0.0 {
+    // Without a network there is nothing to compare with.
+    if busy > 0.0 && network > 0.0 {
         text += &format!(
             "; {:.1} % of the workers' time outside network calls, {:.0} % of slot time idle",
             100.0 * (1.0 - network / busy).max(0.0),

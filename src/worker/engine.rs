@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::MemoryPlan;
+use super::timed::Timed;
 use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, Rows, SolveError, VelocityField};
 use crate::method::{Answer, Ask, Problem, Solve};
 use crate::plan::Unit;
@@ -151,7 +152,7 @@ enum Kind {
 pub struct Engine {
     /// Running solves.
     pub slots: Vec<Slot>,
-    fields: Vec<Field>,
+    fields: Vec<Timed>,
     memory: MemoryBudget,
     max_rows: usize,
     /// Seconds inside network calls so far.
@@ -172,6 +173,7 @@ pub enum MemoryBudget {
 impl Engine {
     /// An engine without running solves that evaluates at most `max_rows` rows in a call.
     pub fn new(fields: Vec<Field>, memory: MemoryBudget, max_rows: usize) -> Self {
+        let fields = fields.into_iter().map(Timed::new).collect();
         Self { slots: Vec::new(), fields, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
     }
 
@@ -264,7 +266,7 @@ impl Engine {
         let cond = self.conds(members);
         let keep = self.keep(model, grid, members.len());
         let clock = Instant::now();
-        let field = self.fields[model].as_mut();
+        let field = &mut self.fields[model];
         let (solution, tape) = match grid.direction {
             Direction::Forward => {
                 let (solution, tape) =
@@ -273,7 +275,7 @@ impl Engine {
             }
             Direction::Backward => (flow::solve(field, &grid, &start, &cond).map_err(field_error)?, None),
         };
-        self.charge(members, clock);
+        self.charge(model, members, clock);
         for (&member, &nfe) in members.iter().zip(&solution.nfe) {
             let slot = &mut self.slots[member];
             slot.state.cost.nfe_forward += u64::from(nfe);
@@ -313,8 +315,8 @@ impl Engine {
         let cond = self.conds(members);
         let clock = Instant::now();
         let gradient =
-            flow::pull_back(self.fields[model].as_mut(), tape, &cond, &cotangent).map_err(field_error)?;
-        self.charge(&asked, clock);
+            flow::pull_back(&mut self.fields[model], tape, &cond, &cotangent).map_err(field_error)?;
+        self.charge(model, &asked, clock);
         for (&member, &nfe) in
             members.iter().zip(&gradient.nfe_vjp).filter(|(member, _)| asked.contains(member))
         {
@@ -343,9 +345,9 @@ impl Engine {
         let cond = self.conds(members);
         let keep = self.keep(model, grid, members.len());
         let clock = Instant::now();
-        let (_, tape) = flow::solve_taped(self.fields[model].as_mut(), &grid, &start, &cond, keep)
-            .map_err(field_error)?;
-        self.charge(members, clock);
+        let (_, tape) =
+            flow::solve_taped(&mut self.fields[model], &grid, &start, &cond, keep).map_err(field_error)?;
+        self.charge(model, members, clock);
         self.pull_back(tape, model, members)
     }
 
@@ -355,7 +357,7 @@ impl Engine {
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
         self.fields[model].velocity(Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
-        self.charge(members, clock);
+        self.charge(model, members, clock);
         for &member in members {
             self.slots[member].state.cost.nfe_forward += 1;
         }
@@ -371,7 +373,7 @@ impl Engine {
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
         self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;
-        self.charge(members, clock);
+        self.charge(model, members, clock);
         for &member in members {
             self.slots[member].state.cost.nfe_vjp += 1;
         }
@@ -413,9 +415,11 @@ impl Engine {
         }
     }
 
-    fn charge(&mut self, members: &[usize], clock: Instant) {
+    fn charge(&mut self, model: usize, members: &[usize], clock: Instant) {
         let seconds = clock.elapsed().as_secs_f64();
-        self.network_seconds += seconds;
+        let called = self.fields[model].take_seconds();
+        // A field that is solved in a basis of its own is not called by its front door: all of its solve counts.
+        self.network_seconds += if called > 0.0 { called } else { seconds };
         for &member in members {
             self.slots[member].state.cost.device_seconds += seconds / members.len() as f64;
         }

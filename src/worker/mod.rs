@@ -10,6 +10,7 @@ pub mod device;
 pub mod engine;
 pub mod protocol;
 mod row;
+mod timed;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -16,7 +16,7 @@ use crate::spec::method::MethodSpec;
 use crate::spec::metric::SaveSpec;
 use crate::spec::stop::StopRule;
 use crate::store::artifacts::{ArtifactWriter, Reconstruction, write_png, x1_blake3};
-use crate::store::checkpoint::Checkpoints;
+use crate::store::checkpoint::{Checkpoints, Origin};
 use crate::store::record::SCHEMA_VERSION;
 use crate::store::{Key, Record, RunDir, Status, Store, StoreError, TracePoint};
 
@@ -36,7 +36,8 @@ impl Writer {
         let keep = assembly.plan.save.contains(&SaveSpec::Reconstructions);
         let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
         let artifacts = keep.then(new);
-        let checkpoints = run_dir.checkpoints(&store)?;
+        let checkpoints =
+            run_dir.checkpoints(&store, Origin::new(kernel::instruction_set(), &device.name))?;
         Ok(Self {
             store,
             artifacts,

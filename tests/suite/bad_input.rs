@@ -26,20 +26,58 @@ fn refused_with(from: &str, to: &str, words: &[&str]) {
 
 #[test]
 fn yaml_errors_name_line_and_column() {
-    refused_with("name: suite\n", "name: suite\nname: again\n", &["p.yaml:2:", "name"]);
-    refused_with("  - { name: inpainting", "\t- { name: inpainting", &["p.yaml:6", "tab"]);
-    refused_with("center_mask", "centre_mask", &["p.yaml:6:", "center_mask"]);
-    refused_with("regularizer: { chi: 0.01 }", "regularizer: { chi: .inf }", &["p.yaml:11:", "finite"]);
-    refused_with("tasks:\n", "taks:\n", &["taks", "tasks"]);
-    refused("", &["p.yaml"]);
+    refused_with("name: suite\n", "name: suite\nname: again\n", &["p.yaml:2:1: `name` is given twice"]);
+    refused_with("  - { name: inpainting", "\t- { name: inpainting", &["p.yaml:6:2: tabs disallowed"]);
+    refused_with("center_mask", "centre_mask", &["p.yaml:6:37: unknown name", "did you mean `center_mask`?"]);
+    refused_with(
+        "regularizer: { chi: 0.01 }",
+        "regularizer: { chi: .inf }",
+        &["p.yaml:11:27: chi must be a finite number that is not negative, got inf"],
+    );
+    refused_with("tasks:\n", "taks:\n", &["p.yaml:5:1: unknown field `taks`", "did you mean `tasks`?"]);
+    refused("", &["p.yaml:1:1: the text ends too early; is the file empty?"]);
+    let twice = format!("{PIPELINE}---\n{PIPELINE}");
+    refused(&twice, &["a second YAML document begins here, but a file holds one", "into a file of its own"]);
+}
+
+#[test]
+fn values_that_are_missing_or_too_large_are_named_as_such() {
+    refused_with("name: suite", "name:", &["p.yaml:1:5: expected a text, but there is no value"]);
+    refused_with("size: 10", "size:", &["a whole number that is not negative, but there is no value"]);
+    refused_with(
+        "size: 10",
+        "size: 99999999999",
+        &["p.yaml:6:58: expected a whole number of at most 4294967295, got `99999999999`"],
+    );
+    refused_with(
+        "model: mini-images",
+        "model: mini-images\nseed: 18446744073709551616",
+        &["p.yaml:4:7: expected a whole number of at most 18446744073709551615"],
+    );
 }
 
 #[test]
 fn values_out_of_range_are_refused_before_any_work() {
-    refused_with("size: 10", "size: -3", &["p.yaml:6:"]);
-    refused_with("size: 10", "size: 40", &["40", "32"]);
-    refused_with("factor: 2", "factor: 3", &["3", "32"]);
-    refused_with("noise: 0.05", "noise: -0.05", &["noise"]);
+    refused_with(
+        "size: 10",
+        "size: -3",
+        &["p.yaml:6:58: expected a whole number that is not negative, got `-3`"],
+    );
+    refused_with(
+        "size: 10",
+        "size: 40",
+        &["p.yaml:6:58: a hole of 40×40 leaves nothing of an image of 3×32×32"],
+    );
+    refused_with(
+        "factor: 2",
+        "factor: 3",
+        &["p.yaml:7:", "the factor 3 does not divide the sides of an image of 3×32×32"],
+    );
+    refused_with(
+        "noise: 0.05",
+        "noise: -0.05",
+        &["noise must be a finite number that is not negative, got -0.05"],
+    );
     refused_with(
         "factor: 2",
         "factor: 2, pinv_cutoff: { per_axis: 9 }",
@@ -48,22 +86,32 @@ fn values_out_of_range_are_refused_before_any_work() {
     refused_with(
         "      regularizer",
         "      init: { blend: { weight: 0.1, lift: measurement } }\n      regularizer",
-        &["lift"],
+        &["2 errors in p.yaml", "the measurement of inpainting has not the image's shape"],
     );
-    refused_with("limit: 4", "limit: 0", &["limit"]);
+    refused_with("limit: 4", "limit: 0", &["p.yaml:2:38: a limit of 0 leaves no sample"]);
+    let solver = |nfe: u32| format!("      solver: {{ midpoint: {{ nfe: {nfe} }} }}\n      regularizer");
     refused_with(
         "      regularizer",
-        "      solver: { midpoint: { nfe: 5 } }\n      regularizer",
-        &["nfe", "5"],
+        &solver(5),
+        &["p.yaml:11:34: midpoint takes 2 evaluations a step: 5 is no multiple of it, 4 or 6 would be"],
     );
+    refused_with("      regularizer", &solver(4294967295), &["nfe must be at most 1000000, got 4294967295"]);
 }
 
 #[test]
 fn names_must_be_there_once() {
-    refused_with("super-resolution-noisy", "inpainting", &["inpainting", "p.yaml:7:"]);
-    refused_with("  - pinv: {}", "  - pinv: { name: d-flow }", &["d-flow"]);
+    refused_with(
+        "super-resolution-noisy",
+        "inpainting",
+        &["p.yaml:7:13: there are two tasks of the name `inpainting`"],
+    );
+    refused_with(
+        "  - pinv: {}",
+        "  - pinv: { name: d-flow }",
+        &["there are two methods of the name `d-flow`: give one of them another `name:`"],
+    );
     let tasks = PIPELINE.find("tasks:").unwrap()..PIPELINE.find("methods:").unwrap();
-    refused(&PIPELINE.replace(&PIPELINE[tasks], "tasks: []\n"), &["tasks"]);
+    refused(&PIPELINE.replace(&PIPELINE[tasks], "tasks: []\n"), &["there is no task: nothing to run"]);
 }
 
 #[test]
@@ -72,73 +120,222 @@ fn every_semantic_error_of_a_file_is_reported_together() {
         .replace("size: 10", "size: 40")
         .replace("noise: 0.05", "noise: -1")
         .replace("evals: 5", "evals: 0");
-    refused(&text, &["40", "noise", "evals"]);
+    let words = ["3 errors in p.yaml", "a hole of 40×40", "noise must be", "evals must be at least 1, got 0"];
+    refused(&text, &words);
 }
 
 #[test]
 fn missing_models_and_data_name_the_remedy() {
-    refused_with("model: mini-images", "model: mini-image", &["mini-image"]);
-    refused_with("model: mini-images", "model: no/such.yaml", &["no/such.yaml"]);
-    refused_with("name: mini-images, limit", "name: cifar10, limit", &["cifar10", "--data"]);
-    refused_with("name: mini-images, limit", "name: imagenet, limit", &["imagenet"]);
+    refused_with(
+        "model: mini-images",
+        "model: mini-image",
+        &["no model `mini-image` (nearest: `mini-images`)", "`dflow model list` shows what there is"],
+    );
+    refused_with("model: mini-images", "model: no/such.yaml", &["model file no/such.yaml: No such file"]);
+    refused_with(
+        "name: mini-images, limit",
+        "name: cifar10, limit",
+        &["dataset `cifar10` needs files: give the folder that holds `cifar10_jpeg/` (--data"],
+    );
+    refused_with(
+        "name: mini-images, limit",
+        "name: imagenet, limit",
+        &["unknown dataset `imagenet`: shipped are mini-images, cifar10"],
+    );
 }
 
 #[test]
 fn labels_must_be_classes_of_the_model() {
-    refused_with("      regularizer", "      condition: { fixed: 10 }\n      regularizer", &["10", "0 to 9"]);
+    refused_with(
+        "      regularizer",
+        "      condition: { fixed: 10 }\n      regularizer",
+        &["p.yaml:11:27: label 10 is out of range: the model has classes 0 to 9"],
+    );
 }
 
 #[test]
 fn a_missing_pipeline_and_a_wrong_set_are_usage_errors() {
     let test = suite();
-    test.run(&["run", "missing.yaml"]).fails_with(2).stderr("missing.yaml");
-    test.run(&["run", "p.yaml", "--set", "tasks[9].noise=1"]).fails_with(2).stderr("tasks[9].noise=1");
-    test.run(&["run", "p.yaml", "--set", "tasks[0].nois=1"]).fails_with(2).stderr("tasks[0].nois=1");
-    test.run(&["run", "p.yaml", "--shard", "3/2"]).fails_with(2).stderr("3/2");
-    test.run(&["run", "p.yaml", "--devices", "gpu"]).fails_with(2).stderr("gpu");
-    test.run(&["run", "p.yaml", "--devices", "cpu:64x64"]).fails_with(2).stderr("cores");
-    test.run(&["table", "1", "missing"]).fails_with(2).stderr("missing");
+    for (arguments, message) in [
+        (&["run", "missing.yaml"] as &[&str], "cannot read the pipeline file missing.yaml"),
+        (&["run", "p.yaml", "--set", "tasks[9].noise=1"], "there is no [9]: the list ends at [1]"),
+        (&["run", "p.yaml", "--set", "tasks[0].nois=1"], "did you mean `noise`?"),
+        (&["run", "p.yaml", "--shard", "3/2"], "\"3/2\" is no shard: write M/N"),
+        (&["run", "p.yaml", "--devices", "gpu"], "\"gpu\" is no device; write auto, cpu"),
+        (&["run", "p.yaml", "--devices", "cpu,cpu"], "cpu and cpu would share the same cores; write cpu:2"),
+        (
+            &["run", "p.yaml", "--devices", "cpu:64x64"],
+            "`devices: cpu:64x64` needs 4096 cores, but this process",
+        ),
+        (&["table", "1", "missing"], "missing is no run directory (it has no run.json): name the `output`"),
+        (&["table", "2"], "table 2 is not built yet"),
+        (&["table", "1"], "name the run's directory"),
+    ] {
+        test.run(arguments).fails_with(2).stderr(message);
+    }
     assert!(!test.path("a").exists());
 }
 
-/// A home folder with the shipped mini model, whose weights a test may spoil.
-fn with_own_weights(spoil: impl FnOnce(&Path)) -> RunTest {
+/// A home folder with the shipped mini model, whose weights a test may spoil, with or without their known hash.
+fn with_own_weights(hash: Hash, spoil: impl FnOnce(&Path)) -> RunTest {
     let test = suite();
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    std::fs::create_dir_all(test.path("home/models/weights")).unwrap();
-    std::fs::copy(models.join("mini-images.yaml"), test.path("home/models/mini-images.yaml")).unwrap();
+    let mut model = std::fs::read_to_string(models.join("mini-images.yaml")).unwrap();
+    if hash == Hash::Unknown {
+        let line = model.find("blake3: ").unwrap();
+        let end = line + model[line..].find('\n').unwrap();
+        model.replace_range(line..=end, "");
+    }
+    test.file("home/models/mini-images.yaml", &model);
     let weights = test.path("home/models/weights/mini-images.safetensors");
+    std::fs::create_dir_all(weights.parent().unwrap()).unwrap();
     std::fs::copy(models.join("weights/mini-images.safetensors"), &weights).unwrap();
     spoil(&weights);
     test
 }
 
-#[test]
-fn spoiled_weights_are_named_and_nothing_is_written() {
-    let truncate = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-    };
-    let rename = |path: &Path| std::fs::rename(path, path.with_extension("other")).unwrap();
-    let flip = |path: &Path| {
-        let mut bytes = std::fs::read(path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0x40;
-        std::fs::write(path, bytes).unwrap();
-    };
-    for spoil in [&truncate as &dyn Fn(&Path), &rename, &flip] {
-        let test = with_own_weights(spoil);
-        test.run(&["run", "p.yaml", "--home", "home"]).fails_with(2).stderr("mini-images");
-        assert!(!test.path("a").exists(), "nothing is written");
+/// Whether the model file names the hash of its weights.
+#[derive(PartialEq)]
+enum Hash {
+    Known,
+    Unknown,
+}
+
+/// Rewrites a file.
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Replaces a text by one of the same length.
+fn replace(bytes: &mut [u8], from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("it is there");
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+}
+
+/// Runs with spoiled weights, which must be refused with these words.
+#[track_caller]
+fn refused_weights(hash: Hash, spoil: impl FnOnce(&Path), words: &[&str]) {
+    let test = with_own_weights(hash, spoil);
+    let run = test.run(&["run", "p.yaml", "--home", "home"]);
+    run.fails_with(2);
+    for word in words {
+        run.stderr(word);
     }
-    with_own_weights(|_| {}).run(&["run", "p.yaml", "--home", "home", "--limit", "1"]).succeeds();
+    assert!(!test.path("a").exists(), "nothing is written");
+    test.run(&["model", "check", "mini-images", "--home", "home"]).fails_with(2).stderr(words[0]);
+    // A list shows what is wrong with each.
+    test.run(&["model", "list", "--home", "home"]).succeeds().stdout("mini-images: ").stdout(words[0]);
+}
+
+const WEIGHTS: &str = "home/models/weights/mini-images.safetensors";
+
+#[test]
+fn other_weights_than_the_known_ones_are_refused() {
+    let flip = |path: &Path| {
+        edit(path, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x40;
+        });
+    };
+    let words = [&format!("{WEIGHTS} is not the one that"), "its blake3 is", "correct `blake3` there"];
+    refused_weights(Hash::Known, flip, &words);
+    let rename = |path: &Path| std::fs::rename(path, path.with_extension("other")).unwrap();
+    refused_weights(Hash::Known, rename, &[&format!("weight file {WEIGHTS}: No such file")]);
+    with_own_weights(Hash::Known, |_| {})
+        .run(&["run", "p.yaml", "--home", "home", "--limit", "1"])
+        .succeeds();
 }
 
 #[test]
-fn a_read_only_directory_is_an_error_that_names_it() {
+fn truncated_weights_are_refused_with_the_remedy() {
+    for hash in [Hash::Known, Hash::Unknown] {
+        let half = |path: &Path| edit(path, |bytes| bytes.truncate(bytes.len() / 2));
+        let message = format!("weight file {WEIGHTS}: it is no valid safetensors file");
+        refused_weights(hash, half, &[&message, "truncated or damaged: fetch or copy it again"]);
+    }
+}
+
+/// The first value of the second tensor: behind the length of the header, the header, and 64 bytes.
+fn first_value(bytes: &[u8]) -> usize {
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    8 + header as usize + 64
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_named_with_their_tensor() {
+    for (value, name) in [(0x7e00_u16, "NaN"), (0xfc00, "-inf")] {
+        let spoil = |path: &Path| {
+            edit(path, |bytes| {
+                let at = first_value(bytes);
+                bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            });
+        };
+        let message =
+            format!("weight file {WEIGHTS}: tensor `input_blocks.0.0.weight` holds {name} at index 0");
+        refused_weights(Hash::Unknown, spoil, &[&message, "use another checkpoint"]);
+    }
+}
+
+#[test]
+fn weights_of_another_shape_are_named_with_both_shapes() {
+    let of_shape = |shape: &str| format!("\"shape\":[{shape}],\"data_offsets\":[1920,18304]");
+    let transpose =
+        |path: &Path| edit(path, |bytes| replace(bytes, &of_shape("64,128"), &of_shape("128,64")));
+    let words = [
+        &format!("weight file {WEIGHTS} does not fit the network"),
+        "input_blocks.1.0.emb_layers.1.weight",
+        "128, 64",
+        "64, 128",
+    ];
+    refused_weights(Hash::Unknown, transpose, &words);
+}
+
+#[test]
+fn tensors_of_another_name_are_named_as_missing_and_as_unknown() {
+    let rename = |path: &Path| {
+        edit(path, |bytes| replace(bytes, "input_blocks.0.0.weight", "input_blocks.0.0.wEight"))
+    };
+    let words = [
+        &format!("weight file {WEIGHTS} does not fit the network"),
+        "input_blocks.0.0.weight",
+        "input_blocks.0.0.wEight",
+    ];
+    refused_weights(Hash::Unknown, rename, &words);
+}
+
+#[test]
+fn a_file_in_the_place_of_the_run_directory_is_named() {
     let test = suite();
     test.file("a", "a file where the run directory should be");
-    test.run(&["run", "p.yaml"]).fails_with(1).stderr("a");
+    test.run(&["run", "p.yaml"]).fails_with(1).stderr("a/run.json: Not a directory");
+    assert_eq!(std::fs::read_to_string(test.path("a")).unwrap(), "a file where the run directory should be");
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_to_is_named_with_the_remedy() {
+    use std::os::unix::fs::PermissionsExt;
+    let test = suite();
+    let folder = test.path("locked");
+    std::fs::create_dir(&folder).unwrap();
+    let mode = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o555);
+    if std::fs::write(folder.join("probe"), "").is_ok() {
+        eprintln!(
+            "left out: this user may write to a directory of mode 555 (root may), so nothing is refused"
+        );
+        return;
+    }
+    for output in ["locked", "locked/a"] {
+        test.run(&["run", "p.yaml", "--output", output])
+            .fails_with(1)
+            .stderr(" locked/")
+            .stderr("Permission denied (os error 13); choose an `output` directory that you may write to");
+    }
+    mode(0o755);
+    test.run(&["run", "p.yaml", "--output", "locked/a", "--limit", "1"]).succeeds();
 }
 
 /// The program under a limit on file sizes, at which writes fail as they do on a full disk.

@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
             "method", "metric", "points", "catalog", "store",
-            // What a child process is started with.
+            // `run::Launch`, which its threads implement.
             "run",
         ],
     ),
@@ -119,11 +119,42 @@ fn sources() -> Vec<SourceFile> {
     files
 }
 
-/// The lines above the tests, without comments and the contents of plain string literals.
+/// The lines outside of tests, without comments and the contents of plain string literals.
 fn code(text: &str) -> Vec<(usize, String)> {
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    let numbered = lines.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
-    numbered.map(|(i, line)| (i + 1, without_strings(line))).collect()
+    let mut lines = text.lines().enumerate();
+    let mut code = Vec::new();
+    while let Some((i, line)) = lines.next() {
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut lines, indent(line));
+        } else if !line.trim_start().starts_with("//") {
+            code.push((i + 1, without_strings(line)));
+        }
+    }
+    code
+}
+
+/// Passes the item that begins on the next line, with its other attributes: one line that ends with `;`, or all up to
+/// the brace that rustfmt puts below the item's first letter.
+fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, depth: usize) {
+    let in_place = |line: &str| indent(line) == depth;
+    let mut begun = false;
+    for (_, line) in lines {
+        let is_attribute =
+            !begun && (line.trim_start().starts_with("#[") || !in_place(line) || line.trim() == ")]");
+        if is_attribute {
+            continue;
+        }
+        let is_one_line = !begun && (line.ends_with(';') || line.ends_with('}'));
+        if is_one_line || begun && in_place(line) && line.trim_start().starts_with('}') {
+            return;
+        }
+        begun = true;
+    }
+}
+
+/// Spaces before a line's first letter.
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
 }
 
 /// The line up to `//`, string literals emptied.
@@ -222,11 +253,33 @@ fn every_source_file_says_what_it_is() {
 
 #[test]
 fn the_reader_of_sources_sees_code_only() {
-    let text = "use crate::spec::x; // crate::worker\n/// crate::run\nlet a = \"crate::cli \\\" crate::ui\";\n#[cfg(test)]\nuse crate::net;";
-    let seen: Vec<String> = code(text)
-        .iter()
-        .flat_map(|(_, line)| imports(line).map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    assert_eq!(seen, ["spec"]);
+    let text =
+        "use crate::spec::x; // crate::worker\n/// crate::run\nlet a = \"crate::cli \\\" crate::ui\";\n";
+    assert_eq!(named(text), ["spec"]);
     assert!(holds("print!(1)", "print!") && !holds("eprint!(1)", "print!"));
+}
+
+/// The modules that a text of code names.
+fn named(text: &str) -> Vec<String> {
+    code(text).iter().flat_map(|(_, line)| imports(line).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_reader_of_sources_goes_on_after_an_item_for_tests() {
+    let after = "use crate::plan;";
+    for item in [
+        "mod tests;",
+        "pub(crate) use crate::net::{\n    a,\n    b,\n};",
+        "mod tests {\n    use crate::net;\n\n    fn a() {\n        crate::net::b()\n    }\n}",
+        "#[expect(clippy::unwrap_used)]\nmod tests {\n    use crate::net;\n}",
+        "#[expect(\n    clippy::unwrap_used,\n    reason = \"crate::net\"\n)]\nfn a(\n    b: u32,\n) -> u32 {\n    crate::net::c(b)\n}",
+        "fn a() {}",
+    ] {
+        let text = format!("use crate::spec;\n#[cfg(test)]\n{item}\n{after}\n");
+        assert_eq!(named(&text), ["spec", "plan"], "{text}");
+        let numbers: Vec<usize> = code(&text).iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [1, text.lines().count()], "{text}");
+    }
+    let inner = "impl A {\n    #[cfg(test)]\n    fn b() {\n        crate::net::c()\n    }\n\n    fn d() {\n        crate::plan::e()\n    }\n}\n";
+    assert_eq!(named(inner), ["plan"]);
 }

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod commands;
+mod interruptions;
 mod layering;
+mod own_data;
 mod pipelines;
 mod run;
 mod run_test;

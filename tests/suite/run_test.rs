@@ -7,8 +7,12 @@
 //! test.run(&["plan", "missing.yaml"]).fails_with(2).stderr("cannot read");
 //! ```
 
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// A directory that is removed at the end, and the program run in it.
 pub(crate) struct RunTest {
@@ -47,6 +51,70 @@ impl RunTest {
         let output = self.command(arguments).output().expect("the program starts");
         Finished { command: format!("dflow {}", arguments.join(" ")), output }
     }
+
+    /// Starts the program with `--json`, to read its events while it runs.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        let mut child = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines, events: Vec::new() }
+    }
+}
+
+/// A run under way, with the events read so far. It is killed when it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    events: Vec<Value>,
+}
+
+impl Running {
+    /// Reads events until one of a name, for which `holds` is true.
+    #[track_caller]
+    pub(crate) fn until(&mut self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        while let Some(event) = self.next() {
+            if event["event"] == name && holds(&event) {
+                return event;
+            }
+        }
+        panic!("the run ended without the event {name:?}: {:?}", self.events);
+    }
+
+    fn next(&mut self) -> Option<Value> {
+        let line = self.lines.next()?.unwrap();
+        let event: Value = serde_json::from_str(&line).expect("a line is one object");
+        self.events.push(event.clone());
+        Some(event)
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end, checks the exit code, and gives all events.
+    #[track_caller]
+    pub(crate) fn ends_with(mut self, code: i32) -> Vec<Value> {
+        while self.next().is_some() {}
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{:?}", self.events);
+        std::mem::take(&mut self.events)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The rows of all events of a name, sorted.
+pub(crate) fn rows_of(events: &[Value], name: &str) -> Vec<String> {
+    let named = events.iter().filter(|event| event["event"] == name);
+    let mut rows: Vec<String> = named.map(|event| event["row"].as_str().unwrap().to_owned()).collect();
+    rows.sort();
+    rows
 }
 
 /// A run that has ended.
@@ -81,6 +149,20 @@ impl Finished {
     pub(crate) fn stderr(&self, text: &str) -> &Self {
         assert!(self.messages().contains(text), "no {text:?} on stderr\n{}", self.report());
         self
+    }
+
+    /// The results as one JSON value.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.results())
+            .unwrap_or_else(|error| panic!("stdout is no JSON: {error}\n{}", self.report()))
+    }
+
+    /// The results as events, one a line.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.results().lines().map(read).collect()
     }
 
     /// What was printed on stdout.

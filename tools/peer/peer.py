@@ -1,10 +1,12 @@
 """D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
 
 usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
+               [--cap EVALUATIONS] [--ulp]
 
 DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
 is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
-of the output is one (task, sample).
+of the output is one (task, sample). With --ulp every source point is moved by one unit in the last place: how far such
+a run is from the one without says how much of a difference is rounding, which L-BFGS amplifies.
 """
 
 import argparse
@@ -171,7 +173,7 @@ def resolve(options, task):
     }
 
 
-def solve(network, shape, task, options, draws, method, sample, label):
+def solve(network, shape, task, options, draws, method, sample, label, ulp):
     """One (task, sample), as a dictionary for JSON."""
     operator = operators.build(task["operator"], shape)
     flow = Flow(network, options["nfe"], label)
@@ -179,6 +181,8 @@ def solve(network, shape, task, options, draws, method, sample, label):
     weight = options["blend"]
     own_start = math.sqrt(weight) * flow.backward(operator.lift(y).float()) + math.sqrt(1 - weight) * z
     start = draws.get(f"x0/{method}/{task['name']}/{sample}", own_start).view(shape)
+    if ulp:
+        start = torch.nextafter(start, torch.tensor(math.inf))
     objective = Objective(flow, operator, y, options["space"], options["chi"], options["cap"])
     began = time.perf_counter()
     x0, reason, steps = minimise(objective, start, options["target"], options["inner"], options["history"])
@@ -213,6 +217,8 @@ def main():
     parser.add_argument("--method")
     parser.add_argument("--task", action="append")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
+    parser.add_argument("--ulp", action="store_true", help="start one unit in the last place beside")
     args = parser.parse_args()
 
     pipeline = yaml.safe_load(args.pipeline.read_text())
@@ -229,7 +235,8 @@ def main():
                 continue
             for sample in samples:
                 resolved = resolve(options, task)
-                row = solve(network, shape, task, resolved, draws, method, sample, labels[sample])
+                resolved["cap"] = args.cap or resolved["cap"]
+                row = solve(network, shape, task, resolved, draws, method, sample, labels[sample], args.ulp)
                 row |= {"target": resolved["target"], "cap": resolved["cap"], "torch": torch.__version__}
                 print(json.dumps(row), file=out, flush=True)
                 print(

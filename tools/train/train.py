@@ -3,7 +3,7 @@
     python train.py --data DATA --config NAME --work DIR --minutes 40 --export models
 
 DATA is a folder with train_images.npy, test_images.npy (uint8, N x 32 x 32 x 3), train_labels.npy and
-test_labels.npy (int64), as `export_npy` of the dataset module writes them.
+test_labels.npy (int64), as `dflow data export` writes them.
 Every few minutes DIR/checkpoint.pt is replaced; a run that finds one goes on from it. The model file
 NAME.yaml and weights/NAME.safetensors (the moving average in float16) are written into the export
 folder at the end, or at any time from the latest checkpoint with --export-only.

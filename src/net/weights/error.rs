@@ -10,7 +10,7 @@ use super::Tensor;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file cannot be read at all.
-    #[error("weight file {}: {source}", path.display())]
+    #[error("weight file {}: {source}; correct `weights:` (and `folder:`) in the model file, or put the file there", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Re-creates the shipped priors: models/*.yaml and their weights. mini-images always, cifar10 if DATA names the folder that
+# holds cifar10_jpeg/. A run that was stopped goes on from its checkpoint.
+#
+# environment: DATA; STEPS=n trains another number of steps; PYTHON=python3.12 makes the environment with another
+# interpreter
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+work=target/train
+venv=$work/venv
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+"$venv/bin/pip" install --quiet --requirement tools/train/requirements.txt
+
+# prior NAME STEPS OPTION...
+prior() {
+    local name=$1 steps=${STEPS:-$2}; shift 2
+    "$venv/bin/python" tools/train/train.py --config "$name" --data "$work/$name" --work "$work/run-$name" \
+        --steps "$steps" --export models "$@"
+    "$venv/bin/python" tools/train/sample.py "models/$name.yaml" "$work/$name.png"
+    echo "samples: $work/$name.png"
+}
+
+# export NAME SPLIT OPTION...
+export_images() {
+    local name=$1 split=$2; shift 2
+    [ -f "$work/$name/${split}_labels.npy" ] ||
+        target/release/dflow data export "$name" --split "$split" "$work/$name" "$@"
+}
+
+# More procedural images than the training split holds: the stream has no end.
+export_images mini-images train --count 40000
+export_images mini-images test
+prior mini-images 1200
+
+if [ -n "${DATA:-}" ]; then
+    export_images cifar10 train --data "$DATA"
+    export_images cifar10 test --data "$DATA"
+    prior cifar10 3600 --flip
+fi
