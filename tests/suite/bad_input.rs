@@ -296,7 +296,7 @@ fn weights_of_another_shape_are_named_with_both_shapes() {
 #[test]
 fn tensors_of_another_name_are_named_as_missing_and_as_unknown() {
     let rename = |path: &Path| {
-        edit(path, |bytes| replace(bytes, "input_blocks.0.0.weight", "input_blocks.0.0.wEight"))
+        edit(path, |bytes| replace(bytes, "input_blocks.0.0.weight", "input_blocks.0.0.wEight"));
     };
     let words = [
         &format!("weight file {WEIGHTS} does not fit the network"),
