@@ -71,12 +71,12 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> CliResult {
                         "null": column.nullable, "about": column.description
                     })
                 });
-                ("columns", Value::from_iter(columns))
+                ("columns", columns.collect::<Value>())
             }
             Some((name, title)) => {
                 let kinds =
                     family(name).into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
-                (title, Value::from_iter(kinds))
+                (title, kinds.collect::<Value>())
             }
         });
         let listed: Map<String, Value> = listed.map(|(title, list)| (title.to_owned(), list)).collect();

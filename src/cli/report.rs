@@ -71,7 +71,7 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
     }
     if global.json {
         let list = drawn.iter().map(|(path, columns)| json!({ "picture": path, "columns": columns }));
-        print_lossy(&serde_json::Value::from_iter(list).to_string());
+        print_lossy(&list.collect::<serde_json::Value>().to_string());
     } else {
         let lines =
             drawn.iter().map(|(path, columns)| format!("{}: columns {}", path.display(), columns.join(", ")));

@@ -74,7 +74,7 @@ fn parse_memory(text: &str) -> Result<Memory, String> {
 pub(super) struct PlanNames<'a>(pub(super) &'a Plan);
 
 impl Names for PlanNames<'_> {
-    fn task(&self, unit: Unit) -> String {
+    fn row(&self, unit: Unit) -> String {
         let cell = &self.0.cells[unit.cell];
         format!("{}/{}/{}", cell.task, cell.method, self.0.dataset.samples[unit.sample])
     }

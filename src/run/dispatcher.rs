@@ -58,9 +58,9 @@ pub struct Dispatcher<'a> {
 }
 
 impl<'a> Dispatcher<'a> {
-    /// A run of `tasks`, in this order, on `devices`.
+    /// A run of `units`, in this order, on `devices`.
     pub fn new(
-        tasks: Vec<Unit>,
+        units: Vec<Unit>,
         devices: &[String],
         limits: Limits,
         observer: &'a mut dyn FnMut(&RunEvent),
@@ -76,7 +76,7 @@ impl<'a> Dispatcher<'a> {
             })
             .collect();
         Self {
-            queue: tasks.into(),
+            queue: units.into(),
             requeued: BTreeSet::new(),
             seats,
             limits,
@@ -132,19 +132,19 @@ impl<'a> Dispatcher<'a> {
                 (self.observer)(&RunEvent::WorkerReady { device, slots, memory });
                 self.share_out();
             }
-            Event::Started { task, resumed } => (self.observer)(&RunEvent::Started { device, task, resumed }),
-            Event::Progress { task, evals, psnr } => {
-                (self.observer)(&RunEvent::Progress { device, task, evals, psnr });
+            Event::Started { unit, resumed } => (self.observer)(&RunEvent::Started { device, unit, resumed }),
+            Event::Progress { unit, evals, psnr } => {
+                (self.observer)(&RunEvent::Progress { device, unit, evals, psnr });
             }
             Event::Finished(sample) => {
-                self.seats[index].held.remove(&sample.task);
+                self.seats[index].held.remove(&sample.unit);
                 self.summary.finished += 1;
                 self.summary.failed += usize::from(sample.error.is_some());
                 (self.observer)(&RunEvent::Finished { device, sample });
                 self.share_out();
                 self.check_failures();
             }
-            Event::Suspended { task } => (self.observer)(&RunEvent::Suspended { device, task }),
+            Event::Suspended { unit } => (self.observer)(&RunEvent::Suspended { device, unit }),
             Event::FewerSlots { slots } => (self.observer)(&RunEvent::FewerSlots { device, slots }),
             Event::Ended(usage) => {
                 self.seats[index].ended = true;
@@ -169,14 +169,14 @@ impl<'a> Dispatcher<'a> {
                 })
                 .filter(|seat| seat.slots > 0)
                 .min_by_key(|seat| seat.held.len());
-            let (Some(seat), Some(task)) = (seat, self.queue.front().copied()) else { break };
+            let (Some(seat), Some(unit)) = (seat, self.queue.front().copied()) else { break };
             let sent =
-                seat.commands.as_ref().is_some_and(|commands| commands.send(Command::Solve(task)).is_ok());
+                seat.commands.as_ref().is_some_and(|commands| commands.send(Command::Solve(unit)).is_ok());
             if !sent {
                 seat.commands = None; // its end arrives as an event
                 continue;
             }
-            seat.held.insert(task);
+            seat.held.insert(unit);
             self.queue.pop_front();
         }
         // Only now: a worker that breaks down gives its samples back to the others.
@@ -215,9 +215,9 @@ impl<'a> Dispatcher<'a> {
         let seat = &mut self.seats[index];
         seat.ended = true;
         seat.commands = None;
-        for task in std::mem::take(&mut seat.held) {
-            if self.requeued.insert(task) {
-                self.queue.push_back(task);
+        for unit in std::mem::take(&mut seat.held) {
+            if self.requeued.insert(unit) {
+                self.queue.push_back(unit);
             } else {
                 self.lost += 1;
             }
@@ -273,13 +273,13 @@ mod tests {
                         Command::Solve(_) if break_at == Some(done) => {
                             return say(Event::Broken { error: "pulled the plug".to_owned() });
                         }
-                        Command::Solve(task) => {
+                        Command::Solve(unit) => {
                             done += 1;
-                            solved.lock().unwrap().push((index, task));
-                            let error = (task.sample == 13).then(|| "unlucky".to_owned());
+                            solved.lock().unwrap().push((index, unit));
+                            let error = (unit.sample == 13).then(|| "unlucky".to_owned());
                             let (stop_reason, psnr) = (None, None);
                             say(Event::Finished(Finished {
-                                task,
+                                unit,
                                 error,
                                 stop_reason,
                                 evals: 1,
@@ -299,14 +299,14 @@ mod tests {
         }
     }
 
-    fn tasks(n: usize) -> Vec<Unit> {
+    fn units(n: usize) -> Vec<Unit> {
         (0..n).map(|sample| Unit { cell: 0, sample }).collect()
     }
 
     fn run(mock: &Mock, n: usize, limits: Limits) -> (RunSummary, Vec<(usize, Unit)>) {
         let devices: Vec<String> = (0..mock.break_at.len()).map(|i| format!("mock:{i}")).collect();
         let mut observer = |_: &RunEvent| {};
-        let summary = Dispatcher::new(tasks(n), &devices, limits, &mut observer).run(mock, &never());
+        let summary = Dispatcher::new(units(n), &devices, limits, &mut observer).run(mock, &never());
         let solved = mock.solved.lock().unwrap().clone();
         (summary, solved)
     }
@@ -319,8 +319,8 @@ mod tests {
     fn every_sample_is_solved_once_on_any_number_of_workers() {
         for workers in 1..4 {
             let (summary, mut solved) = run(&mock(3, &vec![None; workers]), 40, Limits::default());
-            solved.sort_by_key(|(_, task)| *task);
-            assert_eq!(solved.iter().map(|(_, task)| *task).collect::<Vec<_>>(), tasks(40));
+            solved.sort_by_key(|(_, unit)| *unit);
+            assert_eq!(solved.iter().map(|(_, unit)| *unit).collect::<Vec<_>>(), units(40));
             assert_eq!((summary.finished, summary.failed, summary.left), (40, 1, 0));
             assert_eq!(summary.usage.len(), workers);
         }
@@ -329,8 +329,8 @@ mod tests {
     #[test]
     fn a_broken_workers_samples_go_to_the_others() {
         let (summary, mut solved) = run(&mock(2, &[Some(3), None]), 30, Limits::default());
-        solved.sort_by_key(|(_, task)| *task);
-        assert_eq!(solved.iter().map(|(_, task)| *task).collect::<Vec<_>>(), tasks(30));
+        solved.sort_by_key(|(_, unit)| *unit);
+        assert_eq!(solved.iter().map(|(_, unit)| *unit).collect::<Vec<_>>(), units(30));
         assert_eq!(summary.left, 0);
         assert_eq!(summary.broken, ["mock:0: pulled the plug"]);
     }

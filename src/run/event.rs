@@ -37,7 +37,7 @@ pub enum RunEvent {
         /// The device.
         device: String,
         /// The sample.
-        task: Unit,
+        unit: Unit,
         /// Whether it goes on from a checkpoint.
         resumed: bool,
     },
@@ -46,7 +46,7 @@ pub enum RunEvent {
         /// The device.
         device: String,
         /// The sample.
-        task: Unit,
+        unit: Unit,
         /// Evaluations so far.
         evals: u32,
         /// Observed PSNR in dB.
@@ -64,7 +64,7 @@ pub enum RunEvent {
         /// The device.
         device: String,
         /// The sample.
-        task: Unit,
+        unit: Unit,
     },
     /// The device ran out of memory.
     FewerSlots {

@@ -108,6 +108,9 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "; choose an `output` directory that you may write to"
         }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "; a file is in the way: move it, or choose another `output` directory"
+        }
         _ => "",
     }
 }

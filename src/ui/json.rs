@@ -46,9 +46,9 @@ fn flatten(fields: &mut Map<String, Value>, value: Value, names: &dyn Names) {
     for (key, value) in own {
         match &*key {
             "sample" => flatten(fields, value, names),
-            "task" => {
+            "unit" => {
                 if let Ok(unit) = serde_json::from_value::<Unit>(value) {
-                    fields.insert("row".to_owned(), Value::from(names.task(unit)));
+                    fields.insert("row".to_owned(), Value::from(names.row(unit)));
                 }
             }
             _ => {
@@ -96,7 +96,7 @@ mod tests {
     struct Numbered;
 
     impl Names for Numbered {
-        fn task(&self, unit: Unit) -> String {
+        fn row(&self, unit: Unit) -> String {
             format!("task-{}/method/{}", unit.cell, unit.sample)
         }
     }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_finished_sample_is_one_flat_object_with_its_row() {
         let sample = Finished {
-            task: Unit { cell: 2, sample: 7 },
+            unit: Unit { cell: 2, sample: 7 },
             error: None,
             stop_reason: Some("evals".to_owned()),
             evals: 30,

@@ -17,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Names cells and samples for people.
 pub trait Names {
     /// `inpainting-center/d-flow/img-0007`.
-    fn task(&self, key: Unit) -> String;
+    fn row(&self, unit: Unit) -> String;
 }
 
 /// The consumer of a run's events.
@@ -105,7 +105,7 @@ impl<'a> Progress<'a> {
     fn say_what_matters(&self, event: &RunEvent) {
         let text = match event {
             RunEvent::Finished { device, sample } => match &sample.error {
-                Some(error) => format!("failed: {} on {device}: {error}", self.names.task(sample.task)),
+                Some(error) => format!("failed: {} on {device}: {error}", self.names.row(sample.unit)),
                 None => return,
             },
             RunEvent::FewerSlots { device, slots } => {
@@ -136,19 +136,19 @@ impl State {
                 self.done_before = *done;
                 self.started = Some(Instant::now());
             }
-            RunEvent::Started { device, task, .. } => {
-                self.running.entry(device.clone()).or_default().insert(*task, (0, None));
+            RunEvent::Started { device, unit, .. } => {
+                self.running.entry(device.clone()).or_default().insert(*unit, (0, None));
             }
-            RunEvent::Progress { device, task, evals, psnr } => {
-                self.running.entry(device.clone()).or_default().insert(*task, (*evals, *psnr));
+            RunEvent::Progress { device, unit, evals, psnr } => {
+                self.running.entry(device.clone()).or_default().insert(*unit, (*evals, *psnr));
             }
             RunEvent::Finished { device, sample } => {
                 self.finished += 1;
                 self.failed += usize::from(sample.error.is_some());
-                self.running.entry(device.clone()).or_default().remove(&sample.task);
+                self.running.entry(device.clone()).or_default().remove(&sample.unit);
             }
-            RunEvent::Suspended { device, task } => {
-                self.running.entry(device.clone()).or_default().remove(task);
+            RunEvent::Suspended { device, unit } => {
+                self.running.entry(device.clone()).or_default().remove(unit);
             }
             _ => {}
         }
@@ -213,9 +213,9 @@ impl Bars {
 
 fn device_line(running: Option<&BTreeMap<Unit, (u32, Option<f64>)>>, names: &dyn Names) -> String {
     let Some(running) = running.filter(|running| !running.is_empty()) else { return "idle".to_owned() };
-    let Some((task, (evals, psnr))) = running.iter().next() else { return "idle".to_owned() };
+    let Some((unit, (evals, psnr))) = running.iter().next() else { return "idle".to_owned() };
     let psnr = psnr.map_or_else(String::new, |db| format!(", {db:.1} dB"));
-    format!("{} running; {}: {evals} evals{psnr}", running.len(), names.task(*task))
+    format!("{} running; {}: {evals} evals{psnr}", running.len(), names.row(*unit))
 }
 
 fn memory_text(plan: MemoryPlan) -> String {

@@ -19,7 +19,7 @@ pub type Field = Box<dyn VelocityField<f32>>;
 /// One running solve.
 pub struct Slot {
     /// Which sample of which cell.
-    pub task: Unit,
+    pub unit: Unit,
     /// Index of its model among the worker's fields; `None`: the method asks for no evaluation.
     pub model: Option<usize>,
     /// Its condition.
@@ -58,7 +58,7 @@ pub struct Cost {
 impl Slot {
     /// A new solve, or one that goes on from a checkpoint.
     pub fn new(
-        task: Unit,
+        unit: Unit,
         model: Option<usize>,
         cond: Cond,
         problem: Problem,
@@ -72,7 +72,7 @@ impl Slot {
             seconds: 0.0,
             cost: Cost::default(),
         });
-        let mut slot = Self { task, model, cond, problem, error: None, state, opened: Instant::now() };
+        let mut slot = Self { unit, model, cond, problem, error: None, state, opened: Instant::now() };
         if fresh {
             slot.tell(Answer::Start);
         }
@@ -184,7 +184,7 @@ impl Engine {
 
     /// The decision between tape and recompute for solves of the given costs.
     pub fn memory_plan(&self, nfes: impl IntoIterator<Item = u32>) -> MemoryPlan {
-        let tape = self.fields.iter().map(|field| field.tape_bytes_per_row()).max().unwrap_or(0) as u64;
+        let tape = self.fields.iter().map(VelocityField::tape_bytes_per_row).max().unwrap_or(0) as u64;
         let tape_bytes = u64::from(nfes.into_iter().max().unwrap_or(0)) * self.max_rows as u64 * tape;
         let (kept, budget) = match self.memory {
             MemoryBudget::Tape => (true, None),

@@ -239,7 +239,7 @@ impl<'a> Worker<'a> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Solve(task) => self.queue.push_back(task),
+            Command::Solve(unit) => self.queue.push_back(unit),
             Command::Stop => self.stopping = true,
             Command::Finish => self.finishing = true,
         }
@@ -251,24 +251,24 @@ impl<'a> Worker<'a> {
             std::mem::take(&mut self.waiting).into_iter().partition(|unit| self.assembly.is_ready(*unit));
         (self.queue, self.waiting) = (self.queue.drain(..).chain::<VecDeque<Unit>>(ready).collect(), waiting);
         while self.engine.slots.len() < self.slots {
-            let Some(task) = self.queue.pop_front() else { return Ok(()) };
-            if !self.assembly.is_ready(task) {
-                self.waiting.push_back(task);
+            let Some(unit) = self.queue.pop_front() else { return Ok(()) };
+            if !self.assembly.is_ready(unit) {
+                self.waiting.push_back(unit);
                 continue;
             }
             self.clock.first_sample.get_or_insert_with(Instant::now);
-            let stored = self.writer.stored(self.assembly, task);
+            let stored = self.writer.stored(self.assembly, unit);
             let resumed = stored.is_some();
-            (self.say)(Event::Started { task, resumed });
+            (self.say)(Event::Started { unit, resumed });
             let opened =
-                catch_unwind(AssertUnwindSafe(|| self.assembly.open(task, stored))).unwrap_or_else(|panic| {
+                catch_unwind(AssertUnwindSafe(|| self.assembly.open(unit, stored))).unwrap_or_else(|panic| {
                     Err(format!("the sample's set-up panicked: {}", panic_text(&*panic)))
                 });
             match opened {
                 Ok(slot) => self.engine.slots.push(slot),
                 Err(error) => {
-                    self.writer.fail(self.assembly, task, &error).map_err(|e| e.to_string())?;
-                    self.finished(task, None, Some(error));
+                    self.writer.fail(self.assembly, unit, &error).map_err(|e| e.to_string())?;
+                    self.finished(unit, None, Some(error));
                 }
             }
         }
@@ -297,15 +297,15 @@ impl<'a> Worker<'a> {
         }
         let errors = self.writer.finish(self.assembly, &done).map_err(|error| error.to_string())?;
         for (slot, error) in done.iter().zip(errors) {
-            self.finished(slot.task, Some(slot), error);
+            self.finished(slot.unit, Some(slot), error);
         }
         Ok(())
     }
 
-    fn finished(&self, task: Unit, slot: Option<&Slot>, error: Option<String>) {
+    fn finished(&self, unit: Unit, slot: Option<&Slot>, error: Option<String>) {
         let progress = slot.map(|slot| slot.solve().progress());
         (self.say)(Event::Finished(Finished {
-            task,
+            unit,
             error,
             stop_reason: slot.and_then(|slot| slot.solve().stop_reason()).map(|reason| reason.to_string()),
             evals: progress.map_or(0, |p| p.evals),
@@ -322,7 +322,7 @@ impl<'a> Worker<'a> {
         for slot in &self.engine.slots {
             let progress = slot.solve().progress();
             (self.say)(Event::Progress {
-                task: slot.task,
+                unit: slot.unit,
                 evals: progress.evals,
                 psnr: progress.observed_psnr,
             });
@@ -340,7 +340,7 @@ impl<'a> Worker<'a> {
     fn suspend_all(&mut self) -> Result<(), String> {
         self.writer.checkpoint(self.assembly, &self.engine.slots).map_err(|error| error.to_string())?;
         for slot in &self.engine.slots {
-            (self.say)(Event::Suspended { task: slot.task });
+            (self.say)(Event::Suspended { unit: slot.unit });
         }
         Ok(())
     }

@@ -31,14 +31,14 @@ pub enum Event {
     /// A sample took a slot.
     Started {
         /// Which.
-        task: Unit,
+        unit: Unit,
         /// Whether it goes on from a checkpoint.
         resumed: bool,
     },
     /// State of a running sample, after an evaluation.
     Progress {
         /// Which.
-        task: Unit,
+        unit: Unit,
         /// Evaluations so far.
         evals: u32,
         /// Observed PSNR so far in dB, when there is one.
@@ -49,7 +49,7 @@ pub enum Event {
     /// A running sample was checkpointed and given up, because the worker stops.
     Suspended {
         /// Which.
-        task: Unit,
+        unit: Unit,
     },
     /// The device ran out of memory: the worker goes on with fewer rows in a call.
     FewerSlots {
@@ -80,7 +80,7 @@ pub struct MemoryPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     /// Which.
-    pub task: Unit,
+    pub unit: Unit,
     /// Why it failed; none: it did not.
     pub error: Option<String>,
     /// Stop reason of the solve.

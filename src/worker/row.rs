@@ -60,7 +60,7 @@ impl Writer {
     pub(super) fn checkpoint(&mut self, assembly: &Assembly, slots: &[Slot]) -> Result<(), StoreError> {
         let states = slots.iter().filter(|slot| !slot.is_finished()).filter_map(|slot| {
             let bytes = postcard::to_allocvec(&slot.stored()).ok()?;
-            Some((key(assembly, slot.task), bytes))
+            Some((key(assembly, slot.unit), bytes))
         });
         let states: Vec<(Key, Vec<u8>)> = states.collect();
         self.checkpoints.save(&states)
@@ -72,7 +72,7 @@ impl Writer {
         assembly: &Assembly,
         slots: &[Slot],
     ) -> Result<Vec<Option<String>>, StoreError> {
-        let identities: Vec<Record> = slots.iter().map(|slot| self.identity(assembly, slot.task)).collect();
+        let identities: Vec<Record> = slots.iter().map(|slot| self.identity(assembly, slot.unit)).collect();
         let mut rows: Vec<Row> = slots
             .par_iter()
             .zip(identities)
@@ -89,7 +89,7 @@ impl Writer {
     fn keep(&mut self, assembly: &Assembly, slots: &[Slot], rows: &mut [Row]) -> Result<(), StoreError> {
         let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
         let shape = assembly.plan.dataset.shape.sides();
-        let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.task)).collect();
+        let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.unit)).collect();
         let kept: Vec<(&Key, &mut Row)> = keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
         let items = kept
             .iter()
@@ -163,7 +163,7 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
     let hole = slot.problem.operator.hole();
     let scores =
         image_scores(&outcome.reconstruction, &sample.truth, assembly.shape(), hole, &assembly.plan.metrics);
-    let target = target_psnr(&assembly.cell(slot.task).solve);
+    let target = target_psnr(&assembly.cell(slot.unit).solve);
     Record {
         label: sample.label,
         stop_reason: Some(outcome.stop_reason.to_string()),
@@ -226,7 +226,7 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     if let Some(error) = &slot.error {
         return failed(error.clone());
     }
-    let sample = match assembly.sample(slot.task) {
+    let sample = match assembly.sample(slot.unit) {
         Ok(sample) => sample,
         Err(error) => return failed(error),
     };
@@ -234,7 +234,7 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
         return failed("the solve ended without a result; please report this".to_owned());
     };
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
-        let remedy = match assembly.cell(slot.task).solve {
+        let remedy = match assembly.cell(slot.unit).solve {
             MethodSpec::Dflow(_) => "look at the trace, and lower `lr` or change `init`",
             MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
         };

@@ -1,5 +1,8 @@
 //! Whole runs of the program: the same rows whatever devices, slots, shards and interruptions.
 
+use dflow::store::fs::OsFs;
+use dflow::store::{Columns, Layout, read_samples};
+
 use crate::run_test::RunTest;
 
 /// Two tasks, two methods, the shipped prior; few evaluations.
@@ -92,6 +95,25 @@ fn other_settings_under_the_same_names_are_refused_with_what_differs() {
     test.run(&["run", "p.yaml", "--limit", "1", "--set", "seed=7"])
         .fails_with(2)
         .stderr("(seed: 0 there, 7 here)");
+}
+
+/// Largest peak memory of the process over the rows of a run.
+fn peak_memory(memory: &str, nfe: u32) -> u64 {
+    let test = suite();
+    let solver = format!("      solver: {{ midpoint: {{ nfe: {nfe} }} }}\n      regularizer");
+    let text = PIPELINE.replace("      regularizer", &solver).replace("{ evals: 5 }", "{ evals: 2 }");
+    test.file("p.yaml", &text);
+    test.run(&["run", "p.yaml", "--memory", memory]).succeeds();
+    let rows = read_samples(&OsFs, &Layout::new(test.path("a")), Columns::WithoutTrace).unwrap();
+    rows.iter().filter_map(|row| row.peak_memory).max().expect("rows have a peak memory")
+}
+
+#[test]
+fn memory_with_recompute_grows_with_one_network_call_not_with_their_number() {
+    let recompute = peak_memory("recompute", 60).saturating_sub(peak_memory("recompute", 6));
+    let tape = peak_memory("tape", 60).saturating_sub(peak_memory("tape", 6));
+    // 54 more states of 12 kB for each of 4 samples are 2.7 MB; their tapes are some 200 MB.
+    assert!(recompute < 20_000_000 && tape > 5 * recompute.max(20_000_000), "{recompute} {tape}");
 }
 
 #[test]
