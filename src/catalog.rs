@@ -1,6 +1,7 @@
 //! Finds what a pipeline names: datasets and models, under the home folder and the user's data folder.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -108,7 +109,11 @@ impl Fitted {
     }
 
     fn field(&self) -> Result<&GaussianField<f32>, String> {
-        self.field.get_or_init(|| self.fit()).as_ref().map_err(Clone::clone)
+        let fit = || {
+            catch_unwind(AssertUnwindSafe(|| self.fit()))
+                .unwrap_or_else(|_| Err("the Gaussian fit panicked; please report this".to_owned()))
+        };
+        self.field.get_or_init(fit).as_ref().map_err(Clone::clone)
     }
 
     fn fit(&self) -> Result<GaussianField<f32>, String> {

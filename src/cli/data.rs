@@ -65,6 +65,9 @@ pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
             }
             let dataset = description.open(*split, global.data.as_deref()).map_err(CliError::usage)?;
             export_npy(&*dataset, *split, folder).map_err(CliError::failure)?;
+            let json = json!({ "folder": folder, "split": split, "images": dataset.len() });
+            let text = format!("{}: {} images of {split}", folder.display(), dataset.len());
+            print_lossy(&if global.json { json.to_string() } else { text });
             Ok(exit::OK)
         }
     }

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use safetensors::tensor::{Dtype, View, serialize_to_file};
+use safetensors::tensor::{Dtype, View, serialize};
 
 use super::pipeline::PipelineArgs;
 use super::{CliError, CliResult, Global, print_lossy};
+use crate::atomic;
 use crate::exit;
 use crate::plan::Unit;
 use crate::worker::assembly::Assembly;
@@ -85,9 +86,14 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     let labels = serde_json::to_string(&labels).map_err(CliError::failure)?;
     let metadata = [("labels".to_owned(), labels)].into_iter().collect();
     let count = tensors.len();
-    serialize_to_file(tensors, Some(metadata), &args.out)
-        .map_err(|error| CliError::failure(format!("cannot write {}: {error}", args.out.display())))?;
-    print_lossy(&format!("{}: {count} tensors", args.out.display()));
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::failure(format!("cannot write {}: {error}", args.out.display()))
+    };
+    let bytes = serialize(tensors, Some(metadata)).map_err(|error| failed(&error))?;
+    atomic::write_bytes(&args.out, &bytes).map_err(|error| failed(&error))?;
+    let json = serde_json::json!({ "file": args.out, "tensors": count });
+    let text = format!("{}: {count} tensors", args.out.display());
+    print_lossy(&if global.json { json.to_string() } else { text });
     Ok(exit::OK)
 }
 

@@ -54,9 +54,9 @@ struct ImportArgs {
     /// Height and width of the images.
     #[arg(long)]
     image_size: usize,
-    /// Attention heads.
-    #[arg(long, default_value_t = 4)]
-    heads: usize,
+    /// Attention heads (no tensor tells).
+    #[arg(long, required_unless_present = "head_channels", conflicts_with = "head_channels")]
+    heads: Option<usize>,
     /// Channels per attention head, instead of a number of heads.
     #[arg(long)]
     head_channels: Option<usize>,
@@ -120,7 +120,7 @@ fn import(args: &ImportArgs, global: &Global) -> CliResult {
         prefix: &args.prefix,
         given: Given {
             image_size: args.image_size,
-            num_heads: args.heads,
+            num_heads: args.heads.unwrap_or(1),
             num_head_channels: args.head_channels,
             use_new_attention_order: args.new_attention_order,
         },
@@ -140,13 +140,18 @@ fn import(args: &ImportArgs, global: &Global) -> CliResult {
     };
     let home = global.home.clone().unwrap_or_else(|| PathBuf::from("."));
     let written = imported.run(&home, &args.name).map_err(CliError::usage)?;
-    print_lossy(&format!(
+    let json = json!({
+        "model": written.model, "weights": written.weights, "parameters": written.parameters,
+        "rounding": written.rounding
+    });
+    let text = format!(
         "{}: {} parameters, rounded by {:.1e}; weights in {}",
         written.model.display(),
         written.parameters,
         written.rounding,
         written.weights.display()
-    ));
+    );
+    print_lossy(&if global.json { json.to_string() } else { text });
     Ok(exit::OK)
 }
 

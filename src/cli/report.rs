@@ -27,8 +27,8 @@ pub(super) struct ReportArgs {
     #[arg(long)]
     task: Option<String>,
     /// Samples drawn at the most.
-    #[arg(long, default_value_t = 8)]
-    samples: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
     /// Pixels of the picture per pixel of an image.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     scale: u32,
@@ -114,7 +114,7 @@ fn draw(
     let Some(any) = plan.cells.iter().position(|cell| cell.task == task) else {
         return grid.png().map_err(CliError::failure);
     };
-    for sample in 0..plan.dataset.samples.len().min(args.samples) {
+    for sample in 0..plan.dataset.samples.len().min(args.samples as usize) {
         // Every method of a task has the same measurement.
         let unit = Unit { cell: any, sample };
         // A sample that cannot be read leaves grey fields.

@@ -32,7 +32,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "auto|tape|recompute", default_value = "auto", value_parser = parse_memory)]
     memory: Memory,
     /// Stop after so many failed samples.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_failures)]
     max_failures: Option<NonZeroUsize>,
     /// Leave rows that failed earlier as they are, instead of trying them again.
     #[arg(long)]
@@ -52,6 +52,10 @@ struct Slots(Option<usize>);
 /// `--memory`.
 #[derive(Debug, Clone, Copy)]
 struct Memory(Option<MemoryBudget>);
+
+fn parse_failures(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write a number of samples ≥ 1".to_owned())
+}
 
 fn parse_slots(text: &str) -> Result<Slots, String> {
     match text.parse() {
@@ -89,10 +93,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
     let root = Path::new(&plan.output).to_owned();
     let start = Start { plan, document: &resolved.document };
-    let found = RunDir::look(&root, &start).map_err(CliError::store)?;
-    if !global.quiet {
-        found.stays_without(plan).iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
-    }
+    say_what_stays_without(&root, plan, global)?;
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let finished = run_dir.finished().map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
@@ -130,7 +131,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
         observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
         if !slow.is_empty() {
             // Samples that wait for it come last: no device idles for them.
-            todo.sort_by_key(|unit| !assembly.is_ready(*unit));
+            todo.sort_by_cached_key(|unit| !assembly.is_ready(*unit));
         }
         for what in slow {
             observe(&RunEvent::Preparing { what: what.to_owned() });
@@ -143,6 +144,15 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     progress.end(&summary);
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     end(&resolved, global, &summary, &merged)
+}
+
+/// Says before any work which finished rows lack what the pipeline asks for now.
+pub(super) fn say_what_stays_without(root: &Path, plan: &Plan, global: &Global) -> Result<(), CliError> {
+    let notes = RunDir::stays_without(root, plan).map_err(CliError::store)?;
+    if !global.quiet {
+        notes.iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
+    }
+    Ok(())
 }
 
 /// The run's log; it never stops a run.

@@ -165,7 +165,7 @@ fn latex_text(text: &str) -> String {
         '–' => "--".to_owned(),
         _ => c.to_string(),
     };
-    text.chars().map(escape).collect()
+    text.chars().map(escape).collect::<String>().replace("$\\sigma$\\_y", "$\\sigma_y$")
 }
 
 fn json_table(table: &Table) -> Value {

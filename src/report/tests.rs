@@ -205,7 +205,7 @@ fn json_holds_numbers_and_latex_is_escaped() {
     assert_eq!(json[0]["rows"][0]["psnr"]["mean"], json!(31.5));
     assert_eq!(json[0]["rows"][1]["psnr_paper"], serde_json::Value::Null);
     let latex = render::render(&tables, Format::Latex, None);
-    assert!(latex.contains("31.50 $\\pm$ 0.65") && latex.contains("$\\sigma$\\_y"), "{latex}");
+    assert!(latex.contains("31.50 $\\pm$ 0.65") && latex.contains("$\\sigma_y$"), "{latex}");
 }
 
 #[test]

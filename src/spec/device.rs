@@ -271,6 +271,7 @@ mod tests {
         assert_eq!("auto,auto".parse::<DeviceList>(), Err(DeviceError::AutoInList));
         assert_eq!(" ".parse::<DeviceList>(), Err(DeviceError::Empty));
     }
+
     #[test]
     fn one_entry_at_the_most_leaves_its_threads_open() {
         assert_eq!("cpu:1x1,cpu:1x1,cpu".parse::<DeviceList>().unwrap().to_string(), "cpu:1x1,cpu:1x1,cpu");

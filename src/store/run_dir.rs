@@ -14,11 +14,12 @@ use super::gather::{Finished, finished};
 use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
-use super::merge::merge;
-use super::record::{METRIC_PROFILE, SCHEMA_VERSION, Status};
+use super::merge::{Columns, merge, read_samples};
+use super::record::{METRIC_PROFILE, Record, SCHEMA_VERSION, Status};
 use crate::plan::identity::NUMERICS;
 use crate::plan::{Cell, CellHash, Plan};
 use crate::spec::document::Document;
+use crate::spec::metric::{MetricSpec, SaveSpec};
 
 /// Names in `reports/` that are no run's.
 pub const RESERVED: [&str; 2] = ["paper", "templates"];
@@ -140,29 +141,6 @@ pub struct Found {
     pub finished: Finished,
 }
 
-impl Found {
-    /// What the rows that are there will stay without, though `plan` asks for it: metrics and reconstructions are
-    /// made with their row only.
-    pub fn stays_without(&self, plan: &Plan) -> Vec<String> {
-        let Some(old) = self.run.as_ref().map(|run| &run.plan) else { return Vec::new() };
-        let rows = |cell: &&Cell| {
-            let hash = cell.hash.to_string();
-            self.finished.rows.iter().any(|((found, _), status)| *found == hash && *status == Status::Ok)
-        };
-        let cells = plan.cells.iter().filter(rows).map(|cell| format!("{}/{}", cell.task, cell.method));
-        let cells = cells.collect::<Vec<_>>().join(", ");
-        if cells.is_empty() {
-            return Vec::new();
-        }
-        let remedy = "another output directory has it everywhere";
-        let name = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-        let metrics = plan.metrics.iter().filter(|metric| !old.metrics.contains(metric)).map(|m| name(m));
-        let saved = plan.save.iter().filter(|kind| !old.save.contains(kind)).map(|kind| name(kind));
-        let lacking = metrics.chain(saved);
-        lacking.map(|what| format!("finished rows stay without {what}: {cells}; {remedy}")).collect()
-    }
-}
-
 impl RunDir {
     /// What is in `root`, if a run of `start` may begin or continue there; writes nothing.
     ///
@@ -180,6 +158,41 @@ impl RunDir {
         Ok(Found { run, finished })
     }
 
+    /// What finished rows in `root` lack though `plan` asks for it, one line each: metrics and reconstructions are made
+    /// with their row only. Rows that were never merged are not looked at.
+    ///
+    /// # Errors
+    /// When `samples.parquet` cannot be read.
+    pub fn stays_without(root: &Path, plan: &Plan) -> Result<Vec<String>, StoreError> {
+        Self::stays_without_on(&OsFs, root, plan)
+    }
+
+    fn stays_without_on(fs: &dyn Fs, root: &Path, plan: &Plan) -> Result<Vec<String>, StoreError> {
+        let layout = Layout::new(root);
+        let path = layout.samples();
+        if !fs.exists(&path).map_err(StoreError::io("look for", &path))? {
+            return Ok(Vec::new());
+        }
+        let records = read_samples(fs, &layout, Columns::WithoutTrace)?;
+        let cells: BTreeSet<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
+        let rows: Vec<&Record> =
+            records.iter().filter(|row| row.status == Status::Ok && cells.contains(&row.cell_hash)).collect();
+        let lacking = |what: &str, lacks: &dyn Fn(&Record) -> bool| {
+            let count = rows.iter().filter(|row| lacks(row)).count();
+            (count > 0).then(|| {
+                format!("{count} finished rows stay without {what}; run into another `output` to have it everywhere")
+            })
+        };
+        let metrics = plan.metrics.iter().filter_map(|metric| match metric {
+            MetricSpec::Psnr => lacking("psnr", &|row| row.psnr.is_none()),
+            MetricSpec::Ssim => lacking("ssim", &|row| row.ssim_tm13.is_none()),
+        });
+        let saved = plan.save.iter().filter_map(|kind| match kind {
+            SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),
+        });
+        Ok(metrics.chain(saved).collect())
+    }
+
     /// Begins or continues a run in `root`: creates it, or checks that what it holds fits the plan.
     ///
     /// Nothing is written if anything is wrong, or if `run.json` already says it all.
@@ -191,8 +204,11 @@ impl RunDir {
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, start: &Start<'_>) -> Result<Self, StoreError> {
         let Found { run: old, finished } = Self::look_on(&*fs, root, start)?;
         let layout = Layout::new(root);
-        // Without rows, what was planned before binds nobody; what another process plans at this moment does.
-        let binds = |now: &&RunFile| !finished.rows.is_empty() || Some(*now) != old.as_ref();
+        // Without rows another dataset may take the place of what was planned; else plans add up, also without rows: a
+        // process that planned before may be solving its first sample now.
+        let binds = |now: &&RunFile| {
+            !finished.rows.is_empty() || now.plan.dataset.manifest == start.plan.dataset.manifest
+        };
         let change = |now: Option<&RunFile>| continued(now.filter(binds), start);
         let run = update_run_file(&*fs, &layout, old.as_ref(), change)?;
         Ok(Self { fs, layout, run })
@@ -451,23 +467,34 @@ mod tests {
     }
 
     #[test]
-    fn what_finished_rows_stay_without_is_said_beforehand() {
+    fn what_finished_rows_stay_without_is_read_off_the_rows() {
         let fs = files();
-        let look = |text: &str| {
-            let document = document(text);
-            let plan = plan(&document);
-            let start = Start { plan: &plan, document: &document };
-            RunDir::look_on(&fs, Path::new(ROOT), &start).unwrap().stays_without(&plan)
+        let dir = open(&fs, TWO).unwrap();
+        let lacks = || {
+            let more = plan(&document(&format!("{TWO}\nmetrics: [ psnr, ssim ]\nsave: [ reconstructions ]")));
+            RunDir::stays_without_on(&fs, Path::new(ROOT), &more).unwrap()
         };
-        let dir = open(&fs, &format!("{TWO}\nmetrics: [ psnr ]")).unwrap();
-        let more = format!("{TWO}\nmetrics: [ psnr, ssim ]\nsave: [ reconstructions ]");
-        assert!(look(&more).is_empty(), "no row is finished yet");
-        let unit = dir.plan().units(crate::plan::Shard::WHOLE).next().unwrap();
-        dir.store().unwrap().append(&row(dir.plan(), unit)).unwrap();
-        let notes = look(&more);
+        assert!(lacks().is_empty(), "no row is finished yet");
+        let units: Vec<_> = dir.plan().units(crate::plan::Shard::WHOLE).collect();
+        let whole = row(dir.plan(), units[0]);
+        let whole = Record { psnr: Some(30.0), ssim_tm13: Some(0.9), x1_file: Some("x".to_owned()), ..whole };
+        let mut store = dir.store().unwrap();
+        store.append(&whole).unwrap();
+        store.append(&Record { ssim_tm13: None, x1_file: None, ..row(dir.plan(), units[1]) }).unwrap();
+        dir.finish(dir.plan()).unwrap();
+        let notes = lacks();
         assert_eq!(notes.len(), 2, "{notes:?}");
-        assert!(notes[0].contains("stay without ssim: hole/pinv") && notes[1].contains("reconstructions"));
-        assert!(look(&format!("{TWO}\nmetrics: [ psnr ]")).is_empty());
+        assert!(notes[0].contains("1 finished rows stay without ssim"), "{notes:?}");
+        assert!(notes[1].contains("1 finished rows stay without reconstructions"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_second_plan_before_the_first_row_adds_to_the_first() {
+        let fs = files();
+        open(&fs, THREE).unwrap();
+        let second =
+            open(&fs, &format!("{TWO}\nmethods: [ pinv: {{ name: filled, fill: observed_mean }} ]")).unwrap();
+        assert_eq!((second.plan().cells.len(), second.plan().dataset.samples.len()), (2, 3));
     }
 
     #[test]

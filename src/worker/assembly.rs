@@ -167,14 +167,17 @@ impl Assembly {
         let used: BTreeSet<usize> = units.iter().filter_map(|unit| self.cells[unit.cell].prior).collect();
         let priors: Vec<Prior> = used.into_iter().map(|index| self.priors[index].clone()).collect();
         let slow = priors.iter().filter_map(Prior::preparation).collect();
-        let prepare = move || {
+        let prepare = |priors: &[Prior]| {
             for prior in priors {
                 // Its error is told again to every unit that needs it.
                 let _ = prior.prepare();
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("prepare".to_owned()).spawn(prepare) {
-            tracing::warn!("no thread to prepare the models on: {error}; the workers will");
+        let own = priors.clone();
+        let thread = std::thread::Builder::new().name("prepare".to_owned());
+        if thread.spawn(move || prepare(&own)).is_err() {
+            // Without another thread on this one: units must not wait for ever.
+            prepare(&priors);
         }
         slow
     }

@@ -142,6 +142,8 @@ struct Worker<'a> {
 /// When the worker last did what it does now and then, and where its time went.
 struct Clock {
     first_sample: Option<Instant>,
+    /// Time without anything to do since then.
+    waited: Duration,
     reported: Instant,
     checkpointed: Instant,
     idle_slot_seconds: f64,
@@ -171,6 +173,7 @@ impl<'a> Worker<'a> {
         let now = Instant::now();
         let clock = Clock {
             first_sample: None,
+            waited: Duration::ZERO,
             reported: now,
             checkpointed: now,
             idle_slot_seconds: 0.0,
@@ -219,7 +222,12 @@ impl<'a> Worker<'a> {
         let has_work = !self.engine.slots.is_empty() || !self.queue.is_empty();
         if !has_work && (!self.finishing || !self.waiting.is_empty()) {
             let patience = if self.waiting.is_empty() { Duration::from_secs(3600) } else { LOOK_AGAIN };
-            match commands.recv_timeout(patience) {
+            let asked = Instant::now();
+            let answer = commands.recv_timeout(patience);
+            if self.clock.first_sample.is_some() {
+                self.clock.waited += asked.elapsed();
+            }
+            match answer {
                 Ok(command) => self.take(command),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.stopping = true,
@@ -347,7 +355,10 @@ impl<'a> Worker<'a> {
 
     fn usage(&self) -> Usage {
         Usage {
-            busy_seconds: self.clock.first_sample.map_or(0.0, |at| at.elapsed().as_secs_f64()),
+            busy_seconds: self
+                .clock
+                .first_sample
+                .map_or(0.0, |at| at.elapsed().saturating_sub(self.clock.waited).as_secs_f64()),
             network_seconds: self.engine.network_seconds,
             idle_share: if self.clock.slot_seconds > 0.0 {
                 self.clock.idle_slot_seconds / self.clock.slot_seconds

@@ -96,7 +96,7 @@ pub struct Finished {
 /// Where a worker's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Usage {
-    /// Seconds between the first sample and the end.
+    /// Seconds between the first sample and the end, without those in which there was nothing to do.
     pub busy_seconds: f64,
     /// Seconds of them inside network calls.
     pub network_seconds: f64,

@@ -37,7 +37,11 @@ const FILE: &str = "photos/test.parquet";
 
 /// A picture of one colour with a ramp, as a PNG file.
 fn png(shade: u8) -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([shade, 8 * x as u8, 8 * y as u8]));
+    png_of(32, shade)
+}
+
+fn png_of(side: u32, shade: u8) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(side, side, |x, y| image::Rgb([shade, 8 * x as u8, 8 * y as u8]));
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
@@ -45,6 +49,10 @@ fn png(shade: u8) -> Vec<u8> {
 
 /// Writes the dataset's file in the public layout, with labels 0, 1, 2 …
 fn write(test: &RunTest, images: &[Vec<u8>]) {
+    write_to(test, FILE, images);
+}
+
+fn write_to(test: &RunTest, name: &str, images: &[Vec<u8>]) {
     let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(images));
     let names = (0..images.len()).map(|i| format!("{i}.png"));
     let paths: ArrayRef = Arc::new(StringArray::from_iter_values(names));
@@ -53,10 +61,10 @@ fn write(test: &RunTest, images: &[Vec<u8>]) {
         Field::new("path", DataType::Utf8, true),
     ]);
     let image: ArrayRef = Arc::new(StructArray::new(fields, vec![bytes, paths], None));
-    let label: ArrayRef = Arc::new(Int64Array::from_iter_values(0..images.len() as i64));
+    let label: ArrayRef = Arc::new(Int64Array::from_iter_values((0..images.len() as i64).map(|i| i % 10)));
     let batch = RecordBatch::try_from_iter([("img", image), ("label", label)]).unwrap();
     std::fs::create_dir_all(test.path("photos")).unwrap();
-    let file = File::create(test.path(FILE)).unwrap();
+    let file = File::create(test.path(name)).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
@@ -164,4 +172,51 @@ fn image_of(side: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     image::RgbImage::new(side, side).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
+}
+
+/// Three images of 8×8 and a Gaussian prior fitted to twelve others, of which one may be spoiled.
+fn with_a_gaussian(spoil: bool) -> RunTest {
+    let test = RunTest::new();
+    let split = "{ train: [train.parquet], test: [test.parquet] }";
+    test.file(
+        "mine.yaml",
+        &DESCRIPTION.replace("{ test: [test.parquet] }", split).replace("[3, 32, 32]", "[3, 8, 8]"),
+    );
+    let gaussian = PIPELINE
+        .replace("model: mini-images", "model: { gaussian: { fit: train } }")
+        .replace("size: 10", "size: 2");
+    test.file("p.yaml", &gaussian);
+    let mut train: Vec<Vec<u8>> = (0..12).map(|i| png_of(8, 20 * i)).collect();
+    if spoil {
+        train[5] = b"no picture at all".to_vec();
+    }
+    write_to(&test, "photos/train.parquet", &train);
+    write(&test, &[30, 90, 200].map(|shade| png_of(8, shade)));
+    test
+}
+
+#[test]
+fn a_gaussian_is_fitted_beside_the_samples_and_kept() {
+    let test = with_a_gaussian(false);
+    let run = |output: &str| {
+        let mut command = test.command(&[&RUN[..], &["--output", output]].concat());
+        let output = command.env("XDG_CACHE_HOME", test.path("cache")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(run("a").contains("a Gaussian is fitted"), "the first run says what takes long");
+    assert_eq!(std::fs::read_dir(test.path("cache/dflow")).unwrap().count(), 1);
+    assert!(!run("b").contains("a Gaussian is fitted"), "the second finds it");
+    test.run(&["verify", "a", "--same-as", "b"]).succeeds().stdout("6 rows equal bit for bit");
+}
+
+#[test]
+fn a_gaussian_that_cannot_be_fitted_fails_its_rows_only() {
+    let test = with_a_gaussian(true);
+    let mut command = test.command(&RUN);
+    let output = command.env("XDG_CACHE_HOME", test.path("cache")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("failed: inpainting/dflow/") && said.contains("training image 5"), "{said}");
+    test.run(&["merge", "a"]).fails_with(3).stdout("3 ok, 3 failed, 0 missing of 6 rows");
 }

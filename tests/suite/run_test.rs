@@ -42,7 +42,12 @@ impl RunTest {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dflow"));
         command.args(arguments).current_dir(self.directory.path());
-        command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("SLURM_JOB_ID");
+        command
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_LOG")
+            .env_remove("DFLOW_CPU")
+            .env_remove("SLURM_MEM_PER_NODE")
+            .env_remove("SLURM_MEM_PER_CPU");
         command
     }
 

@@ -64,7 +64,11 @@ fn cpu_quota(cgroup: &Path) -> Option<usize> {
 fn memory_rest(cgroup: &Path) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(cgroup.join(name)).ok()?.trim().parse::<u64>().ok();
     let limit = [number("memory.max"), number("memory.high")].into_iter().flatten().min()?;
-    Some(limit.saturating_sub(number("memory.current")?))
+    // Cached file pages are given back when memory is needed: a run that has read a large dataset is not out of it.
+    let statistics = fs::read_to_string(cgroup.join("memory.stat")).unwrap_or_default();
+    let cached = statistics.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok());
+    let used = number("memory.current")?.saturating_sub(cached.unwrap_or(0));
+    Some(limit.saturating_sub(used))
 }
 
 #[cfg(test)]
@@ -138,6 +142,18 @@ mod tests {
             .file(&format!("{STEP}/memory.high"), &(6 * GIB).to_string())
             .file(&format!("{STEP}/memory.current"), &(7 * GIB).to_string());
         assert_eq!(mount.grant().memory(4), Some(0), "more is taken already");
+    }
+
+    #[test]
+    fn cached_files_are_free_memory() {
+        let mount = Mount::new()
+            .file(&format!("{STEP}/memory.max"), &(8 * GIB).to_string())
+            .file(&format!("{STEP}/memory.current"), &(7 * GIB).to_string())
+            .file(
+                &format!("{STEP}/memory.stat"),
+                &format!("anon 5\ninactive_file {}\nactive_file 9\n", 4 * GIB),
+            );
+        assert_eq!(mount.grant().memory(4), Some(5 * GIB));
     }
 
     #[test]
