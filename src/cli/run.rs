@@ -93,6 +93,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
     let root = Path::new(&plan.output).to_owned();
     let start = Start { plan, document: &resolved.document };
+    RunDir::look(&root, &start).map_err(CliError::store)?;
     say_what_stays_without(&root, plan, global)?;
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let finished = run_dir.finished().map_err(CliError::store)?;
