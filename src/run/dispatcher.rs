@@ -146,6 +146,7 @@ impl<'a> Dispatcher<'a> {
             }
             Event::Suspended { unit } => (self.observer)(&RunEvent::Suspended { device, unit }),
             Event::FewerSlots { slots } => (self.observer)(&RunEvent::FewerSlots { device, slots }),
+            Event::NoTapes => (self.observer)(&RunEvent::NoTapes { device }),
             Event::Ended(usage) => {
                 self.seats[index].ended = true;
                 self.summary.usage.push(usage);

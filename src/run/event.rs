@@ -73,6 +73,11 @@ pub enum RunEvent {
         /// Rows of a call from now on.
         slots: usize,
     },
+    /// The device has no room for tapes: network calls are repeated from now on.
+    NoTapes {
+        /// The device.
+        device: String,
+    },
     /// A worker broke down; its samples go back to the queue or fail.
     WorkerBroken {
         /// The device.

@@ -36,7 +36,7 @@ const EXTENSION: &str = "ckpt";
 /// none that any machine gives as a whole: so a solve is continued only where it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Instruction set of the kernels, such as `x86-64-v4`.
+    /// Instruction set of the kernels, such as `avx512`.
     pub instruction_set: String,
     /// Kind of the device: `cpu` or `cuda`.
     pub device_kind: String,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn open(fs: &FaultFs, attempt: &str) -> Checkpoints {
-        open_on(fs, attempt, Origin::new("x86-64-v4", "cpu:0"))
+        open_on(fs, attempt, Origin::new("avx512", "cpu:0"))
     }
 
     #[test]
@@ -261,9 +261,9 @@ mod tests {
         let fs = FaultFs::new(Path::new("/run"));
         open(&fs, "a").save(&[(key(0), vec![7])]).unwrap();
         for (origin, expected) in [
-            (Origin::new("x86-64-v4", "cpu:3"), Some(vec![7])),
-            (Origin::new("x86-64-v3", "cpu:0"), None),
-            (Origin::new("x86-64-v4", "cuda:0"), None),
+            (Origin::new("avx512", "cpu:3"), Some(vec![7])),
+            (Origin::new("avx2", "cpu:0"), None),
+            (Origin::new("avx512", "cuda:0"), None),
         ] {
             assert_eq!(open_on(&fs, "b", origin.clone()).take(&key(0)), expected, "{origin:?}");
         }
@@ -280,7 +280,7 @@ mod tests {
         ] {
             let fs = FaultFs::new(Path::new("/run/checkpoints"));
             let label = label(&key(0)).unwrap();
-            let origin = Origin::new("x86-64-v4", "cpu:0");
+            let origin = Origin::new("avx512", "cpu:0");
             let solves = vec![(key(0), (frame::HEAD + label.len() + 1) as u64)];
             let header = Header { dflow_checkpoints: format, numerics, origin, solves };
             let header = encode_one(&to_json(&header).unwrap()).unwrap();

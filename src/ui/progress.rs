@@ -111,6 +111,11 @@ impl<'a> Progress<'a> {
             RunEvent::FewerSlots { device, slots } => {
                 format!("{device}: out of memory; going on with {} in a call", text::count(*slots, "sample"))
             }
+            RunEvent::NoTapes { device } => {
+                format!(
+                    "{device}: no memory for tapes; going on with network calls repeated for the pull-back"
+                )
+            }
             RunEvent::WorkerBroken { device, error } => format!("{device}: the worker broke down: {error}"),
             RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))

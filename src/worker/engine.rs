@@ -177,6 +177,11 @@ impl Engine {
         Self { slots: Vec::new(), fields, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
     }
 
+    /// How tape or recompute is chosen; recompute for good once a single tape did not fit.
+    pub fn memory(&self) -> MemoryBudget {
+        self.memory
+    }
+
     /// Rows that a call may have; halved when the device runs out of memory.
     pub fn max_rows(&self) -> usize {
         self.max_rows

@@ -284,12 +284,15 @@ impl<'a> Worker<'a> {
     }
 
     fn round(&mut self) {
-        let (begin, rows) = (Instant::now(), self.engine.max_rows());
+        let (begin, rows, memory) = (Instant::now(), self.engine.max_rows(), self.engine.memory());
         let busy = self.engine.slots.iter().filter(|slot| !slot.is_finished()).count();
         self.engine.round();
         let seconds = begin.elapsed().as_secs_f64();
         self.clock.slot_seconds += seconds * self.slots as f64;
         self.clock.idle_slot_seconds += seconds * self.slots.saturating_sub(busy) as f64;
+        if self.engine.memory() != memory {
+            (self.say)(Event::NoTapes);
+        }
         if self.engine.max_rows() < rows {
             (self.say)(Event::FewerSlots { slots: self.engine.max_rows() });
         }

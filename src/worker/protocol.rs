@@ -56,6 +56,8 @@ pub enum Event {
         /// Rows of a call from now on.
         slots: usize,
     },
+    /// The device has no room for the tape of one row: network calls are repeated for their pull-back from now on.
+    NoTapes,
     /// The worker has ended.
     Ended(Usage),
     /// The worker could not start or go on; samples it held are not done.

@@ -19,6 +19,6 @@ mkdir -p "$cuda/lib/stubs"
 ln -sfn ../libcudart_static.a "$cuda/lib/stubs/libcudart.a"
 cudarc=$(cargo metadata --format-version 1 --features cuda --locked |
     python3 -c 'import json,sys,os; print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
-python3 "$here/gen_shim.py" "$cudarc/src" "$folder/shim" a
+python3 "$here/gen_shim.py" "$cudarc/src" "$folder/shim" a >&2
 cp "$folder"/shim/lib*.a "$cuda/lib/stubs/"
 echo "export CUDA_HOME='$cuda' PATH='$cuda/bin':\$PATH CUDA_COMPUTE_CAP=90 CUDARC_CUDA_VERSION=13000 CUDAFORGE_THREADS=2"
