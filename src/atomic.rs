@@ -26,10 +26,10 @@ pub fn write<E: From<io::Error>>(
     Ok(())
 }
 
-/// Writes bytes; see [`write`].
+/// Writes bytes; see [`write()`].
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, |out| out.write_all(bytes))
 }
