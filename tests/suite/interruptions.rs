@@ -58,7 +58,7 @@ fn a_killed_solve_goes_on_from_its_last_checkpoint() {
 #[test]
 fn a_stop_signal_checkpoints_and_exits_75_and_the_rest_is_the_same() {
     let test = suite();
-    let evals = "methods[0].dflow.stop[1].evals=40";
+    let evals = "methods[0].dflow.stop[1].evals=20";
     test.run(&["run", "p.yaml", "--set", evals]).succeeds();
     let options = ["run", "p.yaml", "--set", evals, "--output", "b"];
     let mut stopped = test.start(&options);
