@@ -9,7 +9,7 @@ use crate::dataset::{self, Dataset, Description, Split};
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
 use crate::net::model::Model;
-use crate::operator::{self, Degradation};
+use crate::operator::{Degradation, Shape};
 use crate::path::Path as ProbabilityPath;
 use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Resources};
 use crate::points::InitialPoints;
@@ -90,22 +90,23 @@ impl Prior {
 #[derive(Clone)]
 pub struct Fitted {
     train: Arc<dyn Dataset>,
+    /// Hash of the training images' manifest.
+    manifest: String,
     info: ModelInfo,
     field: Arc<OnceLock<Result<GaussianField<f32>, String>>>,
 }
 
 impl Fitted {
     fn new(train: Arc<dyn Dataset>) -> Result<Self, String> {
-        let (manifest, shape) = (train.manifest().hash().to_string(), shape_of(&*train));
+        let manifest = train.manifest().hash().to_string();
         let dim = train.shape().iter().product();
         let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
-        let info = ModelInfo { identity, shape, classes: 0 };
-        Ok(Self { train, info, field: Arc::default() })
+        let info = ModelInfo { identity, shape: shape_of(&*train), classes: 0 };
+        Ok(Self { train, manifest, info, field: Arc::default() })
     }
 
     fn is_at_hand(&self) -> bool {
-        let manifest = self.train.manifest().hash().to_string();
-        self.field.get().is_some() || GaussianFit::is_cached(&manifest, self.dim())
+        self.field.get().is_some() || GaussianFit::is_cached(&self.manifest, self.dim())
     }
 
     fn field(&self) -> Result<&GaussianField<f32>, String> {
@@ -117,9 +118,8 @@ impl Fitted {
     }
 
     fn fit(&self) -> Result<GaussianField<f32>, String> {
-        let manifest = self.train.manifest().hash().to_string();
         let rows = (0..self.train.len()).map(|index| self.train.image(index).map(|image| image.data));
-        let fit = GaussianFit::cached(&manifest, self.dim(), rows).map_err(|error| error.to_string())?;
+        let fit = GaussianFit::cached(&self.manifest, self.dim(), rows).map_err(|error| error.to_string())?;
         fit.field(ProbabilityPath::CondOt).map_err(|error| error.to_string())
     }
 
@@ -233,6 +233,12 @@ impl Catalog {
     }
 }
 
+/// The shape of an image as operators take it.
+pub fn image_shape(shape: ImageShape) -> Shape {
+    let [channels, height, width] = shape.sides().map(|side| side as usize);
+    Shape::new(channels, height, width)
+}
+
 fn shape_of(dataset: &dyn Dataset) -> ImageShape {
     let [channels, height, width] = dataset.shape().map(|side| side as u32);
     ImageShape { channels, height, width }
@@ -257,8 +263,7 @@ impl Resources for Catalog {
     }
 
     fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String> {
-        let [channels, height, width] = shape.sides().map(|side| side as usize);
-        let built = Degradation::new(operator, operator::Shape::new(channels, height, width));
+        let built = Degradation::new(operator, image_shape(shape));
         built.map(|_| ()).map_err(|error| error.to_string())
     }
 

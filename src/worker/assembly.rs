@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::device::{Device, DeviceKind};
 use super::engine::{Engine, Field, Slot, StoredSolve};
 use super::protocol::MemoryPlan;
-use crate::catalog::{Catalog, Prior};
+use crate::catalog::{Catalog, Prior, image_shape};
 use crate::dataset::Dataset;
 use crate::flow::Cond;
 use crate::method::{Draws, Problem};
@@ -53,7 +53,7 @@ impl Assembly {
     pub fn new(plan: Plan, dataset: &DatasetRef, catalog: &Catalog) -> Result<Self, String> {
         let mut priors: Vec<(String, Prior)> = Vec::new();
         let mut degradations: BTreeMap<String, Arc<Degradation>> = BTreeMap::new();
-        let shape = image_shape(&plan);
+        let shape = image_shape(plan.dataset.shape);
         let mut cells = Vec::new();
         for cell in &plan.cells {
             let degradation = match degradations.get(&cell.task) {
@@ -108,7 +108,7 @@ impl Assembly {
 
     /// Shape of every image of the dataset.
     pub fn shape(&self) -> Shape {
-        image_shape(&self.plan)
+        image_shape(self.plan.dataset.shape)
     }
 
     /// The cell of a unit.
@@ -206,11 +206,6 @@ impl Assembly {
             Err(format!("label {class} is out of range: the model has classes 0 to {}", classes - 1))
         }
     }
-}
-
-fn image_shape(plan: &Plan) -> Shape {
-    let [channels, height, width] = plan.dataset.shape.sides().map(|side| side as usize);
-    Shape::new(channels, height, width)
 }
 
 fn given_points(cell: &Cell) -> Result<Option<Arc<InitialPoints>>, String> {

@@ -149,7 +149,7 @@ fn a_dataset_that_is_wrong_as_a_whole_is_refused_with_the_remedy() {
     test.run(&RUN)
         .fails_with(2)
         .stderr("sample test/000010: label 10 is out of range: there are 10 classes, 0..=9");
-    write(&test, &[image_of(16)]);
+    write(&test, &[png_of(16, 1)]);
     test.run(&RUN).fails_with(2).stderr("16×16").stderr("expected 32×32").stderr("convert the images");
     test.file(
         "mine.yaml",
@@ -165,13 +165,6 @@ fn a_dataset_that_is_wrong_as_a_whole_is_refused_with_the_remedy() {
         .stderr("dataset `mine`: cannot read ./photos/test.parquet")
         .stderr("from: a camera");
     assert!(!test.path("a").exists(), "nothing is written");
-}
-
-/// A PNG file of another size.
-fn image_of(side: u32) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image::RgbImage::new(side, side).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-    bytes.into_inner()
 }
 
 /// Three images of 8×8 and a Gaussian prior fitted to ten others, of which one may be spoiled.
