@@ -33,7 +33,7 @@ pub(super) fn run(args: &PlanArgs, global: &Global) -> CliResult {
 pub(super) fn show(resolved: &Resolved, keep_failed: bool, global: &Global) -> CliResult {
     let start = Start { plan: &resolved.plan, document: &resolved.document };
     let found = RunDir::look(Path::new(&resolved.plan.output), &start).map_err(CliError::store)?;
-    say_what_stays_without(Path::new(&resolved.plan.output), &resolved.plan, global)?;
+    say_what_stays_without(Path::new(&resolved.plan.output), &resolved.plan, global);
     let open: BTreeSet<Unit> = open_units(resolved, &found.finished, keep_failed).into_iter().collect();
     let done = resolved.plan.units(resolved.shard).filter(|unit| !open.contains(unit));
     let done: BTreeSet<(CellHash, String)> =

@@ -94,7 +94,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let root = Path::new(&plan.output).to_owned();
     let start = Start { plan, document: &resolved.document };
     let Found { finished, .. } = RunDir::look(&root, &start).map_err(CliError::store)?;
-    say_what_stays_without(&root, plan, global)?;
+    say_what_stays_without(&root, plan, global);
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let planned = plan.units(resolved.shard).count();
@@ -147,12 +147,11 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
 }
 
 /// Says before any work which finished rows lack what the pipeline asks for now.
-pub(super) fn say_what_stays_without(root: &Path, plan: &Plan, global: &Global) -> Result<(), CliError> {
-    let notes = RunDir::stays_without(root, plan).map_err(CliError::store)?;
+pub(super) fn say_what_stays_without(root: &Path, plan: &Plan, global: &Global) {
     if !global.quiet {
+        let notes = RunDir::stays_without(root, plan);
         notes.iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
     }
-    Ok(())
 }
 
 /// The run's log; it never stops a run.

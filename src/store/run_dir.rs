@@ -159,21 +159,14 @@ impl RunDir {
     }
 
     /// What finished rows in `root` lack though `plan` asks for it, one line each: metrics and reconstructions are made
-    /// with their row only. Rows that were never merged are not looked at.
-    ///
-    /// # Errors
-    /// When `samples.parquet` cannot be read.
-    pub fn stays_without(root: &Path, plan: &Plan) -> Result<Vec<String>, StoreError> {
+    /// with their row only. Rows that were never merged are not looked at; a `samples.parquet` that cannot be read is
+    /// the next merge's affair.
+    pub fn stays_without(root: &Path, plan: &Plan) -> Vec<String> {
         Self::stays_without_on(&OsFs, root, plan)
     }
 
-    fn stays_without_on(fs: &dyn Fs, root: &Path, plan: &Plan) -> Result<Vec<String>, StoreError> {
-        let layout = Layout::new(root);
-        let path = layout.samples();
-        if !fs.exists(&path).map_err(StoreError::io("look for", &path))? {
-            return Ok(Vec::new());
-        }
-        let records = read_samples(fs, &layout, Columns::WithoutTrace)?;
+    fn stays_without_on(fs: &dyn Fs, root: &Path, plan: &Plan) -> Vec<String> {
+        let records = read_samples(fs, &Layout::new(root), Columns::WithoutTrace).unwrap_or_default();
         let cells: BTreeSet<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
         let rows: Vec<&Record> =
             records.iter().filter(|row| row.status == Status::Ok && cells.contains(&row.cell_hash)).collect();
@@ -190,7 +183,7 @@ impl RunDir {
         let saved = plan.save.iter().filter_map(|kind| match kind {
             SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),
         });
-        Ok(metrics.chain(saved).collect())
+        metrics.chain(saved).collect()
     }
 
     /// Begins or continues a run in `root`: creates it, or checks that what it holds fits the plan.
@@ -472,7 +465,7 @@ mod tests {
         let dir = open(&fs, TWO).unwrap();
         let lacks = || {
             let more = plan(&document(&format!("{TWO}\nmetrics: [ psnr, ssim ]\nsave: [ reconstructions ]")));
-            RunDir::stays_without_on(&fs, Path::new(ROOT), &more).unwrap()
+            RunDir::stays_without_on(&fs, Path::new(ROOT), &more)
         };
         assert!(lacks().is_empty(), "no row is finished yet");
         let units: Vec<_> = dir.plan().units(crate::plan::Shard::WHOLE).collect();

@@ -48,6 +48,18 @@ fn a_run_ends_in_a_complete_table_and_continues_as_nothing_to_do() {
 }
 
 #[test]
+fn a_foreign_samples_file_is_moved_away_and_the_run_goes_on() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    test.file("a/samples.parquet", "precious");
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds().stdout("4 ok").stderr("samples.parquet.damaged-");
+    test.run(&["verify", "a", "--deep"]).succeeds();
+    let kept = std::fs::read_dir(test.path("a")).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = kept.filter(|path| path.to_string_lossy().contains("damaged-")).collect();
+    assert_eq!(kept.iter().map(std::fs::read).map(Result::unwrap).collect::<Vec<_>>(), [b"precious"]);
+}
+
+#[test]
 fn more_samples_continue_a_run() {
     let test = suite();
     test.run(&["run", "p.yaml", "--limit", "2"]).succeeds().stdout("8 ok, 0 failed, 0 missing of 8");
