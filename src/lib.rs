@@ -21,6 +21,7 @@ pub mod exit;
 pub mod flow;
 pub mod method;
 pub mod metric;
+pub mod molecule;
 pub mod net;
 pub mod operator;
 pub mod optim;

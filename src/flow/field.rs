@@ -15,6 +15,8 @@ pub enum Cond {
     None,
     /// A class label in `0..classes`.
     Class(u32),
+    /// Number of atoms of a molecule; the state's further rows are zero and stay so.
+    Atoms(u32),
 }
 
 /// Rows of one network call; each has its own time and condition.

@@ -15,6 +15,7 @@ mod likelihood;
 mod mixture;
 mod network;
 mod pull_back;
+mod read_out;
 mod solve;
 mod tableau;
 #[cfg(test)]
@@ -34,5 +35,6 @@ pub use likelihood::{
 pub use mixture::{Component, GaussianMixture};
 pub use network::{Convention, NetworkField, RawNetwork};
 pub use pull_back::{Gradient, pull_back};
+pub use read_out::ReadOut;
 pub use solve::{Keep, Solution, SolveError, SolveTape, solve, solve_taped};
 pub use tableau::Tableau;

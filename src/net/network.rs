@@ -159,6 +159,9 @@ impl Inner {
             Cond::Class(label) => Err(FieldError::Other(format!(
                 "label {label} is out of range: the network has {classes} classes"
             ))),
+            Cond::Atoms(atoms) => Err(FieldError::Other(format!(
+                "{atoms} atoms given to a network of images; please report this"
+            ))),
         };
         conditions.iter().map(class).collect()
     }

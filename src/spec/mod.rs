@@ -16,6 +16,7 @@ pub mod model;
 pub mod operator;
 pub mod parse;
 pub mod pipeline;
+pub mod property;
 pub mod schema;
 pub mod set;
 pub mod solver;
