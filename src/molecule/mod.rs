@@ -2,7 +2,7 @@
 
 mod representation;
 
-pub use representation::Representation;
+pub use representation::{ELEMENTS, Representation, SPACE};
 
 /// An element of QM9, in the order of the one-hot block of EDM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
