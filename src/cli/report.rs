@@ -9,6 +9,7 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
 use crate::catalog::Catalog;
 use crate::exit;
+use crate::method::Restoration;
 use crate::plan::{Plan, Unit};
 use crate::report::grid::Grid;
 use crate::spec::dataset::DatasetRef;
@@ -16,7 +17,7 @@ use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::spec::method::{MethodSpec, PinvSpec};
 use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
-use crate::worker::assembly::Assembly;
+use crate::worker::assembly::{Assembly, Content};
 
 /// Options of `dflow report`.
 #[derive(Debug, Args)]
@@ -121,7 +122,12 @@ fn draw(
         let mut row = match assembly.sample(unit) {
             Ok(truth) => {
                 let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
-                vec![Some(truth.truth), Some(problem.operator.pinv(&problem.measurement))]
+                match (truth.content, problem.goal.restoration()) {
+                    (Content::Image(truth), Some(Restoration { operator, measurement, .. })) => {
+                        vec![Some(truth), Some(operator.pinv(measurement))]
+                    }
+                    _ => vec![None, None],
+                }
             }
             Err(_) => vec![None, None],
         };

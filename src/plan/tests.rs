@@ -6,6 +6,7 @@ use super::*;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
+use crate::spec::property::Property;
 
 const PIPELINE: &str = "
 name: small
@@ -28,14 +29,14 @@ struct World {
     model: ModelInfo,
 }
 
-const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+const SHAPE: StateShape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
 
 impl World {
     fn new() -> Self {
         let samples = (0..10).map(|i| format!("s{i}")).collect();
         let (id, manifest, split) = ("toy".to_owned(), "m0".to_owned(), "test".to_owned());
         let dataset = DatasetInfo { id, manifest, split, shape: SHAPE, classes: 10, samples };
-        Self { dataset, model: ModelInfo { identity: "w0".to_owned(), shape: SHAPE, classes: 10 } }
+        Self { dataset, model: ModelInfo { identity: "w0".to_owned(), shape: SHAPE, classes: 10, predicts_noise: false } }
     }
 }
 
@@ -53,6 +54,12 @@ impl Resources for World {
             return Err("the weights of missing are not there".to_owned());
         }
         Ok(self.model.clone())
+    }
+
+    fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
+        let property = Property::ALL.into_iter().find(|property| reference.ends_with(property.key()));
+        let property = property.ok_or_else(|| format!("there is no classifier {reference}"))?;
+        Ok(ClassifierInfo { identity: reference.to_owned(), property, small: true, held_out: None })
     }
 
     fn operator(&self, operator: &OperatorSpec, _: ImageShape) -> Result<(), String> {
@@ -85,7 +92,7 @@ fn cells_are_tasks_by_methods_with_per_task_applied() {
     assert_eq!(names, [("hole", "dflow"), ("hole", "pinv"), ("blur-noisy", "dflow"), ("blur-noisy", "pinv")]);
     let penalty = |cell: &Cell| match &cell.solve {
         MethodSpec::Dflow(dflow) => format!("{:?}", dflow.regularizer),
-        MethodSpec::Pinv(_) => String::new(),
+        _ => String::new(),
     };
     assert_eq!(plan.cells.iter().map(penalty).collect::<Vec<_>>(), ["None", "", "Chi(0.01)", ""]);
     assert_eq!(plan.cells[1].model, None);

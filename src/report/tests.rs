@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::plan::{Cell as PlanCell, CellHash, CellModel, DatasetInfo, ImageShape, ModelInfo};
+use crate::plan::{
+    Cell as PlanCell, CellHash, CellModel, DatasetInfo, Goal, ImageShape, ModelInfo, Restoration, StateShape,
+};
 use crate::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, PinvSpec, RegularizerSpec};
 use crate::spec::model::{FitSplit, GaussianFit, ModelRef};
 use crate::spec::operator::{CenterMask, Identity, OperatorSpec};
@@ -16,15 +18,15 @@ fn dataset(id: &str, side: u32, samples: usize) -> DatasetInfo {
         id: id.to_owned(),
         manifest: "0123456789abcdef0123".to_owned(),
         split: "test".to_owned(),
-        shape: ImageShape { channels: 3, height: side, width: side },
+        shape: StateShape::Image(ImageShape { channels: 3, height: side, width: side }),
         classes: 10,
         samples: (0..samples).map(|i| format!("s{i:05}")).collect(),
     }
 }
 
 fn model(reference: ModelRef) -> CellModel {
-    let shape = ImageShape { channels: 3, height: 32, width: 32 };
-    CellModel { reference, info: ModelInfo { identity: "00".to_owned(), shape, classes: 10 } }
+    let shape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
+    CellModel { reference, info: ModelInfo { identity: "00".to_owned(), shape, classes: 10, predicts_noise: false } }
 }
 
 fn methods() -> Vec<(&'static str, MethodSpec, Option<CellModel>)> {
@@ -55,7 +57,8 @@ fn plan(dataset: DatasetInfo) -> Plan {
             let determinants = json!({ "task": task, "method": method });
             let hash = CellHash::of(&determinants);
             let (task, method) = (task.to_owned(), method.to_owned());
-            cells.push(PlanCell { task, method, operator, noise, solve, model, hash, determinants });
+            let goal = Goal::Restore(Restoration { operator, noise });
+            cells.push(PlanCell { task, method, goal, solve, model, hash, determinants });
         }
     }
     let devices = serde_json::from_value(json!("cpu")).expect("a device list");
