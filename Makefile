@@ -48,8 +48,8 @@ schema: build ## Write the generated files: JSON schema of pipelines, column tab
 bench: build ## Compare forward and forward+VJP with PyTorch in one run (≤ 25 min; BENCH=full for more)
 	tools/bench/bench.sh $(BENCH)
 
-parity: ## Re-create golden files from pinned public packages in a venv
-	tools/reference/parity.sh
+parity: build ## Re-create golden files from pinned public packages in a venv, compare molecules with RDKit
+	DFLOW_TEST_DATA="$(or $(DATA),$(DFLOW_TEST_DATA))" tools/reference/parity.sh
 
 train-mini: build ## Re-create the shipped priors (PyTorch in a venv): mini, and with DATA=folder also cifar10
 	DATA="$(DATA)" tools/train/train.sh
