@@ -9,6 +9,8 @@ pub mod loss;
 mod nll;
 mod normalize;
 mod problem;
+#[cfg(test)]
+mod property_tests;
 pub mod regularizer;
 mod sample;
 mod solve;

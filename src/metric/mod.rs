@@ -59,6 +59,7 @@ pub fn image_scores(
         match family {
             MetricSpec::Psnr => add_psnr(&mut scores, &x, truth, hole),
             MetricSpec::Ssim => add_ssim(&mut scores, &x, truth, shape, hole),
+            MetricSpec::Molecule => {}
         }
     }
     scores

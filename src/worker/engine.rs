@@ -577,4 +577,6 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod molecule_tests;
+#[cfg(test)]
 mod tests;

@@ -11,8 +11,10 @@ use super::engine::{Slot, StoredSolve, panic_text};
 use crate::flow::Cond;
 use crate::method::{Goal, Outcome, Points, Problem};
 use crate::metric::image_scores;
-use crate::metric::molecule::molecule_scores;
-use crate::molecule::{Molecule, sdf, xyz};
+use crate::metric::molecule::{molecule_scores, structure};
+use crate::molecule::Molecule;
+use crate::molecule::sdf::write_sdf;
+use crate::molecule::xyz::write_xyz;
 use crate::net::kernel;
 use crate::plan::Unit;
 use crate::spec::method::MethodSpec;
@@ -105,11 +107,9 @@ impl Writer {
             artifact.describe(&mut row.record);
             match (&row.molecule, &row.x1) {
                 (Some(molecule), _) => {
-                    let title = title(&row.record);
-                    let bonds = crate::metric::molecule::bonds(molecule);
-                    let sdf = sdf::to_sdf(molecule, &bonds, &title);
-                    write_shown(fs, layout, &row.record, "xyz", xyz::to_xyz(molecule, &title).as_bytes())?;
-                    write_shown(fs, layout, &row.record, "sdf", sdf.as_bytes())?;
+                    for (kind, text) in molecule_files(molecule, &row.record) {
+                        write_shown(fs, layout, &row.record, kind, text.as_bytes())?;
+                    }
                 }
                 (None, Some(x1)) => write_png(fs, layout, &row.record, shape, x1)?,
                 (None, None) => {}
@@ -177,6 +177,21 @@ fn state_shape(problem: &Problem) -> Vec<u32> {
             vec![points.count as u32, points.columns as u32]
         }
     }
+}
+
+/// A molecule's files for eyes, by kind. Atoms that flew too far apart have no place in the columns of an SDF.
+fn molecule_files(molecule: &Molecule, record: &Record) -> Vec<(&'static str, String)> {
+    let title = title(record);
+    let structure = structure(molecule);
+    let values = [("target", record.target), ("property", record.property)];
+    let data: Vec<(&str, String)> =
+        values.iter().filter_map(|(name, value)| Some((*name, format!("{:.6}", (*value)?)))).collect();
+    let mut files = vec![("xyz", write_xyz(molecule, &title))];
+    match write_sdf(molecule, &title, &structure.bonds, &structure.charges, &data) {
+        Ok(sdf) => files.push(("sdf", sdf)),
+        Err(error) => tracing::warn!(sample = %record.sample_id, %error, "no SDF is written"),
+    }
+    files
 }
 
 /// What the comment line of a molecule's file says.

@@ -212,7 +212,10 @@ class Run:
     def command(self):
         args = self.args
         exact = "" if args.bf16 else " --no-bf16"
-        return f"tools/train/train_molecules.py --task {args.task} --batch {args.batch} --steps {args.steps}{exact}"
+        return (
+            f"tools/train/train_molecules.py --task {args.task} --batch {args.batch} --steps {args.steps} "
+            f"--lr-matrix {args.lr_matrix:g}{exact}"
+        )
 
     def export(self):
         args = self.args
