@@ -365,10 +365,9 @@ impl Resources for Catalog {
     fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
         let classifier = self.open_classifier(reference)?;
         let config = classifier.config();
-        let held_out = config.held_out.map(|held_out| HeldOut {
-            molecules: held_out.molecules as u32,
-            mae: held_out.mae,
-        });
+        let held_out = config
+            .held_out
+            .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
         let (identity, property, small) = (classifier.identity(), config.property, config.small);
         Ok(ClassifierInfo { identity, property, small, held_out })
     }

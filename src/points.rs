@@ -94,7 +94,9 @@ mod tests {
         let points = InitialPoints::read(&file(folder.path(), &[0.5, -1.0])).unwrap();
         assert_eq!(points.point("a"), Ok(vec![0.5, -1.0]));
         assert_eq!(points.check(&ids(&["a"]), Some(2)), Ok(()));
-        assert!(points.check(&ids(&["a"]), Some(3)).unwrap_err().contains("`a` has 2 numbers, the images have 3"));
+        assert!(
+            points.check(&ids(&["a"]), Some(3)).unwrap_err().contains("`a` has 2 numbers, the images have 3")
+        );
         assert!(points.check(&ids(&["a", "b"]), Some(2)).unwrap_err().contains("no tensor for sample `b`"));
         let spoiled = InitialPoints::read(&file(folder.path(), &[f32::NAN, 0.0])).unwrap();
         assert!(spoiled.check(&ids(&["a"]), Some(2)).unwrap_err().contains("not finite"));

@@ -108,7 +108,9 @@ pub trait VelocityField<T: Real>: Send {
     /// # Errors
     /// Where the field's model is not of a kind that can say it at every time: see its own documentation.
     fn noise(&mut self, _rows: Rows<'_, T>, _out: &mut [T]) -> Result<(), FieldError> {
-        Err(FieldError::Other("this model gives no noise predictions; the ancestral sampler needs them".to_owned()))
+        Err(FieldError::Other(
+            "this model gives no noise predictions; the ancestral sampler needs them".to_owned(),
+        ))
     }
 
     /// The same field in orthonormal coordinates in which it is cheaper, if there are such.

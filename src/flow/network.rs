@@ -197,7 +197,8 @@ impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
     fn noise(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<(), FieldError> {
         if self.convention.parametrisation != Parametrisation::Noise {
             return Err(FieldError::Other(
-                "the network does not predict the noise; the ancestral sampler needs one that does".to_owned(),
+                "the network does not predict the noise; the ancestral sampler needs one that does"
+                    .to_owned(),
             ));
         }
         self.prepare(rows.t);

@@ -125,7 +125,8 @@ mod tests {
         for sample in 0..60 {
             let goal = Goal::Generate(points);
             let id = sample.to_string();
-            let draws = Draws::for_method(&method, &goal, |purpose: Purpose| Stream::new(0, "g", &id, purpose));
+            let draws =
+                Draws::for_method(&method, &goal, |purpose: Purpose| Stream::new(0, "g", &id, purpose));
             let problem =
                 Problem { path: Some(Path::Polynomial2), ..Problem::new(method.clone(), goal, draws) };
             let mut solve = Solve::new(&problem);

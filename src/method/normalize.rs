@@ -20,7 +20,8 @@ pub(super) fn per_feature(state: &mut [f32], points: Points, std: StandardDeviat
     for column in 0..columns {
         let values = || (0..count).map(|row| row * columns + column);
         let mean = values().map(|i| f64::from(state[i])).sum::<f64>() / n;
-        let squares: f64 = values().map(|i| (f64::from(state[i]) - mean) * (f64::from(state[i]) - mean)).sum();
+        let squares: f64 =
+            values().map(|i| (f64::from(state[i]) - mean) * (f64::from(state[i]) - mean)).sum();
         let deviation = (squares / divisor).sqrt();
         let scale = if deviation > 0.0 && deviation.is_finite() { deviation.recip() } else { 1.0 };
         for i in values() {

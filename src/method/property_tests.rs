@@ -1,6 +1,8 @@
 //! D-Flow towards a property, on a closed-form prior and a linear read-out: the optimum is known.
 
-use super::{Answer, Ask, Draws, Goal, MethodError, Outcome, Points, Problem, PropertyTarget, Solve, StopReason};
+use super::{
+    Answer, Ask, Draws, Goal, MethodError, Outcome, Points, Problem, PropertyTarget, Solve, StopReason,
+};
 use crate::flow::{Cond, GaussianField, Keep, pull_back, solve_taped};
 use crate::path::Path;
 use crate::random::{Purpose, Stream};
@@ -45,7 +47,8 @@ fn read(x: &[f32]) -> f32 {
 /// Solves with every state stored and read back, as a run that is interrupted at every ask; x₀ of every solve.
 fn run(problem: &Problem) -> (Result<Outcome, MethodError>, Vec<Vec<f32>>) {
     let variances = (0..POINTS.dim()).map(|i| 0.2 + i as f64 / 100.0).collect();
-    let mut field = GaussianField::diagonal(Path::CondOt, vec![0.1; POINTS.dim()], variances).expect("a field");
+    let mut field =
+        GaussianField::diagonal(Path::CondOt, vec![0.1; POINTS.dim()], variances).expect("a field");
     let mut solve = Solve::new(problem);
     let (mut answer, mut tape, mut starts) = (Answer::Start, None, Vec::new());
     loop {

@@ -180,10 +180,6 @@ impl PinvSolve {
 
     fn outcome(&self) -> Option<Outcome> {
         let (x, observed) = self.done.clone()?;
-        Some(Outcome {
-            observed_psnr: Some(observed),
-            best_psnr: Some(observed),
-            ..Outcome::direct(x)
-        })
+        Some(Outcome { observed_psnr: Some(observed), best_psnr: Some(observed), ..Outcome::direct(x) })
     }
 }

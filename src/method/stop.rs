@@ -109,7 +109,7 @@ fn judge(rule: &StopRule, state: &State<'_>) -> (StopReason, bool, bool) {
     match *rule {
         StopRule::TargetPsnr(target) => {
             (StopReason::TargetPsnr, false, state.fit.psnr.is_some_and(|psnr| psnr >= target))
-        },
+        }
         StopRule::Evals(limit) => (StopReason::Evals, true, state.evals >= limit),
         StopRule::OuterSteps(limit) => (StopReason::OuterSteps, false, state.outer_steps >= limit),
         StopRule::TimeLimit(limit) => (StopReason::TimeLimit, true, state.seconds >= limit),

@@ -171,7 +171,10 @@ fn noiseless_inpainting_reaches_its_target_and_fills_the_hole() {
     let error = |x: &[f32]| -> f64 {
         (0..SHAPE.dim()).filter(|&i| hole[i]).map(|i| f64::from(x[i] - truth[i]).powi(2)).sum()
     };
-    assert!(error(&outcome.reconstruction) < 0.5 * error(&restored(&problem).operator.pinv(&restored(&problem).measurement)));
+    assert!(
+        error(&outcome.reconstruction)
+            < 0.5 * error(&restored(&problem).operator.pinv(&restored(&problem).measurement))
+    );
 }
 
 #[test]

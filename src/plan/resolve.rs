@@ -118,8 +118,8 @@ impl Resolver<'_> {
     fn check_operator(&mut self, at: &str, operator: &OperatorSpec, shape: ImageShape) {
         let known = self.problems.len();
         self.check_image(at, *operator, shape);
-        let is_sound = self.problems.len() == known
-            && !self.problems.iter().any(|problem| problem.path.starts_with(at));
+        let is_sound =
+            self.problems.len() == known && !self.problems.iter().any(|problem| problem.path.starts_with(at));
         if is_sound && let Err(message) = self.resources.operator(operator, shape) {
             self.problem(at, message);
         }

@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod grid;
+pub mod molecule_svg;
 pub mod molecules;
 pub mod paired;
 pub mod paper;

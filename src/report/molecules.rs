@@ -155,7 +155,9 @@ impl<'a> Page<'a> {
             })
             .collect();
         rows.push(self.lower_bound());
-        rows.extend(self.rows("this run", |group, property| scaled_mean(group, property, |record| record.property_error)));
+        rows.extend(self.rows("this run", |group, property| {
+            scaled_mean(group, property, |record| record.property_error)
+        }));
         rows.extend(self.rows("ok/failed/planned", |group, _| Cell::text(group.counts())));
         let mut notes = self.notes();
         notes.push(
@@ -201,7 +203,9 @@ impl<'a> Page<'a> {
         };
         let mut rows: Vec<Vec<Cell>> = self.rows("median", median(|record| record.property_error)).collect();
         rows.extend(self.rows("median, relaxed", median(relaxed_error)));
-        rows.extend(self.rows("mean, relaxed", |group, property| scaled_mean(group, property, relaxed_error)));
+        rows.extend(
+            self.rows("mean, relaxed", |group, property| scaled_mean(group, property, relaxed_error)),
+        );
         rows.extend(self.rows("change by argmax, mean", |group, property| {
             scaled_mean(group, property, |record| Some((record.property? - record.property_relaxed?).abs()))
         }));
@@ -210,7 +214,12 @@ impl<'a> Page<'a> {
              far the value moves when every atom becomes one element."
                 .to_owned(),
         ];
-        self.table("errors", self.columns(&[("method", "method"), ("statistic", "absolute error")], true), rows, notes)
+        self.table(
+            "errors",
+            self.columns(&[("method", "method"), ("statistic", "absolute error")], true),
+            rows,
+            notes,
+        )
     }
 
     fn cost(&self) -> Table {
@@ -225,9 +234,11 @@ impl<'a> Page<'a> {
         ];
         let columns = columns.map(|(key, header, kind)| Column::new(key, header, kind)).to_vec();
         let rows = self.methods().into_iter().map(|method| {
-            let own: Vec<&Group<'a>> = self.groups.iter().filter(|group| group.cell.method == method).collect();
+            let own: Vec<&Group<'a>> =
+                self.groups.iter().filter(|group| group.cell.method == method).collect();
             let records = || own.iter().flat_map(|group| group.ok.iter().copied());
-            let quantity = |digits, value: fn(&Record) -> f64| mean(records().map(value), digits, f64::INFINITY);
+            let quantity =
+                |digits, value: fn(&Record) -> f64| mean(records().map(value), digits, f64::INFINITY);
             let seconds: f64 = records().map(|record| record.device_seconds).sum();
             let count = records().count();
             let is_dflow = own.iter().any(|group| matches!(group.cell.solve, MethodSpec::Dflow(_)));
@@ -237,16 +248,13 @@ impl<'a> Page<'a> {
                 quantity(0, |record| record.nfe_forward as f64),
                 quantity(0, |record| record.nfe_vjp as f64),
                 quantity(2, |record| record.device_seconds),
-                if seconds > 0.0 {
-                    Cell::Number(3600.0 * count as f64 / seconds, 0)
-                } else {
-                    Cell::Missing
-                },
+                if seconds > 0.0 { Cell::Number(3600.0 * count as f64 / seconds, 0) } else { Cell::Missing },
                 if is_dflow { Cell::Number(PAPER_MINUTES, 1) } else { Cell::Missing },
             ]
         });
         let rows = rows.collect();
-        let notes = vec!["device seconds: a molecule's share of its worker's time in network calls.".to_owned()];
+        let notes =
+            vec!["device seconds: a molecule's share of its worker's time in network calls.".to_owned()];
         Table { group_columns: 1, ..self.table("cost", columns, rows, notes) }
     }
 
@@ -294,14 +302,16 @@ impl<'a> Page<'a> {
             Column::new("method", "method", Kind::Text),
             Column::new("rows", "ok/failed/planned", Kind::Text),
         ];
-        columns.extend(Quality::ALL.map(|quality| {
-            Column::new(quality.key(), format!("{} % ↑", quality.heading()), Kind::Mean)
-        }));
+        columns.extend(
+            Quality::ALL
+                .map(|quality| Column::new(quality.key(), format!("{} % ↑", quality.heading()), Kind::Mean)),
+        );
         columns.push(Column::new("nfe_forward", "network calls", Kind::Mean));
         let mut rows: Vec<Vec<Cell>> = paper::unconditional_qualities()
             .iter()
             .map(|row| {
-                let mut cells = vec![Cell::text(format!("{}, paper's prior", row.text("solver"))), Cell::Missing];
+                let mut cells =
+                    vec![Cell::text(format!("{}, paper's prior", row.text("solver"))), Cell::Missing];
                 cells.extend(Quality::ALL.map(|quality| {
                     row.number(quality.key()).map_or(Cell::Missing, |value| Cell::Number(value, 2))
                 }));
@@ -350,7 +360,8 @@ impl<'a> Page<'a> {
                  molecules, these over {n}."
             ),
         }];
-        let missing: usize = self.groups.iter().map(|group| group.planned - group.ok.len() - group.failed).sum();
+        let missing: usize =
+            self.groups.iter().map(|group| group.planned - group.ok.len() - group.failed).sum();
         let planned: usize = self.groups.iter().map(|group| group.planned).sum();
         if missing > 0 {
             notes.push(format!(
@@ -421,7 +432,8 @@ impl Quality {
         let share = |part: usize, whole: usize| {
             if whole == 0 { Cell::Missing } else { Cell::Number(100.0 * part as f64 / whole as f64, 1) }
         };
-        let scored: Vec<&&Record> = records.iter().filter(|record| record.molecule_stable.is_some()).collect();
+        let scored: Vec<&&Record> =
+            records.iter().filter(|record| record.molecule_stable.is_some()).collect();
         if scored.len() < n {
             return Cell::Missing;
         }

@@ -128,7 +128,9 @@ impl Profile {
 /// Whether a cell of the plan names this model.
 fn uses(plan: &Plan, model: &str) -> bool {
     let names = |cell: &crate::plan::Cell| {
-        cell.model.as_ref().is_some_and(|cell| matches!(&cell.reference, ModelRef::Name(name) if name == model))
+        cell.model
+            .as_ref()
+            .is_some_and(|cell| matches!(&cell.reference, ModelRef::Name(name) if name == model))
     };
     plan.cells.iter().any(names)
 }

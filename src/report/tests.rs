@@ -26,7 +26,10 @@ fn dataset(id: &str, side: u32, samples: usize) -> DatasetInfo {
 
 fn model(reference: ModelRef) -> CellModel {
     let shape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
-    CellModel { reference, info: ModelInfo { identity: "00".to_owned(), shape, classes: 10, predicts_noise: false } }
+    CellModel {
+        reference,
+        info: ModelInfo { identity: "00".to_owned(), shape, classes: 10, predicts_noise: false },
+    }
 }
 
 fn methods() -> Vec<(&'static str, MethodSpec, Option<CellModel>)> {

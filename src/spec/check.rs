@@ -175,7 +175,11 @@ fn check_task(found: &mut Found, at: &str, task: &TaskSpec) {
     found.not_negative(at, "noise", task.noise);
     if task.kind().is_none() {
         let message = format!("the task `{}` needs one of `operator`, `property` and `generate`", task.name);
-        found.key(at, message, "operator: {…} restores an image, property: {…} and generate: {} make a molecule");
+        found.key(
+            at,
+            message,
+            "operator: {…} restores an image, property: {…} and generate: {} make a molecule",
+        );
     }
     found.require(
         task.noise == 0.0 || task.operator.is_some(),
@@ -196,7 +200,9 @@ fn check_kinds(found: &mut Found, at: &str, method: &MethodSpec, tasks: &[&TaskS
         let Some(kind) = task.kind() else { continue };
         let why = match (method, kind) {
             (MethodSpec::Dflow(_), TaskKind::Generate) => "there is nothing to optimise for",
-            (MethodSpec::Pinv(_), TaskKind::Property | TaskKind::Generate) => "there is no operator to invert",
+            (MethodSpec::Pinv(_), TaskKind::Property | TaskKind::Generate) => {
+                "there is no operator to invert"
+            }
             (MethodSpec::Sample(_) | MethodSpec::Ancestral(_), TaskKind::Restore) => {
                 "a sample of the prior does not look at the measurement"
             }

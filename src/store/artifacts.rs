@@ -280,7 +280,10 @@ mod tests {
     #[test]
     fn names_of_pictures_stay_in_their_folder_and_apart() {
         let layout = Layout::new("/run");
-        assert_eq!(shown_path(&layout, "png", "t", "m", "00012"), Path::new("/run/artifacts/png/t/m/00012.png"));
+        assert_eq!(
+            shown_path(&layout, "png", "t", "m", "00012"),
+            Path::new("/run/artifacts/png/t/m/00012.png")
+        );
         let odd = ["../../x", ".._.._x", "a/b", "a_b", "..", "", "é", &"long".repeat(60)];
         let paths: std::collections::BTreeSet<_> =
             odd.iter().map(|id| shown_path(&layout, "png", "t", "m", id)).collect();

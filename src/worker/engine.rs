@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::MemoryPlan;
 use super::timed::Timed;
-use crate::flow::{
-    self, Cond, Direction, FieldError, Grid, Keep, ReadOut, Rows, SolveError, VelocityField,
-};
+use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, ReadOut, Rows, SolveError, VelocityField};
 use crate::method::{Answer, Ask, Problem, Solve};
 use crate::plan::Unit;
 
@@ -459,9 +457,8 @@ impl Engine {
         let dim = self.fields[model].dim();
         let (t, x) = self.points(members, dim);
         let cond = self.conds(members);
-        let cotangent = self.gather(members, dim, |ask| {
-            if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] }
-        });
+        let cotangent = self
+            .gather(members, dim, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
         self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;

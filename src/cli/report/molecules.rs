@@ -88,8 +88,7 @@ fn shown(
         return Ok(None);
     };
     let kept = artifacts::read(&**run_dir.fs(), run_dir.layout(), record).map_err(CliError::store)?;
-    let (Some(x1), Some(atoms), Some(representation)) =
-        (kept, record.n_atoms, assembly.representation(unit))
+    let (Some(x1), Some(atoms), Some(representation)) = (kept, record.n_atoms, assembly.representation(unit))
     else {
         return Ok(None);
     };

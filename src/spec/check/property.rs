@@ -2,9 +2,7 @@
 
 use super::Found;
 use crate::spec::init::InitSpec;
-use crate::spec::method::{
-    DflowSpec, LossSpace, LossSpec, LpSpec, NormalizeSpec, RegularizerSpec,
-};
+use crate::spec::method::{DflowSpec, LossSpace, LossSpec, LpSpec, NormalizeSpec, RegularizerSpec};
 use crate::spec::parse::join;
 use crate::spec::pipeline::TaskSpec;
 use crate::spec::property::PropertySpec;
@@ -40,7 +38,9 @@ pub(super) fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, task: &
         let path = place(at, task, other.is_some_and(|o| o.loss.is_some()), "loss");
         found.value(
             &path,
-            format!("`{name}` compares a property with its target: write loss: {{squared_error: measurement}}"),
+            format!(
+                "`{name}` compares a property with its target: write loss: {{squared_error: measurement}}"
+            ),
         );
     }
     if let InitSpec::Blend(_) = resolved.init {
@@ -69,7 +69,8 @@ pub(super) fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, task: &
 /// D-Flow on an image: it has no atoms to normalise over.
 pub(super) fn check_images(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
     if let NormalizeSpec::PerFeature(_) = spec.normalize {
-        let message = format!("normalize: per_feature is over the atoms of a molecule; `{}` has none", task.name);
+        let message =
+            format!("normalize: per_feature is over the atoms of a molecule; `{}` has none", task.name);
         found.value(&join(at, "normalize"), message);
     }
 }
