@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::dataset::targets::MoleculeTargets;
-use crate::dataset::{self, Dataset, Description, Manifest, Opened, Split};
+use crate::dataset::{self, Dataset, Description, Manifest, MoleculeTargets, Opened, Split};
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
 use crate::molecule::Representation;

@@ -133,7 +133,9 @@ impl Assembly {
     /// One read-out per property, for one worker. They run on the host: a classifier is called once in a hundred
     /// network calls.
     pub fn readers(&self) -> Vec<Reader> {
-        let reader = |reader: &PropertyReader| reader.classifier.read_out(reader.representation);
+        let reader = |reader: &PropertyReader| -> Reader {
+            Box::new(reader.classifier.read_out(reader.representation))
+        };
         self.readers.iter().map(reader).collect()
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::assembly::{Assembly, Content, PropertyReader, Sample};
 use super::device::{Device, host_name, peak_memory};
 use super::engine::{Slot, StoredSolve, panic_text};
-use crate::flow::Cond;
+use crate::flow::{Cond, ReadOut};
 use crate::method::{Goal, Outcome, Points, Problem};
 use crate::metric::image_scores;
 use crate::metric::molecule::{molecule_scores, structure};
@@ -259,7 +259,10 @@ fn score_molecule(
     let (Goal::Property(goal), Some(reader)) = (&slot.problem.goal, assembly.reader(slot.unit)) else {
         return Ok(record);
     };
-    let value = f64::from(reader.classifier.predict(molecule).map_err(|error| error.to_string())?);
+    let value = f64::from(reader.classifier.predict(molecule));
+    if !value.is_finite() {
+        return Err("the classifier gives no finite number for the molecule: see its positions".to_owned());
+    }
     record.target = Some(goal.value);
     record.property = Some(value);
     record.property_error = Some((value - goal.value).abs());
