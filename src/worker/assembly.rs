@@ -229,7 +229,9 @@ impl Assembly {
 
     fn target(&self, id: &str, atoms: usize, property: &plan::PropertyGoal) -> Result<f64, String> {
         match &self.samples {
-            Samples::Targets(targets) => Ok(targets.target(self.plan.seed, id, atoms, property.spec.name)),
+            Samples::Targets(targets) => targets
+                .target(self.plan.seed, id, atoms, property.spec.name)
+                .map_err(|error| error.to_string()),
             Samples::Images(_) => Err("images have no property".to_owned()),
         }
     }
