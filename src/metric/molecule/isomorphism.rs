@@ -119,19 +119,17 @@ pub(super) fn is_isomorphic(
                 && edges().all(|neighbour| theirs.of(candidate).contains(&neighbour))
         };
         let depth = tried.len() - 1;
-        match (tried[depth]..candidates.len()).find(|candidate| fits(candidates[*candidate])) {
-            Some(candidate) => {
-                tried[depth] = candidate + 1;
-                image[place.node] = Some(candidates[candidate]);
-                is_used[candidates[candidate]] = true;
-                tried.push(0);
-            }
-            None => {
-                tried.pop();
-                let Some(before) = tried.len().checked_sub(1) else { return false };
-                if let Some(node) = image[order[before].node].take() {
-                    is_used[node] = false;
-                }
+        let next = (tried[depth]..candidates.len()).find(|candidate| fits(candidates[*candidate]));
+        if let Some(candidate) = next {
+            tried[depth] = candidate + 1;
+            image[place.node] = Some(candidates[candidate]);
+            is_used[candidates[candidate]] = true;
+            tried.push(0);
+        } else {
+            tried.pop();
+            let Some(before) = tried.len().checked_sub(1) else { return false };
+            if let Some(node) = image[order[before].node].take() {
+                is_used[node] = false;
             }
         }
     }
