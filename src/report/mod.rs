@@ -93,4 +93,6 @@ fn no_task(table: u32, about: &'static str, run: Run<'_>) -> ReportError {
 }
 
 #[cfg(test)]
+mod molecule_tests;
+#[cfg(test)]
 mod tests;

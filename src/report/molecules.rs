@@ -13,13 +13,13 @@ use crate::store::Record;
 
 /// Table 4: mean absolute error of each property, further statistics of it, and cost.
 pub(super) fn table_4(run: Run<'_>) -> Result<Vec<Table>, ReportError> {
-    let page = Page::new(4, "property errors", run, of_properties)?;
+    let page = Page::new(4, "molecules of a wanted property", run, of_properties)?;
     Ok(vec![page.errors(), page.further_errors(), page.cost()])
 }
 
 /// Table 5: stability and validity of the molecules made for each property.
 pub(super) fn table_5(run: Run<'_>) -> Result<Vec<Table>, ReportError> {
-    let page = Page::new(5, "quality of controlled molecules", run, of_properties)?;
+    let page = Page::new(5, "quality of molecules of a wanted property", run, of_properties)?;
     Ok(vec![page.qualities()])
 }
 
@@ -31,7 +31,7 @@ pub(super) fn table_7(run: Run<'_>) -> Result<Vec<Table>, ReportError> {
 
 /// Table 8: the errors of Table 4, of stable and of other molecules apart.
 pub(super) fn table_8(run: Run<'_>) -> Result<Vec<Table>, ReportError> {
-    let page = Page::new(8, "property errors of stable and other molecules", run, of_properties)?;
+    let page = Page::new(8, "molecules of a wanted property, stable ones and others", run, of_properties)?;
     Ok(vec![page.by_stability()])
 }
 
