@@ -3,7 +3,8 @@
 #
 # usage: tools/reference/parity.sh        environment: VENVS (default .venv-parity), PYTHON (python3),
 #        GUIDED_DIFFUSION (a checkout of github.com/openai/guided-diffusion at the commit below; without it the ADM
-#        files are left alone)
+#        files are left alone), DATA (the folder of the public data: with DATA/qm9_test_split/test.npz,
+#        datasets/qm9-statistics.json is compared with what numpy finds)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -35,12 +36,18 @@ $era $here/weights.py $golden/weights
 $era $here/lbfgs.py $golden/lbfgs/torch-2.9.1.json
 $current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
 $current $here/operators.py $golden/operators/operators.json
+$current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
 [ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
 if [ -n "${GUIDED_DIFFUSION:-}" ]; then
     $era $here/adm.py "$GUIDED_DIFFUSION" $guided_diffusion_commit $golden/adm
 else
     echo "GUIDED_DIFFUSION is not set: $golden/adm is left as it is"
+fi
+if [ -n "${DATA:-}" ]; then
+    $current $here/qm9.py statistics "$DATA/qm9_test_split/test.npz" datasets/qm9-statistics.json
+else
+    echo "DATA is not set: datasets/qm9-statistics.json is not compared"
 fi
 
 # The last digits of floating-point results depend on the CPU: the tests, not this difference, say if they matter.
