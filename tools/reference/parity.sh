@@ -3,7 +3,8 @@
 #
 # usage: tools/reference/parity.sh        environment: VENVS (default .venv-parity), PYTHON (python3),
 #        GUIDED_DIFFUSION (a checkout of github.com/openai/guided-diffusion at the commit below; without it the ADM
-#        files are left alone), DFLOW_TEST_DATA (its gschnet_qm9/samples.npz is compared too)
+#        files are left alone), DFLOW_TEST_DATA (the folder of the public data: its gschnet_qm9/samples.npz and
+#        qm9_test_split/test.npz are compared too)
 # needs the program: make build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -36,6 +37,7 @@ $era $here/weights.py $golden/weights
 $era $here/lbfgs.py $golden/lbfgs/torch-2.9.1.json
 $current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
 $current $here/operators.py $golden/operators/operators.json
+$current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
 $current $here/molecules.py golden $golden/molecules
 [ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
@@ -43,6 +45,11 @@ if [ -n "${GUIDED_DIFFUSION:-}" ]; then
     $era $here/adm.py "$GUIDED_DIFFUSION" $guided_diffusion_commit $golden/adm
 else
     echo "GUIDED_DIFFUSION is not set: $golden/adm is left as it is"
+fi
+if [ -n "${DFLOW_TEST_DATA:-}" ]; then
+    $current $here/qm9.py statistics "$DFLOW_TEST_DATA/qm9_test_split/test.npz" datasets/qm9-statistics.json
+else
+    echo "DATA is not set: datasets/qm9-statistics.json is not compared"
 fi
 
 # Molecules are also compared in bulk, by the program itself.
