@@ -9,6 +9,8 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
 use crate::dataset::{Description, Kind, Layout, Opened, SHIPPED, Split, Statistics, export_npy};
 use crate::exit;
+use crate::metric::molecule::{molecule_scores, score_table};
+use crate::molecule::xyz::read_xyz;
 
 /// Options of `dflow data`.
 #[derive(Debug, Args)]
@@ -38,6 +40,11 @@ enum Action {
         /// The first N images of a procedural dataset, whose stream has no end; default: as many as the split holds.
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+    },
+    /// Score the molecules of an XYZ file (frames one after the other): stability, validity, bond graphs, as CSV.
+    Score {
+        /// The file; `-`: standard input.
+        file: PathBuf,
     },
     /// Write the statistics of molecules that targets are drawn from: sizes, and values of each property by size.
     Statistics {
@@ -83,7 +90,26 @@ pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
             Ok(exit::OK)
         }
         Action::Statistics { name, split, out } => statistics(name, *split, out, global),
+        Action::Score { file } => score(file, global),
     }
+}
+
+fn score(file: &Path, global: &Global) -> CliResult {
+    let read = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = read.map_err(|error| CliError::usage(format!("cannot read {}: {error}", file.display())))?;
+    let molecules =
+        read_xyz(&text).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
+    if global.json {
+        let scores: Vec<_> = molecules.iter().map(molecule_scores).collect();
+        print_lossy(&serde_json::to_string(&scores).map_err(CliError::failure)?);
+    } else {
+        print_lossy(score_table(&molecules).trim_end());
+    }
+    Ok(exit::OK)
 }
 
 fn statistics(name: &str, split: Split, out: &Path, global: &Global) -> CliResult {

@@ -49,7 +49,7 @@ fi
 if [ -n "${DFLOW_TEST_DATA:-}" ]; then
     $current $here/qm9.py statistics "$DFLOW_TEST_DATA/qm9_test_split/test.npz" datasets/qm9-statistics.json
 else
-    echo "DATA is not set: datasets/qm9-statistics.json is not compared"
+    echo "DFLOW_TEST_DATA is not set: datasets/qm9-statistics.json is not compared"
 fi
 
 # Molecules are also compared in bulk, by the program itself.
