@@ -9,8 +9,7 @@ use crate::dataset::{self, Dataset, Description, Manifest, MoleculeTargets, Open
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
 use crate::molecule::Representation;
-use crate::net::egnn::Classifier;
-use crate::net::model::{Model, StateShape as ModelState};
+use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
 use crate::operator::{Degradation, Shape};
 use crate::path::{Parametrisation, Path as ProbabilityPath};
 use crate::plan::{
@@ -28,7 +27,7 @@ pub struct Catalog {
     data: Option<PathBuf>,
     datasets: Arc<Mutex<BTreeMap<String, Samples>>>,
     models: Arc<Mutex<BTreeMap<String, Prior>>>,
-    classifiers: Arc<Mutex<BTreeMap<String, Classifier>>>,
+    classifiers: Arc<Mutex<BTreeMap<String, LoadedClassifier>>>,
 }
 
 /// The samples of a dataset; cheap to clone.
@@ -290,11 +289,11 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Self::open_samples`].
-    pub fn open_classifier(&self, name: &str) -> Result<Classifier, String> {
+    pub fn open_classifier(&self, name: &str) -> Result<LoadedClassifier, String> {
         if let Some(classifier) = self.classifiers.lock().ok().and_then(|open| open.get(name).cloned()) {
             return Ok(classifier);
         }
-        let classifier = Classifier::load(name, self.home.as_deref(), self.data.as_deref())
+        let classifier = load_classifier(name, self.home.as_deref(), self.data.as_deref())
             .map_err(|error| error.to_string())?;
         if let Ok(mut open) = self.classifiers.lock() {
             open.insert(name.to_owned(), classifier.clone());
@@ -362,13 +361,12 @@ impl Resources for Catalog {
     }
 
     fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
-        let classifier = self.open_classifier(reference)?;
-        let config = classifier.config();
+        let LoadedClassifier { file, identity, .. } = self.open_classifier(reference)?;
+        let config = file.classifier;
         let held_out = config
             .held_out
             .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
-        let (identity, property, small) = (classifier.identity(), config.property, config.small);
-        Ok(ClassifierInfo { identity, property, small, held_out })
+        Ok(ClassifierInfo { identity, property: config.property, small: config.small, held_out })
     }
 
     fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String> {

@@ -334,7 +334,7 @@ fn reader(
     if let Some(known) = readers.iter().position(is_same) {
         return Ok(known);
     }
-    let classifier = catalog.open_classifier(&goal.spec.classifier)?;
+    let classifier = catalog.open_classifier(&goal.spec.classifier)?.classifier;
     readers.push((goal.classifier.identity.clone(), PropertyReader { classifier, representation }));
     Ok(readers.len() - 1)
 }

@@ -45,7 +45,8 @@ pub(super) fn run(args: &ClassifierArgs, global: &Global) -> CliResult {
         "classifier": args.name, "property": property, "unit": unit, "dataset": args.dataset, "molecules": count,
         "mae": mae,
     });
-    let text = format!("{}: mean absolute error {mae:.4} {unit} of {property} on {count} molecules", args.name);
+    let text =
+        format!("{}: mean absolute error {mae:.4} {unit} of {property} on {count} molecules", args.name);
     print_lossy(&if global.json { json.to_string() } else { text });
     Ok(exit::OK)
 }
