@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::dataset::{self, Dataset, Description, Split};
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
-use crate::net::model::Model;
+use crate::net::model::{Model, StateShape};
 use crate::operator::{Degradation, Shape};
 use crate::path::Path as ProbabilityPath;
 use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Resources};
@@ -77,7 +77,11 @@ impl Prior {
     pub fn info(&self) -> ModelInfo {
         match self {
             Self::Network(model) => {
-                let [channels, height, width] = model.shape().map(|side| side as u32);
+                let sides = match model.state() {
+                    StateShape::Image(sides) => sides,
+                    StateShape::Molecule(molecule) => [1, molecule.max_atoms, molecule.columns()],
+                };
+                let [channels, height, width] = sides.map(|side| side as u32);
                 let shape = ImageShape { channels, height, width };
                 ModelInfo { identity: model.identity(), shape, classes: model.classes() as u32 }
             }

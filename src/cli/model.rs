@@ -12,7 +12,9 @@ use crate::exit;
 use crate::flow::Cond;
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::net::model::check::{FlowMatchingLoss, HeldOut, best_linear_loss, flow_matching_loss};
-use crate::net::model::{Given, Import, Model, PathSpec, Precision, Prediction, VpLinear, names_under};
+use crate::net::model::{
+    Given, Import, Model, PathSpec, Precision, Prediction, StateShape, VpLinear, names_under,
+};
 use crate::path::Path as ProbabilityPath;
 
 /// Options of `dflow model`.
@@ -160,14 +162,20 @@ fn list(global: &Global) -> CliResult {
     for name in names_under(global.home.as_deref()) {
         let loaded = Model::load(&name, global.home.as_deref(), global.data.as_deref());
         let error = loaded.as_ref().err().map(ToString::to_string);
-        let (shape, classes) =
-            (loaded.as_ref().ok().map(Model::shape), loaded.as_ref().ok().map(Model::classes));
-        lines.push(match (shape, classes, &error) {
-            (Some([channels, height, width]), Some(classes), _) => {
-                format!("{name}: {channels}×{height}×{width}, {classes} classes")
+        let (state, classes) =
+            (loaded.as_ref().ok().map(Model::state), loaded.as_ref().ok().map(Model::classes));
+        let (shape, line) = match (state, classes, &error) {
+            (Some(StateShape::Image(sides)), Some(classes), _) => {
+                let [channels, height, width] = sides;
+                (Some(sides.to_vec()), format!("{channels}×{height}×{width}, {classes} classes"))
             }
-            (.., error) => format!("{name}: {}", error.as_deref().unwrap_or_default()),
-        });
+            (Some(StateShape::Molecule(molecule)), ..) => (
+                Some(vec![molecule.max_atoms, molecule.columns()]),
+                format!("molecules of up to {} atoms", molecule.max_atoms),
+            ),
+            (.., error) => (None, error.clone().unwrap_or_default()),
+        };
+        lines.push(format!("{name}: {line}"));
         list.push(json!({ "name": name, "shape": shape, "classes": classes, "error": error }));
     }
     if lines.is_empty() {

@@ -198,6 +198,7 @@ mod tests {
             let back = |t: f64| match self.convention.time {
                 NetworkTime::Flow => t,
                 NetworkTime::StepIndex { steps } => 1.0 - t / f64::from(steps - 1),
+                NetworkTime::NoiseLevel => 1.0 - t,
             };
             t.iter().map(|t| back(*t)).collect()
         }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     fn conventions() -> Vec<Convention> {
-        let times = [NetworkTime::Flow, NetworkTime::StepIndex { steps: 1000 }];
+        let times = [NetworkTime::Flow, NetworkTime::StepIndex { steps: 1000 }, NetworkTime::NoiseLevel];
         let kinds = [
             Parametrisation::Velocity,
             Parametrisation::Noise,

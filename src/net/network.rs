@@ -1,14 +1,13 @@
 //! A network on the CPU: batches of rows over a graph.
 
-use std::sync::{Arc, Mutex};
-
-use rayon::prelude::*;
+use std::sync::Arc;
 
 use super::NetError;
 use super::adm::{self, AdmConfig};
 use super::embedding::Embedding;
 use super::graph::{Graph, SampleTape, Workspace};
 use super::kernel::{Aligned, InstructionSet, Team};
+use super::pool::{self, Pool};
 use super::weights::Weights;
 use crate::flow::{Cond, FieldError, RawNetwork, Rows, Tape};
 
@@ -29,8 +28,8 @@ struct Inner {
     time_scale: f64,
     dim: usize,
     outputs: usize,
-    workspaces: Mutex<Vec<Workspace>>,
-    tapes: Mutex<Vec<SampleTape>>,
+    workspaces: Pool<Workspace>,
+    tapes: Pool<SampleTape>,
 }
 
 /// The tapes of the samples of one call.
@@ -64,8 +63,8 @@ impl Network {
             time_scale: config.time_embedding_scale,
             dim: config.in_channels * pixels,
             outputs: config.out_channels * pixels,
-            workspaces: Mutex::new(Vec::new()),
-            tapes: Mutex::new(Vec::new()),
+            workspaces: Pool::default(),
+            tapes: Pool::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -166,34 +165,15 @@ impl Inner {
         conditions.iter().map(class).collect()
     }
 
-    /// Runs `body` for every item: side by side as long as there is one for every thread, the rest one after the
-    /// other with all threads on each.
-    fn each<T: Send>(&self, mut items: Vec<T>, body: impl Fn(T, &mut Workspace, Team) + Sync) {
-        let team = Team::pool();
-        let rest = items.split_off(items.len() - items.len() % team.threads());
-        // From inside the pool: a call from outside would change threads at every op.
-        rayon::scope(|_| {
-            items.into_par_iter().with_max_len(1).for_each(|item| {
-                self.with_workspace(|workspace| body(item, workspace, Team::SOLO));
-            });
-            self.with_workspace(|workspace| rest.into_iter().for_each(|item| body(item, workspace, team)));
+    /// Runs `body` for every item.
+    fn each<T: Send>(&self, items: Vec<T>, body: impl Fn(T, &mut Workspace, Team) + Sync) {
+        pool::each(items, |item, team| {
+            self.workspaces.with(|| self.graph.new_workspace(), |workspace| body(item, workspace, team));
         });
     }
 
-    fn with_workspace(&self, body: impl FnOnce(&mut Workspace)) {
-        let mut workspace = self.workspace();
-        body(&mut workspace);
-        self.workspaces.lock().expect("no holder panics").push(workspace);
-    }
-
-    fn workspace(&self) -> Workspace {
-        let pooled = self.workspaces.lock().expect("no holder panics").pop();
-        pooled.unwrap_or_else(|| self.graph.new_workspace())
-    }
-
     fn tape(&self) -> SampleTape {
-        let pooled = self.tapes.lock().expect("no holder panics").pop();
-        pooled.unwrap_or_else(|| self.graph.new_tape())
+        self.tapes.take(|| self.graph.new_tape())
     }
 }
 
@@ -232,7 +212,7 @@ impl RawNetwork<f32> for Network {
         inner.each(work, |(((cotangent, out), conditioning), sample), workspace, team| {
             inner.graph.pull_back(cotangent, conditioning, workspace, sample, out, team);
         });
-        inner.tapes.lock().expect("no holder panics").extend(samples);
+        inner.tapes.give(samples);
         Ok(())
     }
 

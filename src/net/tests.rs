@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::adm::{AdmConfig, tensors};
 use super::kernel::InstructionSet;
+use super::testing::{distance, normals, pool, state};
 use super::weights::{Tensor, Weights};
 use super::*;
 use crate::flow::{Cond, RawNetwork, Rows};
@@ -32,25 +33,6 @@ fn cases() -> Vec<Case> {
     serde_json::from_str::<Cases>(&text).unwrap().cases
 }
 
-/// Stream `name` of `tools/reference/adm.py`: FNV-1a seed, splitmix64 numbers, Box–Muller normals.
-fn normals(name: &str) -> impl Iterator<Item = f64> {
-    let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
-    let uniform = move |k: u64| {
-        let mut z = seed.wrapping_add((k + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / 9007199254740992.0
-    };
-    (0..).map(move |i| {
-        (-2.0 * uniform(2 * i).ln()).sqrt() * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()
-    })
-}
-
-fn state(name: &str, len: usize) -> Vec<f32> {
-    normals(name).map(|n| n as f32).take(len).collect()
-}
-
 /// The random weights of a case: no tensor is zero.
 fn weights(case: &str, config: &AdmConfig) -> Weights {
     let tensor = |(name, shape): (String, Vec<usize>)| {
@@ -70,14 +52,6 @@ fn weights(case: &str, config: &AdmConfig) -> Weights {
     };
     let tensors: BTreeMap<_, _> = tensors(config).into_iter().map(tensor).collect();
     Weights::from_tensors(case, tensors)
-}
-
-/// ‖a − b‖/‖b‖.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f64| x * x;
-    let difference: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    (difference / b.iter().map(|b| square(f64::from(*b))).sum::<f64>()).sqrt()
 }
 
 fn conditions(case: &Case) -> Vec<Cond> {
@@ -125,10 +99,6 @@ fn tiny() -> (Case, Weights) {
     let case = cases().into_iter().find(|case| case.name == "tiny").unwrap();
     let weights = weights("tiny", &case.config);
     (case, weights)
-}
-
-fn pool(threads: usize) -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub enum NetworkTime {
         /// N.
         steps: u32,
     },
+    /// The noise level τ = 1 − t of EDM and EquiFM: 0 at data, 1 at noise.
+    NoiseLevel,
 }
 
 impl NetworkTime {
@@ -104,6 +106,7 @@ impl NetworkTime {
         match self {
             Self::Flow => t,
             Self::StepIndex { steps } => f64::from(steps.saturating_sub(1)) * (1.0 - t),
+            Self::NoiseLevel => 1.0 - t,
         }
     }
 }
@@ -188,5 +191,6 @@ mod tests {
         let time = NetworkTime::StepIndex { steps: 1000 };
         assert_eq!([time.at(0.0), time.at(0.5), time.at(1.0)], [999.0, 499.5, 0.0]);
         assert_eq!(NetworkTime::Flow.at(0.3), 0.3);
+        assert_eq!([0.0, 0.25, 1.0].map(|t| NetworkTime::NoiseLevel.at(t)), [1.0, 0.75, 0.0]);
     }
 }

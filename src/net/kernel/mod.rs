@@ -1,6 +1,6 @@
 //! CPU kernels: the only unsafe code of the crate.
 //!
-//! Values are planes of one sample, `[height, width, channels]` with channels contiguous and a border of zeros where
+//! Values are planes of one sample (or, in `edge`, rows of one molecule's atoms and edges), `[height, width, channels]` with channels contiguous and a border of zeros where
 //! a 3×3 convolution reads them (`plane::Shape`). Every kernel exists for three instruction sets, chosen once per
 //! process: by detection, or by the environment variable `DFLOW_CPU` (`avx512`, `avx2` or `portable`).
 //!
@@ -11,6 +11,7 @@
 mod aligned;
 mod attention;
 mod conv;
+mod edge;
 mod matmul;
 mod norm;
 mod plane;
@@ -23,6 +24,10 @@ use std::sync::OnceLock;
 pub(crate) use aligned::Aligned;
 pub(crate) use attention::{Attention, HeadOrder};
 pub(crate) use conv::{Add, ConvCall, Filter, Kernel, conv};
+pub(crate) use edge::{
+    FirstGradients, FirstLayer, GatedSum, MAX_WIDTH, Receivers, head_forward, head_pull_back, silu_forward,
+    silu_pull_back,
+};
 pub(crate) use norm::{NormCall, norm_forward, norm_pull_back, norm_scratch_len};
 pub(crate) use plane::{Plane, PlaneMut, Shape};
 pub(crate) use team::Team;

@@ -70,6 +70,21 @@ pub(super) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// Sum of the lanes, in halves: (0 + L/2) + …, the same tree on every instruction set of as many lanes.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd>(v: S::V) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    unsafe { S::store(lanes.as_mut_ptr(), v) }
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Plain arrays of four: what any CPU does; multiplication and addition round separately.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portable;

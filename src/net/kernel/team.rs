@@ -31,6 +31,15 @@ impl Team {
         }
     }
 
+    /// Runs `body` for every item, in any order and on any thread of the team.
+    pub(crate) fn each<T: Send>(self, items: Vec<T>, body: impl Fn(T) + Sync + Send) {
+        if self.threads == 1 || items.len() <= 1 {
+            items.into_iter().for_each(body);
+        } else {
+            items.into_par_iter().with_max_len(1).for_each(body);
+        }
+    }
+
     /// Splits `len` into at most `parts` ranges of nearly equal length; returns range `i`.
     pub(crate) fn range(len: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
         len * i / parts..len * (i + 1) / parts

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::Convention;
 use crate::net::adm::AdmConfig;
+use crate::net::egnn::EgnnConfig;
 use crate::path::{NetworkTime, Parametrisation, Path, VpTable};
 
 /// A model as its file states it.
@@ -48,6 +49,9 @@ pub struct ModelFile {
 pub enum NetworkSpec {
     /// The UNet of "Diffusion Models Beat GANs on Image Synthesis" (arXiv 2105.05233), with its public key layout.
     Adm(AdmConfig),
+    /// The EGNN of EDM for molecules (arXiv 2203.17003), with its public key layout. Without `prefix`, tensors are
+    /// those after `dynamics.egnn.` where the file has such, as public checkpoints of EDM and EquiFM have.
+    Egnn(EgnnConfig),
 }
 
 /// A probability path from noise (t = 0) to data (t = 1).
@@ -100,6 +104,8 @@ pub enum Prediction {
     Denoiser,
     /// v = α·ε̂ − σ·x̂₁.
     V,
+    /// The derivative in the noise level, features without their factor: what EquiFM's network gives.
+    Equifm,
 }
 
 /// The time that a network is told.
@@ -110,6 +116,8 @@ pub enum TimeSpec {
     Flow,
     /// The step index of `vp_linear`, 0 at data; fractional between steps.
     StepIndex,
+    /// τ = 1 − t of EDM and EquiFM, 0 at data.
+    NoiseLevel,
 }
 
 impl ModelFile {
@@ -127,25 +135,28 @@ impl ModelFile {
         } else if self.time == Some(TimeSpec::StepIndex) {
             problems.push("time: step_index needs `path: {vp_linear: {}}`; write `time: flow`".to_owned());
         }
-        let NetworkSpec::Adm(adm) = &self.network;
-        if let Err(error) = adm.check() {
-            problems.push(format!("network.adm: {error}"));
+        problems.extend(self.network.problems());
+        if self.prediction == Prediction::Equifm {
+            let is_egnn = matches!(self.network, NetworkSpec::Egnn(_));
+            if !is_egnn || self.path != PathSpec::CondOt || self.time != Some(TimeSpec::NoiseLevel) {
+                problems.push(
+                    "prediction: equifm needs `network: {egnn: …}`, `path: cond_ot` and `time: noise_level`"
+                        .to_owned(),
+                );
+            }
         }
-        if adm.in_channels != adm.out_channels {
-            problems.push(format!(
-                "network.adm: a flow needs as many output as input channels, not {} and {} (variances of a \
-                 diffusion are not counted: use `learn_sigma: true`)",
-                adm.out_channels, adm.in_channels
-            ));
-        }
-        if self
-            .blake3
-            .as_ref()
-            .is_some_and(|hash| hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()))
-        {
-            problems.push("blake3: 64 hexadecimal digits are expected".to_owned());
-        }
+        problems.extend(self.source().problem());
         problems
+    }
+
+    /// Where the weights are.
+    pub(super) fn source(&self) -> WeightSource<'_> {
+        WeightSource {
+            weights: &self.weights,
+            folder: self.folder.as_deref(),
+            prefix: &self.prefix,
+            blake3: self.blake3.as_deref(),
+        }
     }
 
     /// Path, parametrisation and time of a file without problems.
@@ -159,12 +170,63 @@ impl ModelFile {
             }
         };
         let parametrisation = match self.prediction {
-            Prediction::Velocity => Parametrisation::Velocity,
+            // The network is wrapped: see `egnn::EquiFmVelocity`.
+            Prediction::Velocity | Prediction::Equifm => Parametrisation::Velocity,
             Prediction::Noise => Parametrisation::Noise,
             Prediction::Denoiser => Parametrisation::Denoiser,
             Prediction::V => Parametrisation::V,
         };
-        let time = if self.time == Some(TimeSpec::Flow) { NetworkTime::Flow } else { by_default };
+        let time = match self.time {
+            Some(TimeSpec::Flow) => NetworkTime::Flow,
+            Some(TimeSpec::NoiseLevel) => NetworkTime::NoiseLevel,
+            Some(TimeSpec::StepIndex) | None => by_default,
+        };
         Convention { path, parametrisation, time }
+    }
+}
+
+impl NetworkSpec {
+    /// What is wrong in the configuration.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self {
+            Self::Adm(adm) => {
+                if let Err(error) = adm.check() {
+                    problems.push(format!("network.adm: {error}"));
+                }
+                if adm.in_channels != adm.out_channels {
+                    problems.push(format!(
+                        "network.adm: a flow needs as many output as input channels, not {} and {} (variances of a \
+                         diffusion are not counted: use `learn_sigma: true`)",
+                        adm.out_channels, adm.in_channels
+                    ));
+                }
+            }
+            Self::Egnn(egnn) => {
+                problems.extend(egnn.check().err().map(|error| format!("network.egnn: {error}")));
+            }
+        }
+        problems
+    }
+}
+
+/// Where a model's or a classifier's weights are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WeightSource<'a> {
+    /// File name, relative to the file that names it or to `folder`.
+    pub weights: &'a str,
+    /// Sub-folder of the data folder.
+    pub folder: Option<&'a str>,
+    /// Start of the tensors' names.
+    pub prefix: &'a str,
+    /// Of the weight file, in hex.
+    pub blake3: Option<&'a str>,
+}
+
+impl WeightSource<'_> {
+    /// What is wrong in it.
+    pub(super) fn problem(&self) -> Option<String> {
+        let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        (!self.blake3.is_none_or(is_hash)).then(|| "blake3: 64 hexadecimal digits are expected".to_owned())
     }
 }

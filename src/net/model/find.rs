@@ -20,7 +20,12 @@ pub fn find(name: &str, home: Option<&Path>) -> Result<PathBuf, ModelError> {
     let file = format!("models/{name}.yaml");
     let found = homes.iter().map(|home| home.join(&file)).find(|path| path.is_file());
     found.ok_or_else(|| {
-        let known: Vec<String> = homes.iter().flat_map(|home| names(&home.join("models"))).collect();
+        let folder = name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let known: Vec<String> = homes
+            .iter()
+            .flat_map(|home| names(&home.join("models").join(&folder)))
+            .map(|known| format!("{folder}{known}"))
+            .collect();
         let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         ModelError::Unknown { name: name.to_owned(), nearest, searched: homes }
     })
@@ -28,8 +33,13 @@ pub fn find(name: &str, home: Option<&Path>) -> Result<PathBuf, ModelError> {
 
 /// Names of all models that [`find`] knows, sorted, each once.
 pub fn names_under(home: Option<&Path>) -> Vec<String> {
+    names_in("models", home)
+}
+
+/// Names of all files in a folder of [`find`]'s homes, sorted, each once.
+pub(super) fn names_in(folder: &str, home: Option<&Path>) -> Vec<String> {
     let homes = home.map_or_else(default_homes, |home| vec![home.to_owned()]);
-    let mut known: Vec<String> = homes.iter().flat_map(|home| names(&home.join("models"))).collect();
+    let mut known: Vec<String> = homes.iter().flat_map(|home| names(&home.join(folder))).collect();
     known.sort();
     known.dedup();
     known

@@ -1,6 +1,7 @@
 //! Models by name: a model file, its weights, and the velocity field they make.
 
 pub mod check;
+mod classifier;
 mod error;
 mod file;
 mod find;
@@ -10,6 +11,7 @@ mod infer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier};
 pub use error::ModelError;
 pub use file::{ModelFile, NetworkSpec, PathSpec, Prediction, TimeSpec, VpLinear};
 pub use find::{find, names_under};
@@ -17,9 +19,12 @@ pub use import::{Import, Imported, Precision};
 pub use infer::Given;
 
 use super::adm;
+use super::egnn::{self, EgnnNetwork, EquiFmVelocity};
 use super::weights::Weights;
-use super::{DeviceNetwork, Network};
-use crate::flow::{FieldError, NetworkField, VelocityField};
+use super::{DeviceNetwork, NetError, Network};
+use crate::flow::{FieldError, NetworkField, RawNetwork, VelocityField};
+use crate::molecule::Representation;
+use file::WeightSource;
 
 /// A loaded model; clones share the weights.
 #[derive(Debug, Clone)]
@@ -32,7 +37,33 @@ struct Inner {
     path: PathBuf,
     file: ModelFile,
     weights_blake3: String,
-    network: Network,
+    network: CpuNetwork,
+}
+
+/// A network of any family.
+#[derive(Debug)]
+enum CpuNetwork {
+    Adm(Network),
+    Egnn(EgnnNetwork),
+}
+
+/// What the states of a model are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StateShape {
+    /// Channels, height and width of an image.
+    Image([usize; 3]),
+    /// A molecule, as rows of atoms.
+    Molecule(Representation),
+}
+
+impl StateShape {
+    /// Numbers of a state.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Image(sides) => sides.iter().product(),
+            Self::Molecule(representation) => representation.dim(),
+        }
+    }
 }
 
 impl Model {
@@ -45,11 +76,11 @@ impl Model {
     pub fn load(name: &str, home: Option<&Path>, data: Option<&Path>) -> Result<Self, ModelError> {
         let path = find(name, home)?;
         let file = read(&path)?;
-        let weights = weights(&path, &file, data)?;
-        let NetworkSpec::Adm(config) = &file.network;
-        weights.check(&adm::tensors(config))?;
-        let network = Network::adm(config, &weights)
-            .map_err(|source| ModelError::Network { file: path.clone(), source: source.into() })?;
+        let mut weights = weights(&path, file.source(), data)?;
+        if matches!(file.network, NetworkSpec::Egnn(_)) && file.prefix.is_empty() {
+            weights = without_edm_prefix(weights);
+        }
+        let network = CpuNetwork::new(&file.network, &weights).map_err(|error| error.of_model(&path))?;
         let weights_blake3 = weights.blake3().to_owned();
         Ok(Self { inner: Arc::new(Inner { path, file, weights_blake3, network }) })
     }
@@ -57,19 +88,32 @@ impl Model {
     /// The velocity field on a candle device, evaluated in batches of fixed size.
     ///
     /// # Errors
-    /// What the device says, for example that its memory is too small for the weights.
+    /// What the device says, for example that its memory is too small for the weights; networks of molecules run on the
+    /// CPU only.
     pub fn field_on(
         &self,
         device: &candle_core::Device,
         batch: usize,
     ) -> Result<Box<dyn VelocityField<f32>>, FieldError> {
-        let network = DeviceNetwork::new(&self.inner.network, device, batch)?;
+        let CpuNetwork::Adm(network) = &self.inner.network else {
+            return Err(FieldError::Other("networks of molecules run on CPU devices only".to_owned()));
+        };
+        let network = DeviceNetwork::new(network, device, batch)?;
         Ok(Box::new(NetworkField::new(network, self.inner.file.convention())))
     }
 
     /// The velocity field, for one worker.
     pub fn field(&self) -> Box<dyn VelocityField<f32>> {
-        Box::new(NetworkField::new(self.inner.network.clone(), self.inner.file.convention()))
+        let raw: Box<dyn RawNetwork<f32>> = match (&self.inner.network, self.state()) {
+            (CpuNetwork::Egnn(network), StateShape::Molecule(representation))
+                if self.inner.file.prediction == Prediction::Equifm =>
+            {
+                Box::new(EquiFmVelocity::new(network.clone(), &representation))
+            }
+            (CpuNetwork::Egnn(network), _) => Box::new(network.clone()),
+            (CpuNetwork::Adm(network), _) => Box::new(network.clone()),
+        };
+        Box::new(NetworkField::new(raw, self.inner.file.convention()))
     }
 
     /// blake3 in hex of all that determines the field: weights, network, path, parametrisation and time.
@@ -83,16 +127,22 @@ impl Model {
         blake3::hash(&parts).to_hex().to_string()
     }
 
-    /// Channels, height and width of its images.
-    pub fn shape(&self) -> [usize; 3] {
-        let NetworkSpec::Adm(config) = &self.inner.file.network;
-        [config.in_channels, config.image_size, config.image_size]
+    /// What its states are.
+    pub fn state(&self) -> StateShape {
+        match &self.inner.file.network {
+            NetworkSpec::Adm(config) => {
+                StateShape::Image([config.in_channels, config.image_size, config.image_size])
+            }
+            NetworkSpec::Egnn(config) => StateShape::Molecule(config.representation()),
+        }
     }
 
     /// Number of classes; 0: unconditional.
     pub fn classes(&self) -> usize {
-        let NetworkSpec::Adm(config) = &self.inner.file.network;
-        config.num_classes.unwrap_or(0)
+        match &self.inner.file.network {
+            NetworkSpec::Adm(config) => config.num_classes.unwrap_or(0),
+            NetworkSpec::Egnn(_) => 0,
+        }
     }
 
     /// blake3 of the weight file in hex.
@@ -111,6 +161,39 @@ impl Model {
     }
 }
 
+/// Where the names of a public EDM or EquiFM checkpoint's network start so, what it also holds (`buffer`, the noise
+/// schedule `gamma.gamma`) is left out.
+fn without_edm_prefix(weights: Weights) -> Weights {
+    const PREFIX: &str = "dynamics.egnn.";
+    let has_prefix = weights.iter().any(|(name, _)| name.starts_with(PREFIX));
+    if has_prefix { weights.strip_prefix(PREFIX) } else { weights }
+}
+
+impl CpuNetwork {
+    fn new(spec: &NetworkSpec, weights: &Weights) -> Result<Self, NetError> {
+        match spec {
+            NetworkSpec::Adm(config) => {
+                weights.check(&adm::tensors(config))?;
+                Network::adm(config, weights).map(Self::Adm)
+            }
+            NetworkSpec::Egnn(config) => {
+                weights.check(&egnn::tensors(config))?;
+                EgnnNetwork::new(config, weights).map(Self::Egnn)
+            }
+        }
+    }
+}
+
+impl NetError {
+    /// As the error of a model file.
+    fn of_model(self, file: &Path) -> ModelError {
+        match self {
+            Self::Weights(error) => error.into(),
+            source => ModelError::Network { file: file.to_owned(), source: source.into() },
+        }
+    }
+}
+
 /// Reads and checks a model file.
 ///
 /// # Errors
@@ -124,25 +207,25 @@ pub fn read(path: &Path) -> Result<ModelFile, ModelError> {
     if problems.is_empty() { Ok(file) } else { Err(invalid(problems.join("; "))) }
 }
 
-/// Reads the weights that a model file names, and checks their hash.
-fn weights(path: &Path, file: &ModelFile, data: Option<&Path>) -> Result<Weights, ModelError> {
-    let folder = match &file.folder {
+/// Reads the weights that a file names, and checks their hash.
+fn weights(path: &Path, source: WeightSource<'_>, data: Option<&Path>) -> Result<Weights, ModelError> {
+    let folder = match source.folder {
         None => path.parent().unwrap_or(Path::new(".")).to_owned(),
         Some(folder) => data.map(|data| data.join(folder)).ok_or_else(|| ModelError::NoDataFolder {
             file: path.to_owned(),
-            folder: folder.clone(),
-            weights: file.weights.clone(),
+            folder: folder.to_owned(),
+            weights: source.weights.to_owned(),
         })?,
     };
-    let weights = Weights::read(&folder.join(&file.weights))?;
-    match &file.blake3 {
+    let weights = Weights::read(&folder.join(source.weights))?;
+    match source.blake3 {
         Some(expected) if !expected.eq_ignore_ascii_case(weights.blake3()) => Err(ModelError::Hash {
             file: path.to_owned(),
             weights: weights.path().to_owned(),
-            expected: expected.clone(),
+            expected: expected.to_owned(),
             found: weights.blake3().to_owned(),
         }),
-        _ => Ok(weights.strip_prefix(&file.prefix)),
+        _ => Ok(weights.strip_prefix(source.prefix)),
     }
 }
 

@@ -25,7 +25,7 @@ fn home() -> tempfile::TempDir {
     fs::create_dir(&models).unwrap();
     fs::write(models.join("tiny.yaml"), MODEL).unwrap();
     let file: ModelFile = serde_yaml::from_str(MODEL).unwrap();
-    let NetworkSpec::Adm(config) = &file.network;
+    let NetworkSpec::Adm(config) = &file.network else { panic!("an ADM network") };
     let tensors: Vec<_> = adm::tensors(config)
         .into_iter()
         .enumerate()
@@ -64,7 +64,7 @@ fn velocity(model: &Model, t: f64) -> Vec<f32> {
 fn a_model_is_found_by_name_and_by_path() {
     let home = home();
     let model = load(&home).unwrap();
-    assert_eq!((model.shape(), model.classes()), ([3, 8, 8], 4));
+    assert_eq!((model.state(), model.classes()), (StateShape::Image([3, 8, 8]), 4));
     let path = home.path().join("models/tiny.yaml");
     let same = Model::load(path.to_str().unwrap(), None, None).unwrap();
     assert_eq!(model.identity(), same.identity());
