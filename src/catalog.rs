@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::dataset::{self, Dataset, Description, Manifest, MoleculeTargets, Opened, Split};
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
-use crate::net::model::{Model, StateShape};
+use crate::molecule::Representation;
+use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
 use crate::operator::{Degradation, Shape};
 use crate::path::{Parametrisation, Path as ProbabilityPath};
 use crate::plan::{
@@ -107,13 +108,18 @@ impl Prior {
     pub fn info(&self) -> ModelInfo {
         match self {
             Self::Network(model) => {
-                let sides = match model.state() {
-                    StateShape::Image(sides) => sides,
-                    StateShape::Molecule(molecule) => [1, molecule.max_atoms, molecule.columns()],
+                let shape = match model.state() {
+                    ModelState::Image(sides) => {
+                        let [channels, height, width] = sides.map(|side| side as u32);
+                        StateShape::Image(ImageShape { channels, height, width })
+                    }
+                    ModelState::Molecule(representation) => {
+                        StateShape::Molecule(MoleculeShape { max_atoms: representation.max_atoms as u32 })
+                    }
                 };
-                let [channels, height, width] = sides.map(|side| side as u32);
-                let shape = ImageShape { channels, height, width };
-                ModelInfo { identity: model.identity(), shape, classes: model.classes() as u32 }
+                let predicts_noise = model.file().convention().parametrisation == Parametrisation::Noise;
+                let classes = model.classes() as u32;
+                ModelInfo { identity: model.identity(), shape, classes, predicts_noise }
             }
             Self::Gaussian(fitted) => fitted.info.clone(),
         }
