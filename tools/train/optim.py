@@ -19,7 +19,10 @@ def orthogonalise(matrix, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; the step has RMS lr * sqrt(max(1, rows / columns)) / sqrt(columns)."""
+    """Nesterov momentum, orthogonalised; the step has RMS lr * sqrt(max(1, rows / columns)) / sqrt(columns).
+
+    A group may name the `units` of its inputs, one per column: the step is that of the layer on inputs / units.
+    """
 
     def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -33,10 +36,11 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
-                buffer = state["momentum"]
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).reshape(p.size(0), -1)
+                buffer, units = state["momentum"], group.get("units", 1)
+                gradient = p.grad / units
+                buffer.lerp_(gradient, 1 - group["momentum"])
+                update = gradient.lerp(buffer, group["momentum"]).reshape(p.size(0), -1)
                 update = orthogonalise(update.bfloat16()).to(p.dtype)
                 scale = max(1.0, update.size(0) / update.size(1)) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
+                p.add_(update.reshape(p.shape) / units, alpha=-group["lr"] * scale)

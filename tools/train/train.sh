@@ -51,6 +51,6 @@ if [ -d "${DATA:-}/qm9_test_split" ]; then
     for property in alpha gap homo lumo mu cv; do
         molecules "$property" 4800 --batch 32 --no-bf16
     done
-    molecules prior 9000 --lr-matrix 0.02
+    molecules prior 6000 --distance-unit 30 --warmup 200
     "$venv/bin/python" tools/train/sample_molecules.py models/mini-molecules.yaml --data "$DATA"
 fi

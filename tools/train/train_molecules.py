@@ -10,6 +10,7 @@ latest checkpoint.
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -117,22 +118,41 @@ class Run:
         torch.manual_seed(args.seed)
         self.model = self.task.network()
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        inner = {id(p) for n, p in self.model.named_parameters() if self._is_inner(n, p)}
-        matrices = [p for p in self.model.parameters() if id(p) in inner]
-        others = [p for p in self.model.parameters() if id(p) not in inner]
+        inner = {n: p for n, p in self.model.named_parameters() if self._is_inner(n, p)}
+        ids = {id(p) for p in inner.values()}
         self.optimisers = [
-            Muon(matrices, lr=args.lr_matrix),
-            torch.optim.AdamW(others, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+            Muon(list(self._muon_groups(inner)), lr=args.lr_matrix),
+            torch.optim.AdamW(
+                list(self._adam_groups(ids)), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+            ),
         ]
         self.base_rates = [args.lr_matrix, args.lr]
         self.batches = Batches(self.task.train.n, args.batch, args.seed)
         self.step, self.elapsed = 0, 0.0
+        self.usual_norm = math.inf
         self.checkpoint = Path(args.work) / f"{args.task}.pt"
 
     @staticmethod
     def _is_inner(name, parameter):
         """Embeddings and layers with one output are left to AdamW."""
         return parameter.ndim == 2 and len(parameter) > 1 and not name.startswith("embedding")
+
+    def _muon_groups(self, inner):
+        """Layers on pairs of atoms see squared distances, which are far larger than their other inputs."""
+        on_pairs = ("edge_mlp.0.weight", "coord_mlp.0.weight")
+        yield {"params": [p for n, p in inner.items() if not n.endswith(on_pairs)]}
+        pairs = [p for n, p in inner.items() if n.endswith(on_pairs)]
+        units = torch.ones(pairs[0].shape[1])
+        units[2 * self.task.SIZE["nf"] :] = self.args.distance_unit
+        yield {"params": pairs, "units": units}
+
+    def _adam_groups(self, inner):
+        """The last layer of a coordinate update is multiplied by coords_range and summed over the atoms: small steps."""
+        others = {n: p for n, p in self.model.named_parameters() if id(p) not in inner}
+        last = [n for n in others if n.endswith("coord_mlp.4.weight")]
+        yield {"params": [p for n, p in others.items() if n not in last]}
+        if last:
+            yield {"params": [others[n] for n in last], "share": 0.05}
 
     def save(self):
         state = {
@@ -142,6 +162,7 @@ class Run:
             "batches": self.batches.state(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "usual_norm": self.usual_norm,
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
@@ -156,7 +177,7 @@ class Run:
         for optimiser, stored in zip(self.optimisers, state["optimisers"]):
             optimiser.load_state_dict(stored)
         self.batches.restore(state["batches"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.elapsed, self.usual_norm = state["step"], state["elapsed"], state["usual_norm"]
         print(f"resumed at step {self.step}, {self.elapsed / 60:.1f} min", flush=True)
 
     def average(self):
@@ -171,19 +192,31 @@ class Run:
         model.load_state_dict(rounded(self.ema))
         return self.task.evaluate(model.eval(), draws)
 
+    def is_usual(self, norm):
+        """Whether a gradient is below ten times the running mean: a step without that is left out."""
+        if self.usual_norm == math.inf:
+            self.usual_norm = norm
+        usual = norm < 10 * self.usual_norm
+        self.usual_norm += 0.01 * (min(norm, 10 * self.usual_norm) - self.usual_norm) if math.isfinite(norm) else 0.0
+        if not usual:
+            print(f"step {self.step} left out: gradient norm {norm:.3g}, usual {self.usual_norm:.3g}", flush=True)
+        return usual
+
     def train_step(self):
         args = self.args
         factor = learning_rate_factor(self.step, self.step / args.steps, args.warmup)
         for optimiser, rate in zip(self.optimisers, self.base_rates):
             for group in optimiser.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * factor * group.get("share", 1)
         rows = self.batches.next()
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             loss = self.task.loss(self.model, rows, self.batches.rng)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0).item()
+        usual = self.is_usual(norm)
         for optimiser in self.optimisers:
-            optimiser.step()
+            if usual:
+                optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.average()
@@ -199,7 +232,7 @@ class Run:
             self.elapsed, began = self.elapsed + now - began, now
             if now - last_log > 30:
                 rate = seen * args.batch / (now - last_log)
-                print(f"step {self.step} loss {total / seen:.4f} {rate:.0f} molecules/s", flush=True)
+                print(f"step {self.step} loss {total / seen:.4f} norm {self.usual_norm:.3g} {rate:.0f} molecules/s", flush=True)
                 last_log, seen, total = now, 0, 0.0
             if now - last_save > 60 * args.save_minutes:
                 self.save()
@@ -214,7 +247,7 @@ class Run:
         exact = "" if args.bf16 else " --no-bf16"
         return (
             f"tools/train/train_molecules.py --task {args.task} --batch {args.batch} --steps {args.steps} "
-            f"--lr-matrix {args.lr_matrix:g}{exact}"
+            f"--lr-matrix {args.lr_matrix:g} --distance-unit {args.distance_unit:g} --warmup {args.warmup}{exact}"
         )
 
     def export(self):
@@ -246,6 +279,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3, help="AdamW: biases, embeddings, layers with one output")
     parser.add_argument("--lr-matrix", type=float, default=0.01, help="Muon: all other weights")
+    parser.add_argument("--distance-unit", type=float, default=1, help="Muon: unit of the squared distances")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--seed", type=int, default=0)
