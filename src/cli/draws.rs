@@ -18,6 +18,7 @@ use crate::atomic;
 use crate::exit;
 use crate::method::{Goal, PropertyTarget, Restoration};
 use crate::plan::Unit;
+use crate::spec::method::MethodSpec;
 use crate::worker::assembly::{Assembly, Content, Sample};
 use crate::worker::device::{Device, DeviceKind, granted_cores};
 use crate::worker::engine::{Engine, MemoryBudget};
@@ -138,6 +139,9 @@ impl<'a> Starts<'a> {
 
     /// x₀ of a unit; none: its method has no source point.
     fn find(&mut self, unit: Unit) -> Result<Option<Vec<f32>>, CliError> {
+        if !matches!(self.assembly.cell(unit).solve, MethodSpec::Dflow(_)) {
+            return Ok(None);
+        }
         self.engine.slots = vec![self.assembly.open(unit, None).map_err(CliError::failure)?];
         loop {
             let slot = &self.engine.slots[0];

@@ -189,7 +189,7 @@ impl<T: Real> Integration<'_, T> {
     }
 
     fn advance_row(&mut self, trial: &Trial<T>, packed: usize, a: &mut Active) -> bool {
-        let ratio = self.error_ratio(trial, packed);
+        let ratio = self.error_ratio(trial, packed, self.field.extent(&self.cond[a.row]));
         let accepted = ratio <= 1.0;
         let h = a.h;
         a.h = h * step_factor(ratio);
@@ -203,11 +203,10 @@ impl<T: Real> Integration<'_, T> {
         accepted
     }
 
-    /// Root mean square of error over tolerance.
-    fn error_ratio(&self, trial: &Trial<T>, packed: usize) -> f64 {
+    /// Root mean square of error over tolerance, over the first `extent` numbers of the state.
+    fn error_ratio(&self, trial: &Trial<T>, packed: usize, extent: usize) -> f64 {
         let (before, after) = (self.row(&trial.inputs[0], packed), self.row(&trial.inputs[STAGES], packed));
         let k: Vec<&[T]> = trial.k.iter().map(|k| self.row(k, packed)).collect();
-        let extent = self.field.extent(&self.cond[self.active[packed].row]);
         rms((0..extent).map(|i| {
             let error: f64 = DOPRI5_ERROR.iter().zip(&k).map(|(w, k)| w * k[i].to_f64()).sum();
             let size = before[i].to_f64().abs().max(after[i].to_f64().abs());

@@ -4,7 +4,7 @@
 //! positions, variance preserving with β from 0.1 to 20 for the features. Its sampler integrates dx/dτ = network for
 //! the positions and dh/dτ = M(τ)·network for the features. In flow time t = 1 − τ the velocity is minus that.
 
-use crate::flow::{FieldError, RawNetwork, Rows, Tape};
+use crate::flow::{Cond, FieldError, RawNetwork, Rows, Tape};
 use crate::molecule::{Representation, SPACE};
 
 /// β at τ = 0 and its growth in τ.
@@ -81,6 +81,10 @@ impl<N: RawNetwork<f32>> RawNetwork<f32> for EquiFmVelocity<N> {
 
     fn tape_bytes_per_row(&self) -> usize {
         self.network.tape_bytes_per_row() + size_of::<f64>()
+    }
+
+    fn extent(&self, cond: &Cond) -> usize {
+        self.network.extent(cond)
     }
 }
 
