@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Split;
-use super::molecules::{Element, MoleculeSet};
+use super::molecules::MoleculeSet;
+use crate::molecule::Element;
 use crate::spec::property::Property;
 
 /// Version of the file.
@@ -182,10 +183,13 @@ impl Statistics {
         for property in Property::ALL {
             let of =
                 self.properties.get(&property).ok_or_else(|| format!("properties: {property} is missing"))?;
-            if of.unit != property.unit() || !of.mean.is_finite() || !(of.mad.is_finite() && of.mad > 0.0) {
-                let unit = property.unit();
+            if of.unit != property.unit() {
+                return Err(format!("properties, {property}: unit {}, not {}", of.unit, property.unit()));
+            }
+            if !(of.mean.is_finite() && of.mad.is_finite() && of.mad > 0.0) {
+                let (mean, mad) = (of.mean, of.mad);
                 return Err(format!(
-                    "properties, {property}: unit {unit}, a mean and a mad above 0 are expected"
+                    "properties, {property}: mean {mean}, mad {mad}; the values must differ"
                 ));
             }
             if !of.by_atoms.keys().eq(self.atoms.keys()) {
@@ -294,8 +298,9 @@ fn thousands(n: usize) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::molecules::{LabelledMolecule, Molecule};
+    use super::super::molecules::LabelledMolecule;
     use super::*;
+    use crate::molecule::Molecule;
 
     /// Molecules of 3 and 5 atoms: twelve and one of them.
     pub(in super::super) fn small_set() -> MoleculeSet {
@@ -369,7 +374,7 @@ pub(super) mod tests {
             ("\"counts\":[1,", "\"counts\":[2,", "properties, alpha, 3 atoms: the counts"),
             ("\"bins\":[0,", "\"bins\":[1001,", "properties, alpha, 3 atoms: `bins`"),
             ("\"min\":1.0,", "\"min\":100.0,", "properties, alpha, 3 atoms: the values"),
-            ("\"unit\": \"eV\"", "\"unit\": \"hartree\"", "properties, gap: unit eV"),
+            ("\"unit\": \"eV\"", "\"unit\": \"hartree\"", "properties, gap: unit hartree, not eV"),
             ("\"elements\"", "\"element\"", "element"),
         ] {
             assert!(good.contains(from), "{from}");

@@ -386,12 +386,16 @@ fn molecules_and_targets_are_listed_checked_and_counted() {
     test.file("qm9/xyz/2.xyz", &water.replace("gdb 1", "gdb 2"));
     let mine = "name: mine\nsource: here\nlicence: none\nfolder: qm9\nmax_atoms: 29\nlayout:\n  molecules:\n    - gdb9: { archive: xyz, split: { held_out: { seed: 0, count: 1 } } }\n";
     test.file("mine.yaml", mine);
-    statistics("mine.yaml").fails_with(2).stderr("dataset `mine.yaml`: properties, alpha: ");
+    statistics("mine.yaml").fails_with(2).stderr("properties, alpha: mean 6.5, mad 0; ");
     test.run(&["data", "check", "mine.yaml", "--data", "."])
         .succeeds()
         .stdout("mine.yaml: 1 samples, manifest ");
     assert!(!test.path("s.json").exists());
-    test.file("qm9/xyz/3.xyz", "3\ngdb 3 0 0 0 2 6 -0.2 0.2 0.5 19 0.02 -76 -76 -76 -76 7\nO 0 0 0 0\nH 0.9 0 0.5 0\nH -0.8 0 0.5 0\n0\n");
+    // Held out is the third: numpy's RandomState(0).permutation(3) is [2, 1, 0].
+    test.file("qm9/xyz/3.xyz", &water.replace("gdb 1", "gdb 3"));
+    let other = "1.8 6.5 -0.3 0.1 0.4 19 0.02 -76 -76 -76 -76 6";
+    assert!(water.contains(other));
+    test.file("qm9/xyz/1.xyz", &water.replace(other, "2 6 -0.2 0.2 0.5 19 0.02 -76 -76 -76 -76 7"));
     statistics("mine.yaml")
         .succeeds()
         .stdout("s.json: statistics of 2 training molecules of mine, manifest ");

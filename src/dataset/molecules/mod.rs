@@ -20,7 +20,7 @@ pub use self::split::{
 };
 use super::manifest::{Entry, Manifest};
 use super::{DatasetError, Split};
-pub use crate::molecule::{Element, Molecule};
+use crate::molecule::{Element, Molecule};
 use crate::spec::property::Property;
 
 /// A molecule and what is known of it.
