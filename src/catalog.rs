@@ -5,13 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::dataset::{self, Dataset, Description, Split};
+use crate::dataset::{self, Dataset, Description, Manifest, MoleculeTargets, Opened, Split};
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
-use crate::net::model::{Model, StateShape};
+use crate::molecule::Representation;
+use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
 use crate::operator::{Degradation, Shape};
-use crate::path::Path as ProbabilityPath;
-use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Resources};
+use crate::path::{Parametrisation, Path as ProbabilityPath};
+use crate::plan::{
+    ClassifierInfo, DatasetInfo, HeldOut, ImageShape, ModelInfo, MoleculeShape, Resources, StateShape,
+};
 use crate::points::InitialPoints;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::model::ModelRef;
@@ -22,8 +25,36 @@ use crate::spec::operator::OperatorSpec;
 pub struct Catalog {
     home: Option<PathBuf>,
     data: Option<PathBuf>,
-    datasets: Arc<Mutex<BTreeMap<String, Arc<dyn Dataset>>>>,
+    datasets: Arc<Mutex<BTreeMap<String, Samples>>>,
     models: Arc<Mutex<BTreeMap<String, Prior>>>,
+    classifiers: Arc<Mutex<BTreeMap<String, LoadedClassifier>>>,
+}
+
+/// The samples of a dataset; cheap to clone.
+#[derive(Clone)]
+pub enum Samples {
+    /// Images.
+    Images(Arc<dyn Dataset>),
+    /// Atom counts and property targets of molecules that are to be made.
+    Targets(Arc<MoleculeTargets>),
+}
+
+impl Samples {
+    fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Images(dataset) => dataset.manifest(),
+            Self::Targets(targets) => targets.manifest(),
+        }
+    }
+
+    fn shape(&self) -> StateShape {
+        match self {
+            Self::Images(dataset) => StateShape::Image(shape_of(&**dataset)),
+            Self::Targets(targets) => {
+                StateShape::Molecule(MoleculeShape { max_atoms: targets.max_atoms() as u32 })
+            }
+        }
+    }
 }
 
 /// A model that can be evaluated; cheap to clone.
@@ -77,15 +108,39 @@ impl Prior {
     pub fn info(&self) -> ModelInfo {
         match self {
             Self::Network(model) => {
-                let sides = match model.state() {
-                    StateShape::Image(sides) => sides,
-                    StateShape::Molecule(molecule) => [1, molecule.max_atoms, molecule.columns()],
+                let shape = match model.state() {
+                    ModelState::Image(sides) => {
+                        let [channels, height, width] = sides.map(|side| side as u32);
+                        StateShape::Image(ImageShape { channels, height, width })
+                    }
+                    ModelState::Molecule(representation) => {
+                        StateShape::Molecule(MoleculeShape { max_atoms: representation.max_atoms as u32 })
+                    }
                 };
-                let [channels, height, width] = sides.map(|side| side as u32);
-                let shape = ImageShape { channels, height, width };
-                ModelInfo { identity: model.identity(), shape, classes: model.classes() as u32 }
+                let predicts_noise = model.file().convention().parametrisation == Parametrisation::Noise;
+                let classes = model.classes() as u32;
+                ModelInfo { identity: model.identity(), shape, classes, predicts_noise }
             }
             Self::Gaussian(fitted) => fitted.info.clone(),
+        }
+    }
+
+    /// What its states are, if they are molecules.
+    pub fn representation(&self) -> Option<Representation> {
+        match self {
+            Self::Network(model) => match model.state() {
+                ModelState::Molecule(representation) => Some(representation),
+                ModelState::Image(_) => None,
+            },
+            Self::Gaussian(_) => None,
+        }
+    }
+
+    /// Its probability path.
+    pub fn path(&self) -> Option<ProbabilityPath> {
+        match self {
+            Self::Network(model) => Some(model.file().convention().path),
+            Self::Gaussian(_) => Some(ProbabilityPath::CondOt),
         }
     }
 }
@@ -105,7 +160,8 @@ impl Fitted {
         let manifest = train.manifest().hash().to_string();
         let dim = train.shape().iter().product();
         let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
-        let info = ModelInfo { identity, shape: shape_of(&*train), classes: 0 };
+        let shape = StateShape::Image(shape_of(&*train));
+        let info = ModelInfo { identity, shape, classes: 0, predicts_noise: false };
         Ok(Self { train, manifest, info, field: Arc::default() })
     }
 
@@ -188,23 +244,61 @@ impl Catalog {
             data: data.map(Path::to_owned),
             datasets: Arc::default(),
             models: Arc::default(),
+            classifiers: Arc::default(),
         }
     }
 
-    /// The evaluated split of a dataset.
+    /// The evaluated split of a dataset of images.
+    ///
+    /// # Errors
+    /// As [`Self::open_samples`], and if its samples are no images.
+    pub fn open_dataset(&self, reference: &DatasetRef) -> Result<Arc<dyn Dataset>, String> {
+        match self.open_samples(reference)? {
+            Samples::Images(dataset) => Ok(dataset),
+            Samples::Targets(_) => Err(format!("the dataset {} holds no images", reference.name)),
+        }
+    }
+
+    /// The evaluated samples of a dataset.
     ///
     /// # Errors
     /// A whole sentence: what is missing or wrong, where, and what to do.
-    pub fn open_dataset(&self, reference: &DatasetRef) -> Result<Arc<dyn Dataset>, String> {
+    pub fn open_samples(&self, reference: &DatasetRef) -> Result<Samples, String> {
         let mut open =
             self.datasets.lock().map_err(|_| "the catalog broke down in another thread".to_owned())?;
-        if let Some(dataset) = open.get(&reference.name) {
-            return Ok(Arc::clone(dataset));
+        if let Some(samples) = open.get(&reference.name) {
+            return Ok(samples.clone());
         }
-        let dataset: Arc<dyn Dataset> =
-            dataset::open(&reference.name, self.data.as_deref()).map_err(|error| error.to_string())?.into();
-        open.insert(reference.name.clone(), Arc::clone(&dataset));
-        Ok(dataset)
+        let opened = dataset::open_any(&reference.name, self.data.as_deref());
+        let samples = match opened.map_err(|error| error.to_string())? {
+            Opened::Images(dataset) => Samples::Images(dataset.into()),
+            Opened::Targets(targets) => Samples::Targets(Arc::new(targets)),
+            Opened::Molecules(_) => {
+                return Err(format!(
+                    "the dataset {} holds real molecules, which are nothing to be made: name qm9-targets, or a dataset \
+                     of targets drawn from their statistics (`dflow data statistics`)",
+                    reference.name
+                ));
+            }
+        };
+        open.insert(reference.name.clone(), samples.clone());
+        Ok(samples)
+    }
+
+    /// A property classifier: `models/classifiers/<name>.yaml`, or a path ending in `.yaml`.
+    ///
+    /// # Errors
+    /// As [`Self::open_samples`].
+    pub fn open_classifier(&self, name: &str) -> Result<LoadedClassifier, String> {
+        if let Some(classifier) = self.classifiers.lock().ok().and_then(|open| open.get(name).cloned()) {
+            return Ok(classifier);
+        }
+        let classifier = load_classifier(name, self.home.as_deref(), self.data.as_deref())
+            .map_err(|error| error.to_string())?;
+        if let Ok(mut open) = self.classifiers.lock() {
+            open.insert(name.to_owned(), classifier.clone());
+        }
+        Ok(classifier)
     }
 
     /// A model; a Gaussian is one to be fitted to the training images of `dataset`.
@@ -250,13 +344,13 @@ fn shape_of(dataset: &dyn Dataset) -> ImageShape {
 
 impl Resources for Catalog {
     fn dataset(&self, reference: &DatasetRef) -> Result<DatasetInfo, String> {
-        let dataset = self.open_dataset(reference)?;
-        let manifest = dataset.manifest();
+        let samples = self.open_samples(reference)?;
+        let manifest = samples.manifest();
         Ok(DatasetInfo {
             id: manifest.name().to_owned(),
             manifest: manifest.hash().to_string(),
             split: manifest.split().to_string(),
-            shape: shape_of(&*dataset),
+            shape: samples.shape(),
             classes: manifest.classes().unwrap_or(0) as u32,
             samples: manifest.entries().iter().map(|entry| entry.id.clone()).collect(),
         })
@@ -266,6 +360,15 @@ impl Resources for Catalog {
         self.open_model(reference, dataset).map(|prior| prior.info())
     }
 
+    fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
+        let LoadedClassifier { file, identity, .. } = self.open_classifier(reference)?;
+        let config = file.classifier;
+        let held_out = config
+            .held_out
+            .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
+        Ok(ClassifierInfo { identity, property: config.property, small: config.small, held_out })
+    }
+
     fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String> {
         let built = Degradation::new(operator, image_shape(shape));
         built.map(|_| ()).map_err(|error| error.to_string())
@@ -273,7 +376,8 @@ impl Resources for Catalog {
 
     fn initial_points(&self, path: &str, dataset: &DatasetInfo) -> Result<String, String> {
         let points = InitialPoints::read(Path::new(path))?;
-        let dim = dataset.shape.sides().iter().product::<u32>() as usize;
+        // Molecules have states of different length: each is checked when its solve begins.
+        let dim = dataset.shape.image().map(|shape| shape.sides().iter().product::<u32>() as usize);
         points.check(&dataset.samples, dim)?;
         Ok(points.hash().to_owned())
     }

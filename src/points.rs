@@ -39,16 +39,18 @@ impl InitialPoints {
         &self.hash
     }
 
-    /// Checks that every sample has a point of `dim` finite numbers.
+    /// Checks that every sample has a point of finite numbers, `dim` of them where all samples have as many.
     ///
     /// # Errors
     /// Naming the first sample without one.
-    pub fn check(&self, samples: &[String], dim: usize) -> Result<(), String> {
+    pub fn check(&self, samples: &[String], dim: Option<usize>) -> Result<(), String> {
         samples.iter().try_for_each(|id| {
             let point = self.point(id)?;
             let wrong =
                 |what: String| format!("initial points {}: sample `{id}` {what}", self.path.display());
-            if point.len() != dim {
+            if let Some(dim) = dim
+                && point.len() != dim
+            {
                 return Err(wrong(format!("has {} numbers, the images have {dim}", point.len())));
             }
             if !point.iter().all(|value| value.is_finite()) {
@@ -91,11 +93,13 @@ mod tests {
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
         let points = InitialPoints::read(&file(folder.path(), &[0.5, -1.0])).unwrap();
         assert_eq!(points.point("a"), Ok(vec![0.5, -1.0]));
-        assert_eq!(points.check(&ids(&["a"]), 2), Ok(()));
-        assert!(points.check(&ids(&["a"]), 3).unwrap_err().contains("`a` has 2 numbers, the images have 3"));
-        assert!(points.check(&ids(&["a", "b"]), 2).unwrap_err().contains("no tensor for sample `b`"));
+        assert_eq!(points.check(&ids(&["a"]), Some(2)), Ok(()));
+        assert!(
+            points.check(&ids(&["a"]), Some(3)).unwrap_err().contains("`a` has 2 numbers, the images have 3")
+        );
+        assert!(points.check(&ids(&["a", "b"]), Some(2)).unwrap_err().contains("no tensor for sample `b`"));
         let spoiled = InitialPoints::read(&file(folder.path(), &[f32::NAN, 0.0])).unwrap();
-        assert!(spoiled.check(&ids(&["a"]), 2).unwrap_err().contains("not finite"));
+        assert!(spoiled.check(&ids(&["a"]), Some(2)).unwrap_err().contains("not finite"));
         std::fs::write(folder.path().join("text"), "no tensors").unwrap();
         let text = InitialPoints::read(&folder.path().join("text")).err().unwrap();
         assert!(text.contains("it must be safetensors"), "{text}");

@@ -28,11 +28,15 @@ pub enum Purpose {
     Bootstrap,
     /// Times and noises of the held-out flow-matching loss of a model.
     HeldOutLoss,
+    /// The number of atoms of a molecule that is to be generated.
+    AtomCount,
+    /// The value of a property that a molecule is to have (the dataset's text names the property).
+    PropertyTarget,
 }
 
 impl Purpose {
     /// Every purpose, for tests and documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::MeasurementNoise,
         Self::Mask,
         Self::Init,
@@ -42,6 +46,8 @@ impl Purpose {
         Self::Image,
         Self::Bootstrap,
         Self::HeldOutLoss,
+        Self::AtomCount,
+        Self::PropertyTarget,
     ];
 
     /// The text that enters the key.
@@ -56,6 +62,8 @@ impl Purpose {
             Self::Image => "image",
             Self::Bootstrap => "bootstrap",
             Self::HeldOutLoss => "held-out-loss",
+            Self::AtomCount => "atom-count",
+            Self::PropertyTarget => "property-target",
         }
     }
 }
@@ -151,7 +159,7 @@ mod tests {
         assert_eq!(draws, GOLDEN);
     }
 
-    const GOLDEN: [(u64, u64, u64); 9] = [
+    const GOLDEN: [(u64, u64, u64); 11] = [
         (0xd07f59fb67f62563, 0xbfabf3bbe30f8f09, 0xc001b1776df0ff30),
         (0xf4aa16e17bd1fd72, 0xbfec3d1ddb819f92, 0xbf9f0db51b7a0518),
         (0xad2dda3360825e11, 0x3ff08e1279931042, 0x3ff7e40a72ea49fe),
@@ -161,6 +169,8 @@ mod tests {
         (0x0e6c373097513a1f, 0xbfe0f4d282e7025b, 0xbfe61afb82a74fb1),
         (0x041c46c4f633381b, 0x3fed22bedb18cff8, 0xbfe4b8a116273063),
         (0x398a7f87cfdb70ff, 0x4001443b56fbfc51, 0x3fe73e45c9910d21),
+        (0x87752fb190e4eb8d, 0xbff430ebb5628cec, 0xbfd137c024ea520f),
+        (0xa00e0b0a694d2f41, 0xbfd34396ae11527f, 0xbfcde3f6b637bc03),
     ];
 
     #[test]

@@ -1,7 +1,8 @@
 //! `dflow draws`: every random draw of a pipeline as safetensors, for peers.
 //!
 //! Tensors (f32): `truth/<sample>`, `y/<task>/<sample>`, `z/<sample>` (noise of the initial point),
-//! `x0/<method>/<task>/<sample>`, and where they are drawn `probes/<method>/<task>/<sample>` (signs of the likelihood
+//! `x0/<method>/<task>/<sample>`, `atoms/<sample>` and `target/<task>/<sample>` of molecules, and where they are drawn
+//! `steps/<method>/<task>/<sample>` (noise of a stochastic sampler, step by step), `probes/<method>/<task>/<sample>` (signs of the likelihood
 //! penalty, probe by probe) and `hole/<task>/<sample>` (1: not observed; per pixel). The labels of the samples stand in
 //! the file's metadata as JSON.
 
@@ -15,8 +16,9 @@ use super::pipeline::PipelineArgs;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
 use crate::exit;
+use crate::method::{Goal, PropertyTarget, Restoration};
 use crate::plan::Unit;
-use crate::worker::assembly::Assembly;
+use crate::worker::assembly::{Assembly, Content, Sample};
 use crate::worker::device::{Device, DeviceKind, granted_cores};
 use crate::worker::engine::{Engine, MemoryBudget};
 
@@ -67,17 +69,15 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
         let id = &sample.id;
         let of_method = |what: &str| format!("{what}/{}/{}/{id}", cell.method, cell.task);
         labels.insert(id.clone(), sample.label);
-        tensors.insert(format!("truth/{id}"), Flat::new(&sample.truth));
-        tensors.insert(format!("y/{}/{id}", cell.task), Flat::new(&problem.measurement));
-        if let Some(hole) = problem.operator.hole() {
-            let hole: Vec<f32> = hole.iter().map(|hidden| f32::from(u8::from(*hidden))).collect();
-            tensors.insert(format!("hole/{}/{id}", cell.task), Flat::new(&hole));
-        }
+        insert_goal(&mut tensors, &cell.task, &sample, &problem.goal);
         if !problem.draws.z.is_empty() {
             tensors.insert(format!("z/{id}"), Flat::new(&problem.draws.z));
         }
         if !problem.draws.probes.is_empty() {
             tensors.insert(of_method("probes"), Flat::new(&problem.draws.probes.concat()));
+        }
+        if !problem.draws.steps.is_empty() {
+            tensors.insert(of_method("steps"), Flat::new(&problem.draws.steps.concat()));
         }
         if let Some(start) = starts.find(unit)? {
             tensors.insert(of_method("x0"), Flat::new(&start));
@@ -97,6 +97,30 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     Ok(exit::OK)
 }
 
+/// What is asked of a sample: truth, measurement and hole of an image, atoms and target of a molecule.
+fn insert_goal(tensors: &mut BTreeMap<String, Flat>, task: &str, sample: &Sample, goal: &Goal) {
+    let id = &sample.id;
+    if let Content::Image(truth) = &sample.content {
+        tensors.insert(format!("truth/{id}"), Flat::new(truth));
+    }
+    match goal {
+        Goal::Restore(Restoration { operator, measurement, .. }) => {
+            tensors.insert(format!("y/{task}/{id}"), Flat::new(measurement));
+            if let Some(hole) = operator.hole() {
+                let hole: Vec<f32> = hole.iter().map(|hidden| f32::from(u8::from(*hidden))).collect();
+                tensors.insert(format!("hole/{task}/{id}"), Flat::new(&hole));
+            }
+        }
+        Goal::Property(PropertyTarget { points, value }) => {
+            tensors.insert(format!("atoms/{id}"), Flat::new(&[points.count as f32]));
+            tensors.insert(format!("target/{task}/{id}"), Flat::new(&[*value as f32]));
+        }
+        Goal::Generate(points) => {
+            tensors.insert(format!("atoms/{id}"), Flat::new(&[points.count as f32]));
+        }
+    }
+}
+
 /// Finds the first source points of solves, which may take a backward solve each.
 struct Starts<'a> {
     assembly: &'a Assembly,
@@ -108,7 +132,8 @@ impl<'a> Starts<'a> {
         let kind = DeviceKind::Cpu { threads: granted_cores().len(), cores: Vec::new() };
         let fields =
             assembly.fields(&Device { name: "cpu:0".to_owned(), kind }).map_err(CliError::failure)?;
-        Ok(Self { assembly, engine: Engine::new(fields, MemoryBudget::Recompute, 1) })
+        let engine = Engine::new(fields, MemoryBudget::Recompute, 1).with_readers(assembly.readers());
+        Ok(Self { assembly, engine })
     }
 
     /// x₀ of a unit; none: its method has no source point.

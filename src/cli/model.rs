@@ -1,5 +1,7 @@
 //! `dflow model`: models.
 
+mod classifier;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,6 +44,8 @@ enum Action {
         #[arg(long, default_value_t = 4)]
         draws: usize,
     },
+    /// The error of a property classifier on real molecules.
+    Classifier(classifier::ClassifierArgs),
     /// Take over an ADM UNet from safetensors or a PyTorch zip file: writes `models/NAME.yaml` and its weights.
     Import(ImportArgs),
 }
@@ -110,6 +114,7 @@ pub(super) fn run(args: &ModelArgs, global: &Global) -> CliResult {
     match &args.action {
         Action::List => list(global),
         Action::Import(args) => import(args, global),
+        Action::Classifier(args) => classifier::run(args, global),
         Action::Check { name, dataset, images, draws } => {
             check(name, dataset.as_deref(), *images, *draws, global)
         }

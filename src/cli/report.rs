@@ -1,4 +1,6 @@
-//! `dflow report`: the picture grid of a run.
+//! `dflow report`: the pictures of a run: a grid per task of images, drawings of its molecules.
+
+mod molecules;
 
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
 use crate::catalog::Catalog;
 use crate::exit;
+use crate::method::Restoration;
+use crate::operator::Shape;
 use crate::plan::{Plan, Unit};
 use crate::report::grid::Grid;
 use crate::spec::dataset::DatasetRef;
@@ -16,7 +20,7 @@ use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::spec::method::{MethodSpec, PinvSpec};
 use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
-use crate::worker::assembly::Assembly;
+use crate::worker::assembly::{Assembly, Content};
 
 /// Options of `dflow report`.
 #[derive(Debug, Args)]
@@ -45,6 +49,7 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
     let assembly = Assembly::new(plan.clone(), &dataset, &catalog).map_err(CliError::usage)?;
     let records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+    let shape = assembly.image_shape();
     let folder = args.out.clone().unwrap_or_else(|| args.run.join("figures"));
     std::fs::create_dir_all(&folder)
         .map_err(|error| CliError::failure(format!("cannot create {}: {error}", folder.display())))?;
@@ -60,9 +65,15 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
             return Err(CliError::usage(format!("the run {} has no task `{task}`", plan.name)));
         }
     }
+    let Some(shape) = shape else {
+        let path = molecules::draw(&run_dir, &assembly, &records, &tasks, args.samples, &folder)?;
+        let text = path.display().to_string();
+        print_lossy(&if global.json { json!([{ "picture": path }]).to_string() } else { text });
+        return Ok(exit::OK);
+    };
     let mut drawn = Vec::new();
     for task in tasks {
-        let png = draw(&run_dir, &assembly, &records, task, args)?;
+        let png = draw(&run_dir, &assembly, &records, task, shape, args)?;
         let path = folder.join(format!("{task}.png"));
         atomic::write_bytes(&path, &png)
             .map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
@@ -107,10 +118,11 @@ fn draw(
     assembly: &Assembly,
     records: &[Record],
     task: &str,
+    shape: Shape,
     args: &ReportArgs,
 ) -> Result<Vec<u8>, CliError> {
     let plan = run_dir.plan();
-    let mut grid = Grid::new(assembly.shape(), args.scale).map_err(CliError::failure)?;
+    let mut grid = Grid::new(shape, args.scale).map_err(CliError::failure)?;
     let Some(any) = plan.cells.iter().position(|cell| cell.task == task) else {
         return grid.png().map_err(CliError::failure);
     };
@@ -121,7 +133,12 @@ fn draw(
         let mut row = match assembly.sample(unit) {
             Ok(truth) => {
                 let problem = assembly.problem(unit, &truth).map_err(CliError::failure)?;
-                vec![Some(truth.truth), Some(problem.operator.pinv(&problem.measurement))]
+                match (truth.content, problem.goal.restoration()) {
+                    (Content::Image(truth), Some(Restoration { operator, measurement, .. })) => {
+                        vec![Some(truth), Some(operator.pinv(measurement))]
+                    }
+                    _ => vec![None, None],
+                }
             }
             Err(_) => vec![None, None],
         };

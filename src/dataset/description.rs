@@ -1,19 +1,26 @@
 //! `datasets/<name>.yaml`: where a dataset comes from, how it is laid out, which samples are used in which order.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::manifest::{Manifest, seeded_order};
+use super::molecules::{MoleculeSet, MoleculeSource};
 use super::parquet::{ParquetImages, ParquetLayout};
 use super::procedural::{self, Procedural};
+use super::targets::{MoleculeTargets, TargetsLayout};
 use super::{Dataset, DatasetError, Split};
 
 /// The shipped descriptions, by name.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 5] = [
     ("mini-images", include_str!("../../datasets/mini-images.yaml")),
     ("cifar10", include_str!("../../datasets/cifar10.yaml")),
+    ("qm9", include_str!("../../datasets/qm9.yaml")),
+    ("qm9-test-split", include_str!("../../datasets/qm9-test-split.yaml")),
+    ("qm9-targets", include_str!("../../datasets/qm9-targets.yaml")),
 ];
 
 /// A dataset as its description file states it.
@@ -26,7 +33,7 @@ pub struct Description {
     pub source: String,
     /// Licence of the data.
     pub licence: String,
-    /// Sub-folder of the data folder that holds the files (none for procedural data).
+    /// Sub-folder of the data folder that holds the files (none for what is made by this program).
     #[serde(default)]
     pub folder: Option<String>,
     /// How samples are stored.
@@ -34,8 +41,12 @@ pub struct Description {
     /// The split that is evaluated.
     #[serde(default = "default_split")]
     pub split: Split,
-    /// Channels, height, width of every image.
-    pub shape: [usize; 3],
+    /// Channels, height, width of every image; only of images, and needed there.
+    #[serde(default)]
+    pub shape: Option<[usize; 3]>,
+    /// Most atoms of a molecule, which a state has room for (29 for QM9); only of molecules, and needed there.
+    #[serde(default)]
+    pub max_atoms: Option<usize>,
     /// Names of the classes, in the order of their labels.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -59,6 +70,52 @@ pub enum Layout {
     Procedural(ProceduralLayout),
     /// Encoded images in Parquet files.
     Parquet(ParquetLayout),
+    /// Molecules with their properties: the first of these ways whose files are there.
+    Molecules(Vec<MoleculeSource>),
+    /// Sizes and properties that molecules are to have, drawn from statistics.
+    MoleculeTargets(TargetsLayout),
+}
+
+/// What a dataset has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Images: [`Description::open`].
+    Images,
+    /// Molecules with their properties: [`Description::open_molecules`].
+    Molecules,
+    /// What molecules are to have: [`Description::open_targets`].
+    MoleculeTargets,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Images => "images",
+            Self::Molecules => "molecules",
+            Self::MoleculeTargets => "targets for molecules",
+        })
+    }
+}
+
+/// An open dataset of any kind.
+pub enum Opened {
+    /// Images.
+    Images(Box<dyn Dataset>),
+    /// Molecules with their properties.
+    Molecules(MoleculeSet),
+    /// What molecules are to have.
+    Targets(MoleculeTargets),
+}
+
+impl Opened {
+    /// Ids and hashes of all samples, in order.
+    pub fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Images(images) => images.manifest(),
+            Self::Molecules(molecules) => molecules.manifest(),
+            Self::Targets(targets) => targets.manifest(),
+        }
+    }
 }
 
 /// Procedural images.
@@ -84,6 +141,20 @@ pub enum Selector {
     First(usize),
     /// Ranked by blake3(seed, id), for files sorted by class.
     Seeded(Seeded),
+}
+
+impl Selector {
+    /// Positions of the selected samples, in order.
+    pub(super) fn order(self, ids: &[String]) -> Vec<usize> {
+        let (order, count) = match self {
+            Self::All => ((0..ids.len()).collect(), None),
+            Self::First(count) => ((0..ids.len()).collect(), Some(count)),
+            Self::Seeded(Seeded { seed, count }) => (seeded_order(seed, ids), count),
+        };
+        let mut order: Vec<usize> = order;
+        order.truncate(count.unwrap_or(ids.len()));
+        order
+    }
 }
 
 /// A hash-ranked order.
@@ -123,7 +194,14 @@ impl Description {
         }
         let describe = |message| DatasetError::Description { file: name.to_owned(), message };
         let text = std::fs::read_to_string(name).map_err(|e| describe(e.to_string()))?;
-        Self::parse(name, &text)
+        let mut description = Self::parse(name, &text)?;
+        if let Layout::MoleculeTargets(layout) = &mut description.layout {
+            let beside = Path::new(name).with_file_name(&layout.statistics);
+            if beside.exists() || !layout.is_embedded() {
+                layout.statistics = beside;
+            }
+        }
+        Ok(description)
     }
 
     /// Reads a description; `file` is for messages.
@@ -137,15 +215,35 @@ impl Description {
         Ok(description)
     }
 
-    /// A procedural dataset is what it is: other sizes, classes or orders would be ignored.
     fn check(&self) -> Result<(), String> {
-        let Layout::Procedural(_) = self.layout else { return Ok(()) };
-        if self.shape != procedural::SHAPE {
-            return Err(format!(
-                "shape: procedural images are {:?}, not {:?}",
-                procedural::SHAPE,
-                self.shape
-            ));
+        let (key, needed, other) = match self.kind() {
+            Kind::Images => ("shape", self.shape.is_some(), self.max_atoms.map(|_| "max_atoms")),
+            _ => ("max_atoms", self.max_atoms.is_some(), self.shape.map(|_| "shape")),
+        };
+        if !needed {
+            return Err(format!("{key}: missing; a dataset of {} needs it", self.kind()));
+        }
+        if let Some(other) = other {
+            return Err(format!("{other}: a dataset of {} has none", self.kind()));
+        }
+        match &self.layout {
+            Layout::Procedural(_) => self.check_procedural(),
+            Layout::Parquet(_) => Ok(()),
+            Layout::Molecules(sources) if sources.is_empty() => {
+                Err("layout: molecules: name at least one way in which they are stored".to_owned())
+            }
+            Layout::MoleculeTargets(_) if self.selector != Selector::All => {
+                Err("selector: targets have one order; write `selector: all`".to_owned())
+            }
+            Layout::Molecules(_) | Layout::MoleculeTargets(_) => self.check_without_classes(),
+        }
+    }
+
+    /// A procedural dataset is what it is: other sizes, classes or orders would be ignored.
+    fn check_procedural(&self) -> Result<(), String> {
+        let shape = self.shape.unwrap_or_default();
+        if shape != procedural::SHAPE {
+            return Err(format!("shape: procedural images are {:?}, not {shape:?}", procedural::SHAPE));
         }
         if self.classes.len() != procedural::CLASSES.len() {
             let (known, found) = (procedural::CLASSES.len(), self.classes.len());
@@ -157,15 +255,41 @@ impl Description {
         Ok(())
     }
 
-    /// Opens a split; `data` is the folder that holds one sub-folder per dataset.
+    fn check_without_classes(&self) -> Result<(), String> {
+        if self.classes.is_empty() { Ok(()) } else { Err(format!("classes: {} have none", self.kind())) }
+    }
+
+    /// What the dataset has.
+    pub fn kind(&self) -> Kind {
+        match self.layout {
+            Layout::Procedural(_) | Layout::Parquet(_) => Kind::Images,
+            Layout::Molecules(_) => Kind::Molecules,
+            Layout::MoleculeTargets(_) => Kind::MoleculeTargets,
+        }
+    }
+
+    fn is_no(&self, wanted: Kind) -> DatasetError {
+        DatasetError::Kind { name: self.name.clone(), found: self.kind(), wanted }
+    }
+
+    /// Channels, height, width of every image.
     ///
     /// # Errors
-    /// Everything that is wrong with the dataset as a whole (see [`DatasetError`]).
+    /// If these are no images.
+    pub fn image_shape(&self) -> Result<[usize; 3], DatasetError> {
+        self.shape.ok_or_else(|| self.is_no(Kind::Images))
+    }
+
+    /// Opens a split of images; `data` is the folder that holds one sub-folder per dataset.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the dataset as a whole (see [`DatasetError`]); that it has no images.
     pub fn open(&self, split: Split, data: Option<&Path>) -> Result<Box<dyn Dataset>, DatasetError> {
         match &self.layout {
             Layout::Procedural(layout) => {
                 let count = match split {
                     Split::Train => layout.train,
+                    Split::Valid => return Err(DatasetError::NoSplit { name: self.name.clone(), split }),
                     Split::Test => layout.test,
                 };
                 Ok(Box::new(Procedural::new(&self.name, layout.seed, split, count)?))
@@ -174,6 +298,43 @@ impl Description {
                 let folder = self.folder_under(data)?;
                 Ok(Box::new(ParquetImages::open(self, layout, split, &folder)?))
             }
+            Layout::Molecules(_) | Layout::MoleculeTargets(_) => Err(self.is_no(Kind::Images)),
+        }
+    }
+
+    /// Reads a split of molecules; `data` as in [`Self::open`].
+    ///
+    /// # Errors
+    /// As [`Self::open`]; that it has no molecules.
+    pub fn open_molecules(&self, split: Split, data: Option<&Path>) -> Result<MoleculeSet, DatasetError> {
+        let (Layout::Molecules(sources), Some(max_atoms)) = (&self.layout, self.max_atoms) else {
+            return Err(self.is_no(Kind::Molecules));
+        };
+        let folder = self.folder_under(data)?;
+        let source = MoleculeSource::found_in(sources, &folder).ok_or_else(|| self.is_no(Kind::Molecules))?;
+        source.open(self, split, &folder, max_atoms)
+    }
+
+    /// Opens what molecules are to have.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; that it has no targets.
+    pub fn open_targets(&self) -> Result<MoleculeTargets, DatasetError> {
+        let (Layout::MoleculeTargets(layout), Some(max_atoms)) = (&self.layout, self.max_atoms) else {
+            return Err(self.is_no(Kind::MoleculeTargets));
+        };
+        MoleculeTargets::open(self, layout, max_atoms)
+    }
+
+    /// Opens the evaluated split, whatever it has; `data` as in [`Self::open`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_any(&self, data: Option<&Path>) -> Result<Opened, DatasetError> {
+        match self.kind() {
+            Kind::Images => self.open(self.split, data).map(Opened::Images),
+            Kind::Molecules => self.open_molecules(self.split, data).map(Opened::Molecules),
+            Kind::MoleculeTargets => self.open_targets().map(Opened::Targets),
         }
     }
 
@@ -182,14 +343,54 @@ impl Description {
     /// # Errors
     /// If the dataset has files and `data` is not given.
     pub fn check_files(&self, data: Option<&Path>) -> Result<Vec<FileCheck>, DatasetError> {
-        let Layout::Parquet(layout) = &self.layout else { return Ok(Vec::new()) };
+        if let Layout::Procedural(_) | Layout::MoleculeTargets(_) = self.layout {
+            return Ok(Vec::new());
+        }
         let folder = self.folder_under(data)?;
-        let check = |file: &String| {
+        let check = |file: &str| {
             let path = folder.join(file);
-            let found = std::fs::read(&path).map(|b| blake3::hash(&b).to_hex().to_string());
-            FileCheck { path, found: found.map_err(|e| e.to_string()), known: self.known.get(file).cloned() }
+            FileCheck {
+                found: file_hash(&path).map_err(|e| e.to_string()),
+                known: self.known.get(file).cloned(),
+                path,
+            }
         };
-        Ok(layout.files.values().flatten().map(check).collect())
+        Ok(self.files(&folder).into_iter().map(check).collect())
+    }
+
+    /// Looks whether the dataset's files are there, and reads none.
+    ///
+    /// # Errors
+    /// The first that is not; `data` is not given.
+    pub fn find_files(&self, data: Option<&Path>) -> Result<(), DatasetError> {
+        if let Layout::Procedural(_) | Layout::MoleculeTargets(_) = self.layout {
+            return Ok(());
+        }
+        let folder = self.folder_under(data)?;
+        for file in self.files(&folder) {
+            let path = folder.join(file);
+            std::fs::metadata(&path).map_err(|error| DatasetError::File {
+                name: self.name.clone(),
+                path,
+                reason: error.to_string(),
+                source_hint: self.source.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The files that are read, relative to the dataset's folder.
+    fn files(&self, folder: &Path) -> Vec<&str> {
+        match &self.layout {
+            Layout::Procedural(_) | Layout::MoleculeTargets(_) => Vec::new(),
+            Layout::Parquet(layout) => layout.files.values().flatten().map(String::as_str).collect(),
+            Layout::Molecules(sources) => {
+                let Some(source) = MoleculeSource::found_in(sources, folder) else { return Vec::new() };
+                let optional = source.optional_files().into_iter().filter(|file| folder.join(file).exists());
+                let files = source.files().into_iter().filter(|file| !folder.join(file).is_dir());
+                files.chain(optional).collect()
+            }
+        }
     }
 
     fn folder_under(&self, data: Option<&Path>) -> Result<PathBuf, DatasetError> {
@@ -199,13 +400,44 @@ impl Description {
     }
 }
 
-/// Opens a dataset's evaluated split by name or path.
+fn file_hash(path: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    // Some are too large to be read at once.
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Opens a dataset's evaluated split of images by name or path.
 ///
 /// # Errors
 /// See [`Description::load`] and [`Description::open`].
 pub fn open(name: &str, data: Option<&Path>) -> Result<Box<dyn Dataset>, DatasetError> {
     let description = Description::load(name)?;
     description.open(description.split, data)
+}
+
+/// Opens a dataset's evaluated split, whatever it has, by name or path.
+///
+/// # Errors
+/// See [`Description::load`] and [`Description::open_any`].
+pub fn open_any(name: &str, data: Option<&Path>) -> Result<Opened, DatasetError> {
+    Description::load(name)?.open_any(data)
+}
+
+/// Reads a split of molecules of a dataset by name or path.
+///
+/// # Errors
+/// See [`Description::load`] and [`Description::open_molecules`].
+pub fn open_molecules(name: &str, split: Split, data: Option<&Path>) -> Result<MoleculeSet, DatasetError> {
+    Description::load(name)?.open_molecules(split, data)
+}
+
+/// Opens a dataset of targets by name or path.
+///
+/// # Errors
+/// See [`Description::load`] and [`Description::open_targets`].
+pub fn open_targets(name: &str) -> Result<MoleculeTargets, DatasetError> {
+    Description::load(name)?.open_targets()
 }
 
 #[cfg(test)]
@@ -230,6 +462,17 @@ mod tests {
     }
 
     #[test]
+    fn a_dataset_of_another_kind_is_said_to_be_one() {
+        let error = open("qm9-targets", None).err().unwrap().to_string();
+        assert!(error.contains("has targets for molecules, not images"), "{error}");
+        let error = open_molecules("mini-images", Split::Test, None).unwrap_err().to_string();
+        assert!(error.contains("has images, not molecules"), "{error}");
+        assert!(matches!(open_targets("qm9"), Err(DatasetError::Kind { .. })));
+        assert!(matches!(open_any("qm9-targets", None), Ok(Opened::Targets(_))));
+        assert!(matches!(open_any("qm9", None), Err(DatasetError::NoDataFolder { .. })));
+    }
+
+    #[test]
     fn errors_name_what_is_missing_and_the_remedy() {
         let unknown = Description::load("cifar").unwrap_err().to_string();
         assert!(unknown.contains("`cifar`") && unknown.contains("mini-images, cifar10"), "{unknown}");
@@ -245,6 +488,17 @@ mod tests {
         ] {
             let error = Description::parse("mine.yaml", &mini.replace(from, to)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("mine.yaml: {word}: ")), "{error}");
+        }
+        let targets = include_str!("../../datasets/qm9-targets.yaml");
+        for (from, to, word) in [
+            ("max_atoms: 29", "shape: [3, 32, 32]", "max_atoms: missing"),
+            ("max_atoms: 29", "max_atoms: 29\nshape: [3, 32, 32]", "shape: a dataset of targets"),
+            ("max_atoms: 29", "max_atoms: 29\nselector: { first: 3 }", "selector: "),
+            ("max_atoms: 29", "max_atoms: 29\nclasses: [a]", "classes: "),
+        ] {
+            assert!(targets.contains(from));
+            let error = Description::parse("mine.yaml", &targets.replace(from, to)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("mine.yaml: {word}")), "{error}");
         }
         let key = Description::parse("mine.yaml", "name: a\nsauce: b\n").unwrap_err().to_string();
         assert!(key.starts_with("mine.yaml: ") && key.contains("sauce"), "{key}");

@@ -1,15 +1,21 @@
 //! Datasets: ordered manifests of samples, and the readers behind them.
 //!
+//! There are three kinds: images, molecules with their properties, and targets that molecules are generated for.
 //! `datasets/<name>.yaml` says where a dataset comes from and how it is laid out ([`Description`]); opening it gives a
-//! [`Dataset`]: a [`Manifest`] (ids, labels, content hashes, in the order in which a limit counts) and images by index.
+//! [`Dataset`] (or [`MoleculeSet`], [`MoleculeTargets`]): a [`Manifest`] (ids, labels, content hashes, in the order in
+//! which a limit counts) and images by index.
 //! A sample that cannot be read is a [`SampleError`] of that sample only; everything wrong with the dataset as a whole
 //! is a [`DatasetError`], raised when it is opened.
 
 mod description;
 mod export;
 mod manifest;
+pub mod molecules;
+pub mod mt19937;
 mod parquet;
 pub mod procedural;
+mod statistics;
+mod targets;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,10 +23,16 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use description::{Description, FileCheck, Layout, ProceduralLayout, SHIPPED, Seeded, Selector, open};
+pub use description::{
+    Description, FileCheck, Kind, Layout, Opened, ProceduralLayout, SHIPPED, Seeded, Selector, open,
+    open_any, open_molecules, open_targets,
+};
 pub use export::export_npy;
 pub use manifest::{Entry, Manifest};
+pub use molecules::{LabelledMolecule, MoleculeSet};
 pub use parquet::{IdSource, ParquetLayout};
+pub use statistics::{BINS, Histogram, Statistics};
+pub use targets::{MoleculeTargets, TargetsLayout};
 
 /// An ordered set of labelled images.
 pub trait Dataset: Send + Sync {
@@ -53,6 +65,8 @@ pub trait Dataset: Send + Sync {
 pub enum Split {
     /// What priors are trained on and the Gaussian is fitted to.
     Train,
+    /// What choices are made on while training; only some datasets have it.
+    Valid,
     /// What is evaluated.
     Test,
 }
@@ -61,6 +75,7 @@ impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Train => "train",
+            Self::Valid => "valid",
             Self::Test => "test",
         })
     }
@@ -156,6 +171,28 @@ pub enum DatasetError {
         reason: String,
         /// Where the dataset can be had.
         source_hint: String,
+    },
+    /// A file can be read, and its content is wrong.
+    #[error("dataset `{name}`: {path}: {reason}\n  from: {source_hint}")]
+    Content {
+        /// Dataset.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, and what is wrong.
+        reason: String,
+        /// Where a sound copy can be had.
+        source_hint: String,
+    },
+    /// It holds something else.
+    #[error("dataset `{name}` has {found}, not {wanted}; `dflow data list` says what the known ones have")]
+    Kind {
+        /// Dataset.
+        name: String,
+        /// What it has.
+        found: Kind,
+        /// What is needed.
+        wanted: Kind,
     },
     /// A column is missing or has another type.
     #[error(

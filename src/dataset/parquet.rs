@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::description::{Description, Selector};
-use super::manifest::{Entry, Manifest, seeded_order};
+use super::manifest::{Entry, Manifest};
 use super::{Dataset, DatasetError, Image, SampleError, Split};
 
 /// Names of files and columns.
@@ -82,7 +82,7 @@ impl ParquetImages {
         split: Split,
         folder: &Path,
     ) -> Result<Self, DatasetError> {
-        let name = &description.name;
+        let (name, shape) = (&description.name, description.image_shape()?);
         let files =
             layout.files.get(&split).ok_or_else(|| DatasetError::NoSplit { name: name.clone(), split })?;
         let mut stored = Vec::new();
@@ -102,7 +102,7 @@ impl ParquetImages {
             bytes.push(sample.bytes);
         }
         let manifest = Manifest::new(name, split, classes, entries)?;
-        let images = Self { manifest, shape: description.shape, bytes };
+        let images = Self { manifest, shape, bytes };
         images.check_first()?;
         Ok(images)
     }
@@ -152,21 +152,10 @@ fn checked_label(name: &str, id: &str, label: i64, classes: Option<usize>) -> Re
     })
 }
 
-fn select(selector: Selector, mut stored: Vec<Stored>) -> Vec<Stored> {
-    match selector {
-        Selector::All => stored,
-        Selector::First(n) => {
-            stored.truncate(n);
-            stored
-        }
-        Selector::Seeded(seeded) => {
-            let ids: Vec<String> = stored.iter().map(|s| s.id.clone()).collect();
-            let order = seeded_order(seeded.seed, &ids);
-            let mut slots: Vec<Option<Stored>> = stored.into_iter().map(Some).collect();
-            let count = seeded.count.unwrap_or(order.len());
-            order.into_iter().take(count).filter_map(|position| slots[position].take()).collect()
-        }
-    }
+fn select(selector: Selector, stored: Vec<Stored>) -> Vec<Stored> {
+    let ids: Vec<String> = stored.iter().map(|sample| sample.id.clone()).collect();
+    let mut slots: Vec<Option<Stored>> = stored.into_iter().map(Some).collect();
+    selector.order(&ids).into_iter().filter_map(|position| slots[position].take()).collect()
 }
 
 struct Decoded {

@@ -109,7 +109,7 @@ impl<T: Real> Integration<'_, T> {
 
     /// A trial step small against |x|/|u|, and |u| in the norm of the tolerances.
     fn first_guess(&self, row: usize) -> (f64, f64) {
-        let (x, k) = (self.row(&self.x, row), self.row(&self.k1, row));
+        let (x, k) = (self.state(&self.x, row), self.state(&self.k1, row));
         let d0 = rms(x.iter().map(|x| x.to_f64() / self.scale(*x)));
         let d1 = rms(x.iter().zip(k).map(|(x, k)| k.to_f64() / self.scale(*x)));
         let h = if d0 < 1e-5 || d1 < 1e-5 { 1e-6 } else { 0.01 * d0 / d1 };
@@ -118,7 +118,7 @@ impl<T: Real> Integration<'_, T> {
 
     /// The first step from the velocities at the start and after the trial step.
     fn first_step(&self, row: usize, (h0, d1): (f64, f64), k2: &[T]) -> f64 {
-        let (x, k1) = (self.row(&self.x, row), self.row(&self.k1, row));
+        let (x, k1) = (self.state(&self.x, row), self.state(&self.k1, row));
         let change = x.iter().zip(k1.iter().zip(k2));
         let d2 = rms(change.map(|(x, (k1, k2))| (k2.to_f64() - k1.to_f64()) / self.scale(*x))) / h0;
         let h1 = if d1 <= 1e-15 && d2 <= 1e-15 {
@@ -127,6 +127,11 @@ impl<T: Real> Integration<'_, T> {
             libm::pow(0.01 / d1.max(d2), 1.0 / ORDER)
         };
         h1.min(100.0 * h0)
+    }
+
+    /// The numbers of a row's state that errors are measured over.
+    fn state<'b>(&self, x: &'b [T], row: usize) -> &'b [T] {
+        &self.row(x, row)[..self.field.extent(&self.cond[row])]
     }
 
     fn row<'b>(&self, x: &'b [T], row: usize) -> &'b [T] {
@@ -202,7 +207,8 @@ impl<T: Real> Integration<'_, T> {
     fn error_ratio(&self, trial: &Trial<T>, packed: usize) -> f64 {
         let (before, after) = (self.row(&trial.inputs[0], packed), self.row(&trial.inputs[STAGES], packed));
         let k: Vec<&[T]> = trial.k.iter().map(|k| self.row(k, packed)).collect();
-        rms((0..self.dim).map(|i| {
+        let extent = self.field.extent(&self.cond[self.active[packed].row]);
+        rms((0..extent).map(|i| {
             let error: f64 = DOPRI5_ERROR.iter().zip(&k).map(|(w, k)| w * k[i].to_f64()).sum();
             let size = before[i].to_f64().abs().max(after[i].to_f64().abs());
             trial.h[packed] * error / (self.tolerances.atol + self.tolerances.rtol * size)

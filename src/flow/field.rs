@@ -98,6 +98,21 @@ pub trait VelocityField<T: Real>: Send {
         self.pull_back(tape, cotangent, out)
     }
 
+    /// Numbers of a state with this condition; those after them are zero and stay so (atoms that are not there).
+    fn extent(&self, _cond: &Cond) -> usize {
+        self.dim()
+    }
+
+    /// `out[r] = E[x₀ | x_t = x]`: the noise that the field's model sees in `x[r]` at `t[r]`.
+    ///
+    /// # Errors
+    /// Where the field's model is not of a kind that can say it at every time: see its own documentation.
+    fn noise(&mut self, _rows: Rows<'_, T>, _out: &mut [T]) -> Result<(), FieldError> {
+        Err(FieldError::Other(
+            "this model gives no noise predictions; the ancestral sampler needs them".to_owned(),
+        ))
+    }
+
     /// The same field in orthonormal coordinates in which it is cheaper, if there are such.
     ///
     /// Solves change to these coordinates once at their start and back once at their end. The error norm of an

@@ -23,6 +23,11 @@ pub trait RawNetwork<T: Real>: Send {
 
     /// Bytes that one row's tape takes.
     fn tape_bytes_per_row(&self) -> usize;
+
+    /// As [`VelocityField::extent`].
+    fn extent(&self, _cond: &Cond) -> usize {
+        self.dim()
+    }
 }
 
 impl<T: Real> RawNetwork<T> for Box<dyn RawNetwork<T>> {
@@ -44,6 +49,10 @@ impl<T: Real> RawNetwork<T> for Box<dyn RawNetwork<T>> {
 
     fn tape_bytes_per_row(&self) -> usize {
         (**self).tape_bytes_per_row()
+    }
+
+    fn extent(&self, cond: &Cond) -> usize {
+        (**self).extent(cond)
     }
 }
 
@@ -178,6 +187,22 @@ impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
 
     fn tape_bytes_per_row(&self) -> usize {
         self.network.tape_bytes_per_row() + size_of::<Affine>()
+    }
+
+    fn extent(&self, cond: &Cond) -> usize {
+        self.network.extent(cond)
+    }
+
+    /// A noise network's own output; other parametrisations do not determine the noise at every time.
+    fn noise(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<(), FieldError> {
+        if self.convention.parametrisation != Parametrisation::Noise {
+            return Err(FieldError::Other(
+                "the network does not predict the noise; the ancestral sampler needs one that does"
+                    .to_owned(),
+            ));
+        }
+        self.prepare(rows.t);
+        self.network.forward(raw(&self.times, rows.x, rows.cond), out)
     }
 }
 

@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::loss::{self, Fit};
 use super::nll::{Pass, PassStep};
-use super::problem::{MethodError, Next, Problem};
+use super::normalize;
+use super::problem::{Goal, MethodError, Next, Problem, PropertyTarget, Restoration};
 use super::regularizer::penalty;
 use super::solve::{Outcome, Progress, TracePoint};
 use super::stop::{Moment, State, StopReason, fired};
 use super::{Answer, Ask, Direction, Grid};
 use crate::optim::{Evaluation, Lbfgs, OuterEnd, OuterReport, Settings, Step, norm};
 use crate::spec::init::{BlendSpec, InitSpec};
-use crate::spec::method::{DflowSpec, OptimizerSpec, RegularizerSpec};
+use crate::spec::method::{
+    DflowSpec, NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec, RegularizerSpec,
+};
 
 /// The state of one D-Flow solve.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub struct DflowSolve {
     psnr_history: Vec<f64>,
     trace: Vec<TracePoint>,
     best: Option<Point>,
+    /// Why the solve ends once the normalised x₀ is solved.
+    ending: Option<StopReason>,
+    /// The accepted point, with its objective, before x₀ was normalised; at an end with the normalised x₀, that.
+    unaltered: Option<(Point, f64)>,
 }
 
 /// What is awaited.
@@ -42,6 +49,10 @@ enum Phase {
     Inverting,
     /// x(1).
     Solving,
+    /// The property of this x(1).
+    Reading(Vec<f32>),
+    /// The gradient of the data term at x(1).
+    ReadingBack(Point),
     /// The gradient at x₀ of the data term at this point.
     Differentiating(Point),
     /// The calls of an evaluation with the likelihood penalty; the point, once x(1) is there.
@@ -75,6 +86,12 @@ impl DflowSolve {
                 self.begin(context, x0)
             }
             (Phase::Solving, Answer::State(x1)) => self.solved(context, x1),
+            (Phase::Reading(x1), Answer::Value(value)) => self.read(context, x1, &value),
+            (Phase::ReadingBack(point), Answer::Gradient(cotangent)) => {
+                let cotangent = problem.checked("the gradient of the read-out", cotangent)?;
+                self.phase = Phase::Differentiating(point);
+                Ok(Ask::PullBack { cotangent })
+            }
             (Phase::Differentiating(point), Answer::Gradient(gradient)) => {
                 let gradient = problem.checked("the gradient", gradient)?;
                 self.evaluated(context, point, gradient, 0.0)
@@ -88,7 +105,7 @@ impl DflowSolve {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        let observed_psnr = self.accepted().map(|accepted| accepted.payload.fit.psnr);
+        let observed_psnr = self.current().and_then(|(point, _)| point.fit.psnr);
         Progress { evals: self.evals, outer_steps: self.outer_steps, observed_psnr }
     }
 
@@ -102,17 +119,18 @@ impl DflowSolve {
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
         let stop_reason = self.stop_reason()?;
-        let (accepted, best) = (self.accepted()?, self.best.as_ref()?);
+        let best = self.best.as_ref()?;
+        let (point, loss) = self.current()?;
         Some(Outcome {
-            reconstruction: accepted.payload.x1.clone(),
+            reconstruction: point.x1.clone(),
             best: best.x1.clone(),
             stop_reason,
             outer_steps: self.outer_steps,
             evals: self.evals,
             failed_line_searches: self.failed_line_searches,
-            loss: Some(accepted.loss),
-            observed_psnr: Some(accepted.payload.fit.psnr),
-            best_psnr: Some(best.fit.psnr),
+            loss: Some(loss),
+            observed_psnr: point.fit.psnr,
+            best_psnr: best.fit.psnr,
             x0_norm: self.optimizer.as_ref().map(|optimizer| norm(optimizer.x())),
             trace: self.trace.clone(),
         })
@@ -120,6 +138,12 @@ impl DflowSolve {
 
     fn accepted(&self) -> Option<&Evaluation<f32, Point>> {
         self.optimizer.as_ref()?.accepted()
+    }
+
+    /// The last accepted point and its objective; until a normalised x₀ is evaluated, the point before.
+    fn current(&self) -> Option<(&Point, f64)> {
+        let accepted = self.accepted().map(|accepted| (&accepted.payload, accepted.loss));
+        accepted.or_else(|| self.unaltered.as_ref().map(|(point, loss)| (point, *loss)))
     }
 
     fn start(&mut self, context: Context<'_>) -> Next {
@@ -138,7 +162,8 @@ impl DflowSolve {
     }
 
     fn invert(&mut self, context: Context<'_>, blend: &BlendSpec) -> Next {
-        let start = context.problem.operator.lift(&context.problem.measurement, blend.lift)?;
+        let Restoration { operator, measurement, .. } = context.problem.restoration()?;
+        let start = operator.lift(measurement, blend.lift)?;
         let solver = blend.solver.unwrap_or(context.spec.solver);
         self.phase = Phase::Inverting;
         Ok(Ask::Solve { start, grid: Grid { solver, direction: Direction::Backward } })
@@ -163,7 +188,13 @@ impl DflowSolve {
                     };
                 }
                 Step::OuterDone(report) => {
-                    if let Some(reason) = self.outer_done(context, report)? {
+                    let stalled = self.outer_done(report)?;
+                    if let Some(reason) = self.fired(context, Moment::OuterStep) {
+                        return self.finish(context, reason);
+                    }
+                    // A normalised x₀ is another one, from which the next outer step may get on.
+                    let is_altered = self.normalize(context);
+                    if let (Some(reason), false) = (stalled, is_altered) {
                         return Ok(self.end(reason));
                     }
                 }
@@ -183,9 +214,63 @@ impl DflowSolve {
     }
 
     fn solved(&mut self, context: Context<'_>, x1: Vec<f32>) -> Next {
+        let x1 = context.problem.checked("the forward solve", x1)?;
+        if let Goal::Property(_) = context.problem.goal {
+            self.phase = Phase::Reading(x1.clone());
+            return Ok(Ask::ReadOut { x: x1 });
+        }
         let (point, cotangent) = fit(context, x1)?;
         self.phase = Phase::Differentiating(point);
         Ok(Ask::PullBack { cotangent })
+    }
+
+    /// Takes the property of x(1).
+    fn read(&mut self, context: Context<'_>, x1: Vec<f32>, value: &[f32]) -> Next {
+        let (Goal::Property(PropertyTarget { value: target, .. }), &[value]) = (&context.problem.goal, value)
+        else {
+            return Err(MethodError::Length { what: "the read-out", expected: 1, found: value.len() });
+        };
+        let (fit, slope) = loss::property(&context.spec.loss, value, *target);
+        let point = Point { x1: x1.clone(), fit };
+        if let Some(reason) = self.ending {
+            self.unaltered = Some((point, fit.loss));
+            return Ok(self.end(reason));
+        }
+        self.phase = Phase::ReadingBack(point);
+        Ok(Ask::ReadOutVjp { x: x1, cotangent: vec![slope] })
+    }
+
+    /// Ends the solve after an outer step, or solves its normalised x₀ first.
+    fn finish(&mut self, context: Context<'_>, reason: StopReason) -> Next {
+        let NormalizeSpec::PerFeature(PerFeatureSpec { result: NormalizedResult::Normalized, .. }) =
+            context.spec.normalize
+        else {
+            return Ok(self.end(reason));
+        };
+        self.normalize(context);
+        self.ending = Some(reason);
+        let optimizer = self.optimizer.as_ref().expect("an outer step is one of the optimiser");
+        let x0 = optimizer.x().to_vec();
+        self.ask(context, x0)
+    }
+
+    /// Normalises x₀ between two outer steps; whether that altered it.
+    fn normalize(&mut self, context: Context<'_>) -> bool {
+        let (NormalizeSpec::PerFeature(spec), Some(points)) =
+            (context.spec.normalize, context.problem.goal.points())
+        else {
+            return false;
+        };
+        let unaltered = self.accepted().map(|accepted| (accepted.payload.clone(), accepted.loss));
+        let optimizer = self.optimizer.as_mut().expect("an outer step is one of the optimiser");
+        let mut x0 = optimizer.x().to_vec();
+        normalize::per_feature(&mut x0, points, spec.std);
+        let is_altered = x0 != optimizer.x();
+        if is_altered {
+            self.unaltered = unaltered;
+            optimizer.set_x(x0);
+        }
+        is_altered
     }
 
     fn likelihood(
@@ -237,32 +322,28 @@ impl DflowSolve {
         self.evals += 1;
         self.trace.push(TracePoint { eval: self.evals, seconds, loss, psnr });
         if self.psnr_history.is_empty() {
-            self.psnr_history.push(psnr);
+            self.psnr_history.extend(psnr);
         }
-        if self.best.as_ref().is_none_or(|best| psnr > best.fit.psnr || best.fit.psnr.is_nan()) {
+        if self.best.as_ref().is_none_or(|best| point.fit.is_closer_than(&best.fit)) {
             self.best = Some(point.clone());
         }
     }
 
-    /// Counts an outer step; why the solve ends with it, if it does.
-    fn outer_done(
-        &mut self,
-        context: Context<'_>,
-        report: OuterReport,
-    ) -> Result<Option<StopReason>, MethodError> {
+    /// Counts an outer step; why the optimiser would not get on from here, if it would not.
+    fn outer_done(&mut self, report: OuterReport) -> Result<Option<StopReason>, MethodError> {
         let accepted = self.accepted().expect("an outer step evaluates its first point");
         if report.end == OuterEnd::NonFinite {
             return Err(MethodError::NonFinite { loss: accepted.loss });
         }
         let psnr = accepted.payload.fit.psnr;
-        self.psnr_history.push(psnr);
+        self.psnr_history.extend(psnr);
         self.outer_steps += 1;
         self.failed_line_searches += u32::from(report.line_search_failed);
-        Ok(self.fired(context, Moment::OuterStep).or(match report {
+        Ok(match report {
             OuterReport { stalled: false, .. } => None,
             OuterReport { line_search_failed: true, .. } => Some(StopReason::LineSearchFailed),
             _ => Some(StopReason::Converged),
-        }))
+        })
     }
 
     fn fired(&self, context: Context<'_>, moment: Moment) -> Option<StopReason> {
@@ -270,8 +351,8 @@ impl DflowSolve {
             evals: self.evals,
             outer_steps: self.outer_steps,
             seconds: context.seconds,
-            fit: self.accepted()?.payload.fit,
-            sigma: context.problem.sigma,
+            fit: self.current()?.0.fit,
+            sigma: context.problem.goal.restoration().map_or(0.0, |restoration| restoration.sigma),
             psnr_history: &self.psnr_history,
         };
         fired(&context.spec.stop, moment, &state)
@@ -288,7 +369,8 @@ impl Phase {
         match self {
             Self::New => "the start",
             Self::Inverting | Self::Solving => "a state",
-            Self::Differentiating(_) => "a gradient",
+            Self::Reading(_) => "a value",
+            Self::ReadingBack(_) | Self::Differentiating(_) => "a gradient",
             Self::Likelihood(..) => "a velocity or a gradient",
             Self::Done(_) => "nothing",
         }
@@ -299,8 +381,9 @@ impl Phase {
 fn fit(context: Context<'_>, x1: Vec<f32>) -> Result<(Point, Vec<f32>), MethodError> {
     let Context { spec, problem, .. } = context;
     let x1 = problem.checked("the forward solve", x1)?;
-    let (fit, cotangent) =
-        loss::evaluate(&spec.loss, &problem.operator, &problem.measurement, problem.target(), &x1);
+    let restoration = problem.restoration()?;
+    let Restoration { operator, measurement, .. } = restoration;
+    let (fit, cotangent) = loss::evaluate(&spec.loss, operator, measurement, restoration.target(), &x1);
     Ok((Point { x1, fit }, cotangent))
 }
 

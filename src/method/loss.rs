@@ -26,10 +26,28 @@ pub struct DataTerm {
 pub struct Fit {
     /// The data term.
     pub loss: f64,
-    /// PSNR of the loss's pair in dB: the observed PSNR.
-    pub psnr: f64,
-    /// Root mean square of Hx − y, in measurement space whatever the loss compares.
+    /// PSNR of the loss's pair in dB: the observed PSNR. `None`: it compares no images.
+    pub psnr: Option<f64>,
+    /// Root mean square of Hx − y, in measurement space whatever the loss compares; |F(x) − c| of a property.
     pub residual_rms: f64,
+}
+
+impl Fit {
+    /// Whether it is closer than another: by the pair of images that the loss compares, else by the residual.
+    ///
+    /// Anything is closer than what is not a number.
+    pub fn is_closer_than(&self, other: &Self) -> bool {
+        match (self.psnr, other.psnr) {
+            (Some(own), Some(other)) => own > other || other.is_nan(),
+            _ => self.residual_rms < other.residual_rms || other.residual_rms.is_nan(),
+        }
+    }
+}
+
+/// The loss of a property F(x) = `value` against its target, with its derivative with respect to `value`.
+pub fn property(spec: &LossSpec, value: f32, target: f64) -> (Fit, f32) {
+    let term = data_term_of(spec, &[f64::from(value) - target]);
+    (Fit { loss: term.value, psnr: None, residual_rms: term.mse.sqrt() }, term.gradient[0])
 }
 
 /// 10·log₁₀(R²/MSE) in dB with R = 2, at most 120.
@@ -49,6 +67,11 @@ fn floored(mse: f64) -> f64 {
 pub fn data_term(spec: &LossSpec, a: &[f32], b: &[f32]) -> DataTerm {
     assert_eq!(a.len(), b.len(), "a loss compares two vectors of one length");
     let error: Vec<f64> = a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
+    data_term_of(spec, &error)
+}
+
+/// The loss of the errors a − b.
+fn data_term_of(spec: &LossSpec, error: &[f64]) -> DataTerm {
     let sum = error.iter().map(|e| e * e).sum::<f64>();
     let n = error.len() as f64;
     let mse = sum / n;
@@ -64,7 +87,7 @@ pub fn data_term(spec: &LossSpec, a: &[f32], b: &[f32]) -> DataTerm {
         }
         LossSpec::SquaredError(_) => DataTerm { value: sum, gradient: scaled(2.0), mse },
         LossSpec::Lp(spec) => {
-            let (value, gradient) = p_norm(&error, spec.p);
+            let (value, gradient) = p_norm(error, spec.p);
             DataTerm { value, gradient, mse }
         }
     }
@@ -113,7 +136,7 @@ pub fn evaluate(
             (term, cotangent, mean_squared_error(&operator.apply(x1), y))
         }
     };
-    let fit = Fit { loss: term.value, psnr: psnr(term.mse), residual_rms: residual_mse.sqrt() };
+    let fit = Fit { loss: term.value, psnr: Some(psnr(term.mse)), residual_rms: residual_mse.sqrt() };
     (fit, cotangent)
 }
 

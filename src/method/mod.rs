@@ -3,18 +3,23 @@
 //! A method sees no device, file or dataset. It is told answers, and asks; between two asks it can be stored
 //! and go on later, bit for bit.
 
+mod ancestral;
 mod dflow;
 pub mod loss;
 mod nll;
+mod normalize;
 mod problem;
+#[cfg(test)]
+mod property_tests;
 pub mod regularizer;
+mod sample;
 mod solve;
 pub mod stop;
 #[cfg(test)]
 mod tests;
 
 pub use dflow::DflowSolve;
-pub use problem::{Draws, MethodError, Problem};
+pub use problem::{Draws, Goal, MethodError, Points, Problem, PropertyTarget, Restoration};
 pub use solve::{Outcome, PinvSolve, Progress, Solve, TracePoint};
 pub use stop::StopReason;
 
@@ -53,6 +58,25 @@ pub enum Ask {
         /// Cotangent: `dim` numbers.
         cotangent: Vec<f32>,
     },
+    /// The noise prediction E[x₀ | x_t = x]; answered by [`Answer::State`].
+    Noise {
+        /// Time in [0, 1].
+        t: f64,
+        /// State: `dim` numbers.
+        x: Vec<f32>,
+    },
+    /// What the loss sees of an end point; answered by [`Answer::Value`].
+    ReadOut {
+        /// x(1): `dim` numbers.
+        x: Vec<f32>,
+    },
+    /// Its vector–Jacobian product; answered by [`Answer::Gradient`].
+    ReadOutVjp {
+        /// x(1): `dim` numbers.
+        x: Vec<f32>,
+        /// Cotangent of what was read.
+        cotangent: Vec<f32>,
+    },
     /// The solve has ended.
     Done,
 }
@@ -62,8 +86,10 @@ pub enum Ask {
 pub enum Answer {
     /// The first call.
     Start,
-    /// End point of a solve, or a velocity.
+    /// End point of a solve, a velocity, or a noise prediction.
     State(Vec<f32>),
+    /// What was read of an end point.
+    Value(Vec<f32>),
     /// A gradient.
     Gradient(Vec<f32>),
 }

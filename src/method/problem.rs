@@ -1,27 +1,127 @@
-//! What a method is given: the degraded measurement of one sample, its options, and its random draws.
+//! What a method is given: what is asked of one sample, the method's options, and its random draws.
 
 use super::loss;
 use super::{Answer, Ask};
 use crate::operator::{Operator, OperatorError};
+use crate::path::Path;
 use crate::random::{Purpose, Stream};
 use crate::spec::init::InitSpec;
 use crate::spec::method::{MethodSpec, RegularizerSpec};
 
-/// The inverse problem of one sample: recover x from y = H x + σ_y n.
+/// The problem of one sample.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// The method with its options for this task ([`MethodSpec::for_task`]).
     pub method: MethodSpec,
+    /// What is asked of the sample.
+    pub goal: Goal,
+    /// Random numbers and given start.
+    pub draws: Draws,
+    /// The model's probability path, where the method steps along it by itself.
+    pub path: Option<Path>,
+}
+
+/// What is asked of a sample.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// Recover x from y = H x + σ_y n.
+    Restore(Restoration),
+    /// A molecule of a wanted property.
+    Property(PropertyTarget),
+    /// A molecule.
+    Generate(Points),
+}
+
+/// An inverse problem.
+#[derive(Debug, Clone)]
+pub struct Restoration {
     /// H.
     pub operator: Operator,
     /// y: the observed entries.
     pub measurement: Vec<f32>,
     /// σ_y on the scale of the images, [−1, 1].
     pub sigma: f64,
-    /// Random numbers and given start.
-    pub draws: Draws,
     /// What the data term compares with: y or H†y.
     target: Vec<f32>,
+}
+
+/// A wanted property.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PropertyTarget {
+    /// The atoms.
+    pub points: Points,
+    /// c, in the property's unit.
+    pub value: f64,
+}
+
+/// The state of a molecule: one row of features per atom, of which the first three are its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Points {
+    /// Number of atoms.
+    pub count: usize,
+    /// Numbers per atom.
+    pub columns: usize,
+}
+
+impl Points {
+    /// Numbers of a state.
+    pub const fn dim(self) -> usize {
+        self.count * self.columns
+    }
+
+    /// Moves the positions so that their mean is zero: noise of a model whose states have no centre of gravity.
+    pub fn centre(self, state: &mut [f32]) {
+        const SPACE: usize = 3;
+        for axis in 0..SPACE.min(self.columns) {
+            let sum: f64 = state.chunks_exact(self.columns).map(|row| f64::from(row[axis])).sum();
+            let mean = sum / self.count.max(1) as f64;
+            for row in state.chunks_exact_mut(self.columns) {
+                row[axis] = (f64::from(row[axis]) - mean) as f32;
+            }
+        }
+    }
+}
+
+impl Restoration {
+    /// The inverse problem as `method` looks at it.
+    ///
+    /// # Panics
+    /// If `measurement` does not have the operator's number of observed entries.
+    pub fn new(method: &MethodSpec, operator: Operator, measurement: Vec<f32>, sigma: f64) -> Self {
+        assert_eq!(measurement.len(), operator.measurement_dim(), "numbers in the measurement");
+        let target = match method {
+            MethodSpec::Dflow(spec) => loss::target(&spec.loss, &operator, &measurement),
+            _ => Vec::new(),
+        };
+        Self { operator, measurement, sigma, target }
+    }
+
+    pub(super) fn target(&self) -> &[f32] {
+        &self.target
+    }
+}
+
+impl Goal {
+    /// Numbers in one state.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Restore(restoration) => restoration.operator.shape().dim(),
+            Self::Property(PropertyTarget { points, .. }) | Self::Generate(points) => points.dim(),
+        }
+    }
+
+    /// The atoms, if the sample is a molecule.
+    pub const fn points(&self) -> Option<Points> {
+        match self {
+            Self::Restore(_) => None,
+            Self::Property(PropertyTarget { points, .. }) | Self::Generate(points) => Some(*points),
+        }
+    }
+
+    /// The inverse problem, if it is one.
+    pub const fn restoration(&self) -> Option<&Restoration> {
+        if let Self::Restore(restoration) = self { Some(restoration) } else { None }
+    }
 }
 
 /// Everything random that a method uses, drawn before it starts.
@@ -33,16 +133,35 @@ pub struct Draws {
     pub probes: Vec<Vec<f32>>,
     /// The start that `init: { given: … }` names: `dim` numbers.
     pub given: Option<Vec<f32>>,
+    /// Noise of every step of a stochastic sampler, `dim` numbers each.
+    pub steps: Vec<Vec<f32>>,
 }
 
 impl Draws {
-    /// What `method` needs for a state of `dim` numbers; `stream` gives the sample's stream of a purpose.
-    pub fn for_method(method: &MethodSpec, dim: usize, stream: impl Fn(Purpose) -> Stream) -> Self {
-        let MethodSpec::Dflow(spec) = method else {
-            return Self::default();
+    /// What `method` needs for a state of this goal; `stream` gives the sample's stream of a purpose.
+    ///
+    /// Noise for molecules is projected to zero centre of gravity.
+    pub fn for_method(method: &MethodSpec, goal: &Goal, stream: impl Fn(Purpose) -> Stream) -> Self {
+        let dim = goal.dim();
+        let draw = |stream: &mut Stream| {
+            let mut noise = stream.normals(dim);
+            if let Some(points) = goal.points() {
+                points.centre(&mut noise);
+            }
+            noise
+        };
+        let spec = match method {
+            MethodSpec::Dflow(spec) => spec,
+            MethodSpec::Pinv(_) => return Self::default(),
+            MethodSpec::Sample(_) => return Self { z: draw(&mut stream(Purpose::Init)), ..Self::default() },
+            MethodSpec::Ancestral(spec) => {
+                let mut noise = stream(Purpose::MethodNoise);
+                let steps = (0..=spec.steps).map(|_| draw(&mut noise)).collect();
+                return Self { z: draw(&mut stream(Purpose::Init)), steps, ..Self::default() };
+            }
         };
         let z = match spec.init {
-            InitSpec::Blend(_) | InitSpec::Source => stream(Purpose::Init).normals(dim),
+            InitSpec::Blend(_) | InitSpec::Source => draw(&mut stream(Purpose::Init)),
             InitSpec::Given(_) => Vec::new(),
         };
         let probes = match spec.regularizer {
@@ -52,37 +171,24 @@ impl Draws {
             }
             _ => Vec::new(),
         };
-        Self { z, probes, given: None }
+        Self { z, probes, ..Self::default() }
     }
 }
 
 impl Problem {
     /// A problem; the lengths are checked when the method starts.
-    ///
-    /// # Panics
-    /// If `measurement` does not have the operator's number of observed entries.
-    pub fn new(
-        method: MethodSpec,
-        operator: Operator,
-        measurement: Vec<f32>,
-        sigma: f64,
-        draws: Draws,
-    ) -> Self {
-        assert_eq!(measurement.len(), operator.measurement_dim(), "numbers in the measurement");
-        let target = match &method {
-            MethodSpec::Dflow(spec) => loss::target(&spec.loss, &operator, &measurement),
-            MethodSpec::Pinv(_) => Vec::new(),
-        };
-        Self { method, operator, measurement, sigma, draws, target }
+    pub const fn new(method: MethodSpec, goal: Goal, draws: Draws) -> Self {
+        Self { method, goal, draws, path: None }
     }
 
     /// Numbers in one state.
     pub fn dim(&self) -> usize {
-        self.operator.shape().dim()
+        self.goal.dim()
     }
 
-    pub(super) fn target(&self) -> &[f32] {
-        &self.target
+    /// The inverse problem, which a method for images has.
+    pub(super) fn restoration(&self) -> Result<&Restoration, MethodError> {
+        self.goal.restoration().ok_or(MethodError::OtherMethod)
     }
 
     /// `values`, if there are `dim` of them.
@@ -99,7 +205,7 @@ impl Problem {
 pub enum MethodError {
     /// A vector does not fit the images.
     #[error(
-        "{what} has {found} numbers, the images have {expected}: model, dataset or start do not fit together"
+        "{what} has {found} numbers, the samples have {expected}: model, dataset or start do not fit together"
     )]
     Length {
         /// Which vector.
@@ -130,6 +236,12 @@ pub enum MethodError {
     /// The solver cannot be used.
     #[error("{0}")]
     Solver(String),
+    /// A sampler that steps along a path that it was not told, or with other noise than it was to be given.
+    #[error("the ancestral sampler needs a diffusion model with a noise for each of its {steps} steps")]
+    NoPath {
+        /// Steps asked for.
+        steps: u32,
+    },
     /// The worker's answer does not belong to what was asked.
     #[error("internal error: a method was told {told} while it waited for {awaited}; please report this")]
     UnexpectedAnswer {
@@ -148,6 +260,7 @@ impl MethodError {
         let told = match answer {
             Answer::Start => "to start",
             Answer::State(_) => "a state",
+            Answer::Value(_) => "a value",
             Answer::Gradient(_) => "a gradient",
         };
         Self::UnexpectedAnswer { told, awaited }

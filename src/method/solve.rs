@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ancestral::AncestralSolve;
 use super::dflow::DflowSolve;
 use super::loss::{mean_squared_error, psnr};
-use super::problem::{MethodError, Next, Problem};
+use super::problem::{MethodError, Next, Problem, Restoration};
+use super::sample::SampleSolve;
 use super::stop::StopReason;
 use super::{Answer, Ask};
 use crate::spec::method::{HoleFill, MethodSpec, PinvSpec};
@@ -16,6 +18,10 @@ pub enum Solve {
     Dflow(Box<DflowSolve>),
     /// The pseudo-inverse.
     Pinv(PinvSolve),
+    /// A sample of the prior.
+    Sample(SampleSolve),
+    /// A sample of the prior by the ancestral sampler.
+    Ancestral(AncestralSolve),
 }
 
 /// How far a solve is.
@@ -38,8 +44,8 @@ pub struct TracePoint {
     pub seconds: f64,
     /// The objective: data term and penalty.
     pub loss: f64,
-    /// Observed PSNR in dB.
-    pub psnr: f64,
+    /// Observed PSNR in dB; `None`: the loss compares no images.
+    pub psnr: Option<f64>,
 }
 
 /// What a finished solve leaves behind.
@@ -47,7 +53,7 @@ pub struct TracePoint {
 pub struct Outcome {
     /// x(1) of the last accepted point, not clamped: `dim` numbers.
     pub reconstruction: Vec<f32>,
-    /// x(1) of the evaluation with the highest observed PSNR.
+    /// x(1) of the evaluation with the closest fit.
     pub best: Vec<f32>,
     /// Why it ended.
     pub stop_reason: StopReason,
@@ -69,12 +75,33 @@ pub struct Outcome {
     pub trace: Vec<TracePoint>,
 }
 
+impl Outcome {
+    /// What a method leaves behind that optimises nothing.
+    pub(super) fn direct(x1: Vec<f32>) -> Self {
+        Self {
+            best: x1.clone(),
+            reconstruction: x1,
+            stop_reason: StopReason::Direct,
+            outer_steps: 0,
+            evals: 0,
+            failed_line_searches: 0,
+            loss: None,
+            observed_psnr: None,
+            best_psnr: None,
+            x0_norm: None,
+            trace: Vec::new(),
+        }
+    }
+}
+
 impl Solve {
     /// The solve of `problem`, which begins when it is told [`Answer::Start`].
     pub fn new(problem: &Problem) -> Self {
         match problem.method {
             MethodSpec::Dflow(_) => Self::Dflow(Box::default()),
             MethodSpec::Pinv(_) => Self::Pinv(PinvSolve::default()),
+            MethodSpec::Sample(_) => Self::Sample(SampleSolve::default()),
+            MethodSpec::Ancestral(_) => Self::Ancestral(AncestralSolve::default()),
         }
     }
 
@@ -85,6 +112,8 @@ impl Solve {
         match (self, &problem.method) {
             (Self::Dflow(solve), MethodSpec::Dflow(spec)) => solve.next(spec, problem, answer, seconds),
             (Self::Pinv(solve), MethodSpec::Pinv(spec)) => solve.next(spec, problem, &answer),
+            (Self::Sample(solve), MethodSpec::Sample(spec)) => solve.next(spec, problem, answer),
+            (Self::Ancestral(solve), MethodSpec::Ancestral(spec)) => solve.next(spec, problem, answer),
             _ => Err(MethodError::OtherMethod),
         }
     }
@@ -93,7 +122,8 @@ impl Solve {
     pub fn progress(&self) -> Progress {
         match self {
             Self::Dflow(solve) => solve.progress(),
-            Self::Pinv(_) => Progress::default(),
+            Self::Ancestral(solve) => Progress { outer_steps: solve.steps(), ..Progress::default() },
+            Self::Pinv(_) | Self::Sample(_) => Progress::default(),
         }
     }
 
@@ -101,7 +131,7 @@ impl Solve {
     pub fn source_point(&self) -> Option<&[f32]> {
         match self {
             Self::Dflow(solve) => solve.source_point(),
-            Self::Pinv(_) => None,
+            Self::Pinv(_) | Self::Sample(_) | Self::Ancestral(_) => None,
         }
     }
 
@@ -110,6 +140,8 @@ impl Solve {
         match self {
             Self::Dflow(solve) => solve.stop_reason(),
             Self::Pinv(solve) => solve.done.as_ref().map(|_| StopReason::Direct),
+            Self::Sample(solve) => solve.is_done().then_some(StopReason::Direct),
+            Self::Ancestral(solve) => solve.is_done().then_some(StopReason::Direct),
         }
     }
 
@@ -118,6 +150,8 @@ impl Solve {
         match self {
             Self::Dflow(solve) => solve.outcome(),
             Self::Pinv(solve) => solve.outcome(),
+            Self::Sample(solve) => solve.outcome(),
+            Self::Ancestral(solve) => solve.outcome(),
         }
     }
 }
@@ -134,29 +168,18 @@ impl PinvSolve {
         if *answer != Answer::Start {
             return Err(MethodError::unexpected(answer, "nothing"));
         }
+        let Restoration { operator, measurement, .. } = problem.restoration()?;
         let x = match spec.fill {
-            None => problem.operator.pinv(&problem.measurement),
-            Some(HoleFill::ObservedMean) => problem.operator.mean_fill(&problem.measurement),
+            None => operator.pinv(measurement),
+            Some(HoleFill::ObservedMean) => operator.mean_fill(measurement),
         };
-        let observed = psnr(mean_squared_error(&problem.operator.apply(&x), &problem.measurement));
+        let observed = psnr(mean_squared_error(&operator.apply(&x), measurement));
         self.done = Some((x, observed));
         Ok(Ask::Done)
     }
 
     fn outcome(&self) -> Option<Outcome> {
         let (x, observed) = self.done.clone()?;
-        Some(Outcome {
-            best: x.clone(),
-            reconstruction: x,
-            stop_reason: StopReason::Direct,
-            outer_steps: 0,
-            evals: 0,
-            failed_line_searches: 0,
-            loss: None,
-            observed_psnr: Some(observed),
-            best_psnr: Some(observed),
-            x0_norm: None,
-            trace: Vec::new(),
-        })
+        Some(Outcome { observed_psnr: Some(observed), best_psnr: Some(observed), ..Outcome::direct(x) })
     }
 }

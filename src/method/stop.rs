@@ -107,7 +107,9 @@ pub fn fired(rules: &[StopRule], moment: Moment, state: &State<'_>) -> Option<St
 
 fn judge(rule: &StopRule, state: &State<'_>) -> (StopReason, bool, bool) {
     match *rule {
-        StopRule::TargetPsnr(target) => (StopReason::TargetPsnr, false, state.fit.psnr >= target),
+        StopRule::TargetPsnr(target) => {
+            (StopReason::TargetPsnr, false, state.fit.psnr.is_some_and(|psnr| psnr >= target))
+        }
         StopRule::Evals(limit) => (StopReason::Evals, true, state.evals >= limit),
         StopRule::OuterSteps(limit) => (StopReason::OuterSteps, false, state.outer_steps >= limit),
         StopRule::TimeLimit(limit) => (StopReason::TimeLimit, true, state.seconds >= limit),
@@ -135,7 +137,7 @@ mod tests {
     use crate::spec::stop::Stagnation;
 
     fn state(psnr_history: &[f64]) -> State<'_> {
-        let fit = Fit { loss: -30.0, psnr: 30.0, residual_rms: 0.06 };
+        let fit = Fit { loss: -30.0, psnr: Some(30.0), residual_rms: 0.06 };
         State { evals: 10, outer_steps: 2, seconds: 5.0, fit, sigma: 0.05, psnr_history }
     }
 
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_fit_that_is_not_a_number_fires_no_quality_rule() {
-        let fit = Fit { loss: f64::NAN, psnr: f64::NAN, residual_rms: f64::NAN };
+        let fit = Fit { loss: f64::NAN, psnr: Some(f64::NAN), residual_rms: f64::NAN };
         let rules = [StopRule::TargetPsnr(0.0), StopRule::NoiseLevel(9.0)];
         assert_eq!(fired(&rules, Moment::OuterStep, &State { fit, ..state(&[]) }), None);
     }

@@ -1,6 +1,6 @@
 //! Whole solves on closed-form priors, driven the way a worker drives them: one ask at a time.
 
-use super::{Answer, Ask, Draws, MethodError, Outcome, Problem, Solve, StopReason};
+use super::{Answer, Ask, Draws, Goal, MethodError, Outcome, Problem, Restoration, Solve, StopReason};
 use crate::flow::{
     Component, Cond, Divergence, GaussianField, GaussianMixture, Keep, Probes, Rows, SolveTape,
     VelocityField, log_likelihood, pull_back, solve, solve_taped,
@@ -47,6 +47,7 @@ fn spec(stop: Vec<StopRule>) -> DflowSpec {
         loss: LossSpec::default(),
         regularizer: RegularizerSpec::None,
         optimizer: crate::spec::method::OptimizerSpec::default(),
+        normalize: crate::spec::method::NormalizeSpec::None,
         per_task: std::collections::BTreeMap::new(),
     }
 }
@@ -61,8 +62,9 @@ fn problem(method: MethodSpec, operator: &OperatorSpec, sigma: f64) -> Problem {
     let noise = stream(Purpose::MethodNoise).normals(SHAPE.dim());
     let truth = solve(&mut prior(), &forward(SolverSpec::Midpoint(FixedSteps { nfe: 40 })), &noise, &COND);
     let y = measure(&operator, &truth.unwrap().x, sigma, &mut stream(Purpose::MeasurementNoise));
-    let draws = Draws::for_method(&method, SHAPE.dim(), stream);
-    Problem::new(method, operator, y, sigma, draws)
+    let goal = Goal::Restore(Restoration::new(&method, operator, y, sigma));
+    let draws = Draws::for_method(&method, &goal, stream);
+    Problem::new(method, goal, draws)
 }
 
 fn dflow(spec: DflowSpec, sigma: f64) -> Problem {
@@ -108,6 +110,7 @@ impl<F: VelocityField<f32>> Driver<F> {
                 self.field.vjp(Rows { t: &[*t], x, cond: &COND }, cotangent, &mut out).unwrap();
                 Answer::Gradient(out)
             }
+            Ask::Noise { .. } | Ask::ReadOut { .. } | Ask::ReadOutVjp { .. } => panic!("{ask:?} of an image"),
             Ask::Done => panic!("nothing was asked"),
         }
     }
@@ -141,9 +144,13 @@ fn run(problem: &Problem) -> Outcome {
     Driver::new(prior()).run(problem, false).unwrap()
 }
 
+fn restored(problem: &Problem) -> &Restoration {
+    problem.goal.restoration().unwrap()
+}
+
 fn observed_psnr(problem: &Problem, x: &[f32]) -> f64 {
-    let seen = problem.operator.apply(x);
-    super::loss::psnr(super::loss::mean_squared_error(&seen, &problem.measurement))
+    let seen = restored(problem).operator.apply(x);
+    super::loss::psnr(super::loss::mean_squared_error(&seen, &restored(problem).measurement))
 }
 
 #[test]
@@ -160,11 +167,14 @@ fn noiseless_inpainting_reaches_its_target_and_fills_the_hole() {
     let truth =
         solve(&mut prior(), &forward(SolverSpec::Midpoint(FixedSteps { nfe: 40 })), &truth_noise, &COND);
     let truth = truth.unwrap().x;
-    let hole = problem.operator.hole().unwrap();
+    let hole = restored(&problem).operator.hole().unwrap();
     let error = |x: &[f32]| -> f64 {
         (0..SHAPE.dim()).filter(|&i| hole[i]).map(|i| f64::from(x[i] - truth[i]).powi(2)).sum()
     };
-    assert!(error(&outcome.reconstruction) < 0.5 * error(&problem.operator.pinv(&problem.measurement)));
+    assert!(
+        error(&outcome.reconstruction)
+            < 0.5 * error(&restored(&problem).operator.pinv(&restored(&problem).measurement))
+    );
 }
 
 #[test]
@@ -174,9 +184,9 @@ fn the_trace_holds_every_evaluation_and_the_outcome_is_one_of_them() {
     assert_eq!(outcome.trace.len(), 40);
     assert!(outcome.trace.iter().enumerate().all(|(i, point)| point.eval as usize == i + 1));
     let accepted = outcome.trace.iter().find(|point| point.loss == outcome.loss.unwrap()).unwrap();
-    assert_eq!(accepted.psnr, outcome.observed_psnr.unwrap());
+    assert_eq!(accepted.psnr, outcome.observed_psnr);
     // Without a penalty, −PSNR is the loss.
-    assert_eq!(accepted.loss, -accepted.psnr);
+    assert_eq!(accepted.loss, -accepted.psnr.unwrap());
 }
 
 #[test]
@@ -322,7 +332,7 @@ fn answers_that_do_not_belong_are_refused() {
 fn the_pseudo_inverse_needs_no_evaluation() {
     let problem = problem(MethodSpec::Pinv(PinvSpec::default()), &hole(), 0.05);
     let outcome = run(&problem);
-    assert_eq!(outcome.reconstruction, problem.operator.pinv(&problem.measurement));
+    assert_eq!(outcome.reconstruction, restored(&problem).operator.pinv(&restored(&problem).measurement));
     assert_eq!((outcome.evals, outcome.stop_reason), (0, StopReason::Direct));
     assert_eq!(outcome.x0_norm, None);
 }

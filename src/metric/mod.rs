@@ -1,10 +1,12 @@
-//! Image metrics of one sample, and the list of all metrics that tables iterate over.
+//! Metrics of one sample, and the list of all image metrics that tables iterate over; [`molecule`] has those of
+//! molecules.
 //!
-//! Every metric compares the reconstruction, clamped to [−1, 1], with the ground truth in [−1, 1]; both are
+//! Every image metric compares the reconstruction, clamped to [−1, 1], with the ground truth in [−1, 1]; both are
 //! `[channels, height, width]`. Definitions follow TorchMetrics, in the profiles of the paper's era (1.3) and of
 //! today (1.9), because published values depend on the release: SSIM's border rule changed in 1.4.2, PSNR of bytes
 //! in 1.5.0. All sums are f64 in one fixed order.
 
+pub mod molecule;
 pub mod psnr;
 pub mod ssim;
 
@@ -57,6 +59,7 @@ pub fn image_scores(
         match family {
             MetricSpec::Psnr => add_psnr(&mut scores, &x, truth, hole),
             MetricSpec::Ssim => add_ssim(&mut scores, &x, truth, shape, hole),
+            MetricSpec::Molecule => {}
         }
     }
     scores

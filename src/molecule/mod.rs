@@ -1,7 +1,11 @@
-//! Molecules of the five elements of QM9, and their representation as states of a flow.
+//! Molecules of the five elements of QM9: their representation as states of a flow, and their files.
 
+mod bond;
 mod representation;
+pub mod sdf;
+pub mod xyz;
 
+pub use bond::Bond;
 pub use representation::{ELEMENTS, Representation, SPACE};
 
 /// An element of QM9, in the order of the one-hot block of EDM.

@@ -69,10 +69,9 @@ impl Representation {
     /// ones); the charge column is not looked at, as in EDM.
     ///
     /// # Panics
-    /// If the state has not [`Self::dim`] numbers, or `atoms` is above `max_atoms`.
+    /// If the state has no rows for so many atoms; the zero rows after them may be left out.
     pub fn decode(&self, state: &[f32], atoms: usize) -> Molecule {
-        assert_eq!(state.len(), self.dim(), "numbers of a state");
-        assert!(atoms <= self.max_atoms, "{atoms} atoms in a state of {}", self.max_atoms);
+        assert!(state.len() >= atoms * self.columns(), "{} numbers for {atoms} atoms", state.len());
         let mut molecule = Molecule::default();
         for row in state.chunks_exact(self.columns()).take(atoms) {
             let block = &row[SPACE..SPACE + ELEMENTS];

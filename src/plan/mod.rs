@@ -15,7 +15,9 @@ pub mod summary;
 use serde::{Deserialize, Serialize};
 
 pub use identity::{CellConflict, CellHash, Difference};
-pub use resources::{DatasetInfo, ImageShape, ModelInfo, Resources};
+pub use resources::{
+    ClassifierInfo, DatasetInfo, HeldOut, ImageShape, ModelInfo, MoleculeShape, Resources, StateShape,
+};
 pub use shard::Shard;
 pub use summary::{CellSummary, Summary};
 
@@ -24,6 +26,7 @@ use crate::spec::method::MethodSpec;
 use crate::spec::metric::{MetricSpec, SaveSpec};
 use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
+use crate::spec::property::PropertySpec;
 
 /// A resolved pipeline. Its serialised form is what `run.json` keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,10 +56,8 @@ pub struct Cell {
     pub task: String,
     /// Name of the method.
     pub method: String,
-    /// The degradation H.
-    pub operator: OperatorSpec,
-    /// σ_y on [−1, 1].
-    pub noise: f64,
+    /// What is asked of the sample.
+    pub goal: Goal,
     /// The method as it runs here: `per_task` applied, names removed.
     pub solve: MethodSpec,
     /// The model, where the method needs one.
@@ -65,6 +66,48 @@ pub struct Cell {
     pub hash: CellHash,
     /// Everything that determines the numbers of the cell's rows, and nothing else.
     pub determinants: serde_json::Value,
+}
+
+/// What a task asks of its samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// To be the image behind a measurement y = Hx + σ_y n.
+    Restore(Restoration),
+    /// To have a property.
+    Property(PropertyGoal),
+    /// Nothing.
+    Generate,
+}
+
+/// The measurement of an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restoration {
+    /// The degradation H.
+    pub operator: OperatorSpec,
+    /// σ_y on [−1, 1].
+    pub noise: f64,
+}
+
+/// The property of a molecule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PropertyGoal {
+    /// As written: property, classifier's name, common target.
+    pub spec: PropertySpec,
+    /// What was found under the classifier's name.
+    pub classifier: ClassifierInfo,
+}
+
+impl Goal {
+    /// The measurement, where an image is restored.
+    pub const fn restoration(&self) -> Option<&Restoration> {
+        if let Self::Restore(restoration) = self { Some(restoration) } else { None }
+    }
+
+    /// The property, where one is wanted.
+    pub const fn property(&self) -> Option<&PropertyGoal> {
+        if let Self::Property(property) = self { Some(property) } else { None }
+    }
 }
 
 /// The model of a cell.

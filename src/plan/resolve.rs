@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::identity::{CellHash, NUMERICS};
-use super::resources::{DatasetInfo, ImageShape, ModelInfo, Resources};
-use super::{Cell, CellModel, Plan};
+use super::resources::{ClassifierInfo, DatasetInfo, ImageShape, ModelInfo, Resources, StateShape};
+use super::{Cell, CellModel, Goal, Plan, PropertyGoal, Restoration};
 use crate::spec::check::check;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::{Document, Problem};
 use crate::spec::init::InitSpec;
-use crate::spec::method::{ConditionSpec, DflowSpec, MethodSpec};
+use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, SampleSpec};
+use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::{Bicubic, Boundary, CenterMask, GaussianBlur, OperatorSpec};
 use crate::spec::pipeline::{PipelineSpec, TaskSpec};
+use crate::spec::property::PropertySpec;
 
 impl Plan {
     /// Resolves a pipeline: checks all of it, looks up its dataset, models and files, and lists its cells.
@@ -38,27 +40,21 @@ impl Resolver<'_> {
         let dataset = self.dataset();
         if let Some(dataset) = &dataset {
             for (i, task) in self.spec.tasks.iter().enumerate() {
-                let at = format!("tasks[{i}].operator");
-                let known = self.problems.len();
-                self.check_image(&at, task.operator, dataset.shape);
-                let is_sound = self.problems.len() == known
-                    && !self.problems.iter().any(|problem| problem.path.starts_with(&at));
-                if is_sound && let Err(message) = self.resources.operator(&task.operator, dataset.shape) {
-                    self.problem(at, message);
-                }
+                self.check_task(i, task, dataset);
             }
         }
+        let classifiers: Vec<_> = (0..self.spec.tasks.len()).map(|i| self.classifier(i)).collect();
         let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
         let dataset = dataset?;
-        let cells = self.cells(&dataset, &models);
+        let cells = self.cells(&dataset, &models, &classifiers);
         let spec = self.spec;
         self.problems.is_empty().then(|| Plan {
             name: spec.name.clone(),
             seed: spec.seed,
+            metrics: applicable(&spec.metrics, dataset.shape),
             dataset,
             cells,
             devices: spec.devices.clone(),
-            metrics: spec.metrics.clone(),
             save: spec.save.clone(),
             output: spec.output.clone(),
         })
@@ -98,6 +94,55 @@ impl Resolver<'_> {
             dataset.samples.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
         Some(dataset)
+    }
+
+    /// Whether a task suits the dataset's samples.
+    fn check_task(&mut self, i: usize, task: &TaskSpec, dataset: &DatasetInfo) {
+        let Some(kind) = task.kind() else { return };
+        let at = format!("tasks[{i}].{}", kind.key());
+        match (&task.operator, dataset.shape) {
+            (Some(operator), StateShape::Image(shape)) => self.check_operator(&at, operator, shape),
+            (None, StateShape::Molecule(_)) => {}
+            _ => {
+                let message = format!(
+                    "`{}` is not for {}, which the dataset {} has",
+                    kind.key(),
+                    dataset.shape.noun(),
+                    self.spec.dataset.name
+                );
+                self.problem(at, message);
+            }
+        }
+    }
+
+    fn check_operator(&mut self, at: &str, operator: &OperatorSpec, shape: ImageShape) {
+        let known = self.problems.len();
+        self.check_image(at, *operator, shape);
+        let is_sound =
+            self.problems.len() == known && !self.problems.iter().any(|problem| problem.path.starts_with(at));
+        if is_sound && let Err(message) = self.resources.operator(operator, shape) {
+            self.problem(at, message);
+        }
+    }
+
+    /// The classifier of task `i`, if it is one of a property.
+    fn classifier(&mut self, i: usize) -> Option<ClassifierInfo> {
+        let PropertySpec { name, classifier, .. } = self.spec.tasks[i].property.as_ref()?;
+        if classifier.trim().is_empty() {
+            return None;
+        }
+        let at = format!("tasks[{i}].property.classifier");
+        match self.resources.classifier(classifier) {
+            Ok(info) if info.property != *name => {
+                self.problem(at, format!("the classifier {classifier} reads {}, not {name}", info.property));
+                None
+            }
+            Ok(info) => Some(info),
+            Err(message) => {
+                self.problem(at, message);
+                None
+            }
+        }
     }
 
     /// Whether an operator fits images of this shape.
@@ -156,10 +201,21 @@ impl Resolver<'_> {
     }
 
     fn check_model(&mut self, at: &str, reference: &ModelRef, model: &ModelInfo, dataset: &DatasetInfo) {
-        if model.shape != dataset.shape {
+        let fits = match (model.shape, dataset.shape) {
+            (StateShape::Image(model), StateShape::Image(dataset)) => model == dataset,
+            (StateShape::Molecule(model), StateShape::Molecule(dataset)) => {
+                model.max_atoms >= dataset.max_atoms
+            }
+            _ => false,
+        };
+        if !fits {
             let message = format!(
-                "the model {reference} makes images of {}, the dataset {} has images of {}",
-                model.shape, self.spec.dataset.name, dataset.shape
+                "the model {reference} makes {} of {}, the dataset {} has {} of {}",
+                model.shape.noun(),
+                model.shape,
+                self.spec.dataset.name,
+                dataset.shape.noun(),
+                dataset.shape
             );
             self.problem(at, message);
         }
@@ -167,9 +223,15 @@ impl Resolver<'_> {
 
     /// Whether the condition of method `i`, and those of its `per_task`, suit the model.
     fn check_conditions(&mut self, i: usize, model: &ModelInfo, dataset: &DatasetInfo) {
-        let MethodSpec::Dflow(dflow) = &self.spec.methods[i] else { return };
-        let at = format!("methods[{i}].dflow");
-        self.check_condition(&format!("{at}.condition"), dflow.condition, model, dataset);
+        let method = &self.spec.methods[i];
+        let at = format!("methods[{i}].{}", method.kind());
+        if let Some(condition) = method.condition() {
+            self.check_condition(&format!("{at}.condition"), condition, model, dataset);
+        }
+        if matches!(method, MethodSpec::Ancestral(_)) && !model.predicts_noise {
+            self.problem(&at, "the ancestral sampler needs a diffusion model that predicts the noise");
+        }
+        let MethodSpec::Dflow(dflow) = method else { return };
         for (task, other) in &dflow.per_task {
             if let Some(condition) = other.condition {
                 self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
@@ -213,14 +275,21 @@ impl Resolver<'_> {
         }
     }
 
-    fn cells(&mut self, dataset: &DatasetInfo, models: &[Option<CellModel>]) -> Vec<Cell> {
+    fn cells(
+        &mut self,
+        dataset: &DatasetInfo,
+        models: &[Option<CellModel>],
+        classifiers: &[Option<ClassifierInfo>],
+    ) -> Vec<Cell> {
         let spec = self.spec;
         let mut cells = Vec::new();
-        for task in &spec.tasks {
+        for (task, classifier) in spec.tasks.iter().zip(classifiers) {
+            // A task without a goal has a problem that is noted already.
+            let Some(goal) = goal(task, classifier.as_ref()) else { continue };
             let methods = spec.methods.iter().enumerate().filter(|(_, method)| method.runs_on(&task.name));
             for (i, method) in methods {
                 let points = self.initial_points(i, method, task, dataset);
-                let cell = self.cell(task, method, models[i].clone(), dataset, points.as_deref());
+                let cell = self.cell((task, &goal), method, models[i].clone(), dataset, points.as_deref());
                 // One identity is one set of rows: two names for it would hide one of them.
                 let twin = cells.iter().find(|other: &&Cell| other.hash == cell.hash);
                 if let Some(Cell { task, method, .. }) = twin {
@@ -258,34 +327,62 @@ impl Resolver<'_> {
 
     fn cell(
         &self,
-        task: &TaskSpec,
+        (task, goal): (&TaskSpec, &Goal),
         method: &MethodSpec,
         model: Option<CellModel>,
         dataset: &DatasetInfo,
         points: Option<&str>,
     ) -> Cell {
         let solve = method.for_task(&task.name);
-        let determinants = json!({
+        let mut determinants = json!({
             "numerics": NUMERICS,
             "seed": self.spec.seed,
             "dataset": { "id": dataset.id, "manifest": dataset.manifest },
-            "operator": task.operator,
-            "noise": task.noise,
             "method": numbers_of(&solve),
             "model": model.as_ref().map(|model| &model.info.identity),
             "initial_points": points,
         });
+        match goal {
+            Goal::Restore(Restoration { operator, noise }) => {
+                determinants["operator"] = json!(operator);
+                determinants["noise"] = json!(noise);
+            }
+            Goal::Property(PropertyGoal { spec, classifier }) => {
+                determinants["property"] =
+                    json!({ "name": spec.name, "classifier": classifier.identity, "value": spec.value });
+            }
+            Goal::Generate => determinants["generate"] = json!({}),
+        }
         Cell {
             task: task.name.clone(),
             method: method.name().to_owned(),
-            operator: task.operator,
-            noise: task.noise,
+            goal: goal.clone(),
             solve,
             model,
             hash: CellHash::of(&determinants),
             determinants,
         }
     }
+}
+
+/// What a task asks for; `None` where the task has a problem.
+fn goal(task: &TaskSpec, classifier: Option<&ClassifierInfo>) -> Option<Goal> {
+    match (&task.operator, &task.property, &task.generate) {
+        (Some(operator), None, None) => {
+            Some(Goal::Restore(Restoration { operator: *operator, noise: task.noise }))
+        }
+        (None, Some(spec), None) => {
+            Some(Goal::Property(PropertyGoal { spec: spec.clone(), classifier: classifier?.clone() }))
+        }
+        (None, None, Some(_)) => Some(Goal::Generate),
+        _ => None,
+    }
+}
+
+/// The metrics that samples of this kind have.
+fn applicable(metrics: &[MetricSpec], shape: StateShape) -> Vec<MetricSpec> {
+    let is_image = shape.image().is_some();
+    metrics.iter().copied().filter(|metric| (*metric == MetricSpec::Molecule) != is_image).collect()
 }
 
 /// A resolved method without what its numbers do not depend on: the name of the model and of a file of points,
@@ -300,6 +397,10 @@ fn numbers_of(method: &MethodSpec) -> Value {
             MethodSpec::Dflow(Box::new(DflowSpec { model: None, init, ..(**dflow).clone() }))
         }
         MethodSpec::Pinv(_) => method.clone(),
+        MethodSpec::Sample(sample) => MethodSpec::Sample(SampleSpec { model: None, ..sample.clone() }),
+        MethodSpec::Ancestral(ancestral) => {
+            MethodSpec::Ancestral(AncestralSpec { model: None, ..ancestral.clone() })
+        }
     };
     json!(bare)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Cell, CellHash, Plan, Shard};
 use crate::spec::init::InitSpec;
-use crate::spec::method::MethodSpec;
+use crate::spec::method::{DflowSpec, MethodSpec, OptimizerSpec};
 use crate::spec::solver::SolverSpec;
 use crate::spec::stop::StopRule;
 
@@ -99,9 +99,16 @@ impl Summary {
 
 /// Every evaluation is a solve and its pull-back; a blended start adds one solve without a gradient.
 fn calls_per_row(cell: &Cell) -> Option<u64> {
-    let MethodSpec::Dflow(dflow) = &cell.solve else { return Some(0) };
+    let dflow = match &cell.solve {
+        MethodSpec::Dflow(dflow) => dflow,
+        MethodSpec::Pinv(_) => return Some(0),
+        MethodSpec::Sample(sample) => return nfe(sample.solver),
+        MethodSpec::Ancestral(ancestral) => return Some(u64::from(ancestral.steps) + 1),
+    };
     let cap = dflow.stop.iter().filter_map(|rule| match rule {
         StopRule::Evals(cap) => Some(u64::from(*cap)),
+        // An outer step may end late by the evaluations of the line search that reached its limit.
+        StopRule::OuterSteps(cap) => Some(u64::from(*cap).saturating_mul(evaluations_per_outer_step(dflow))),
         _ => None,
     });
     let backward = match dflow.init {
@@ -112,6 +119,16 @@ fn calls_per_row(cell: &Cell) -> Option<u64> {
     Some(cap.min()?.saturating_mul(per_evaluation).saturating_add(backward))
 }
 
+/// Most evaluations of one outer step: `max_eval` is looked at after a line search, which may take 25 + 1 more.
+fn evaluations_per_outer_step(dflow: &DflowSpec) -> u64 {
+    let OptimizerSpec::Lbfgs(lbfgs) = &dflow.optimizer;
+    let max_eval = lbfgs.max_eval.map_or(u64::from(lbfgs.inner) * 5 / 4, u64::from);
+    1 + max_eval + LINE_SEARCH
+}
+
+/// Evaluations that one line search may take.
+const LINE_SEARCH: u64 = 26;
+
 fn nfe(solver: SolverSpec) -> Option<u64> {
     solver.nfe().map(u64::from)
 }
@@ -121,6 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::{Goal, Restoration};
     use crate::spec::operator::{Identity, OperatorSpec};
 
     fn summary(rows: &[(usize, usize, Option<u64>)]) -> Summary {
@@ -157,8 +175,7 @@ mod tests {
         let cell = Cell {
             task: "task".to_owned(),
             method: "method".to_owned(),
-            operator: OperatorSpec::Identity(Identity {}),
-            noise: 0.0,
+            goal: Goal::Restore(Restoration { operator: OperatorSpec::Identity(Identity {}), noise: 0.0 }),
             solve: serde_json::from_value(dflow).unwrap(),
             model: None,
             hash: CellHash::of(&json!(null)),

@@ -6,6 +6,7 @@ use super::*;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
+use crate::spec::property::Property;
 
 const PIPELINE: &str = "
 name: small
@@ -28,14 +29,17 @@ struct World {
     model: ModelInfo,
 }
 
-const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+const SHAPE: StateShape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
 
 impl World {
     fn new() -> Self {
         let samples = (0..10).map(|i| format!("s{i}")).collect();
         let (id, manifest, split) = ("toy".to_owned(), "m0".to_owned(), "test".to_owned());
         let dataset = DatasetInfo { id, manifest, split, shape: SHAPE, classes: 10, samples };
-        Self { dataset, model: ModelInfo { identity: "w0".to_owned(), shape: SHAPE, classes: 10 } }
+        Self {
+            dataset,
+            model: ModelInfo { identity: "w0".to_owned(), shape: SHAPE, classes: 10, predicts_noise: false },
+        }
     }
 }
 
@@ -53,6 +57,12 @@ impl Resources for World {
             return Err("the weights of missing are not there".to_owned());
         }
         Ok(self.model.clone())
+    }
+
+    fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
+        let property = Property::ALL.into_iter().find(|property| reference.ends_with(property.key()));
+        let property = property.ok_or_else(|| format!("there is no classifier {reference}"))?;
+        Ok(ClassifierInfo { identity: reference.to_owned(), property, small: true, held_out: None })
     }
 
     fn operator(&self, operator: &OperatorSpec, _: ImageShape) -> Result<(), String> {
@@ -85,7 +95,7 @@ fn cells_are_tasks_by_methods_with_per_task_applied() {
     assert_eq!(names, [("hole", "dflow"), ("hole", "pinv"), ("blur-noisy", "dflow"), ("blur-noisy", "pinv")]);
     let penalty = |cell: &Cell| match &cell.solve {
         MethodSpec::Dflow(dflow) => format!("{:?}", dflow.regularizer),
-        MethodSpec::Pinv(_) => String::new(),
+        _ => String::new(),
     };
     assert_eq!(plan.cells.iter().map(penalty).collect::<Vec<_>>(), ["None", "", "Chi(0.01)", ""]);
     assert_eq!(plan.cells[1].model, None);
@@ -279,4 +289,115 @@ fn a_plan_survives_json() {
         read.cells.iter().map(|cell| CellHash::of(&cell.determinants)).collect::<Vec<_>>(),
         hashes(&plan)
     );
+}
+
+/// A dataset of molecule targets and a diffusion model of molecules.
+fn molecules() -> World {
+    let shape = StateShape::Molecule(MoleculeShape { max_atoms: 29 });
+    let world = World::new();
+    let dataset = DatasetInfo { shape, classes: 0, ..world.dataset };
+    World { dataset, model: ModelInfo { shape, classes: 0, predicts_noise: true, ..world.model } }
+}
+
+const MOLECULES: &str = "
+name: small
+dataset: { name: toy }
+model: net
+tasks:
+  - { name: alpha, property: { name: alpha, classifier: small-alpha } }
+  - { name: free, generate: {} }
+methods:
+  - dflow:
+      tasks: [alpha]
+      init: source
+      loss: { squared_error: measurement }
+      normalize: { per_feature: {} }
+      stop: [ { outer_steps: 5 } ]
+  - sample: {}
+  - ancestral: { tasks: [free], steps: 200 }
+output: reports/small
+";
+
+#[test]
+fn properties_and_generation_are_cells_of_molecules() {
+    let plan = resolve(MOLECULES, &molecules()).unwrap();
+    let names: Vec<_> = plan.cells.iter().map(|cell| (&*cell.task, &*cell.method)).collect();
+    let expected = [("alpha", "dflow"), ("alpha", "sample"), ("free", "sample"), ("free", "ancestral")];
+    assert_eq!(names, expected);
+    assert_eq!(plan.metrics, [MetricSpec::Molecule], "image metrics are left out");
+    assert!(plan.cells[0].goal.property().is_some_and(|goal| goal.classifier.small));
+    assert_eq!(hashes(&plan).iter().collect::<BTreeSet<_>>().len(), 4);
+}
+
+#[test]
+fn the_target_and_the_classifier_determine_a_property_cell() {
+    let base = hashes(&resolve(MOLECULES, &molecules()).unwrap());
+    let alpha = "classifier: small-alpha";
+    for (to, same) in
+        [("classifier: other-alpha", false), ("classifier: small-alpha, value: 70", false), (alpha, true)]
+    {
+        let other = hashes(&resolve(&MOLECULES.replace(alpha, to), &molecules()).unwrap());
+        assert_eq!(other[0] == base[0], same, "{to}");
+        assert_eq!(other[2..], base[2..], "generation looks at no property");
+    }
+}
+
+#[test]
+fn what_does_not_fit_molecules_is_said_together() {
+    let cases = [
+        (
+            "property: { name: alpha, classifier: small-alpha }",
+            "operator: { center_mask: { size: 4 } }",
+            "`operator` is not for molecules",
+        ),
+        ("classifier: small-alpha", "classifier: small-mu", "the classifier small-mu reads mu, not alpha"),
+        ("classifier: small-alpha", "classifier: none", "there is no classifier none"),
+        ("classifier: small-alpha", "classifier: ''", "needs a classifier"),
+        ("small-alpha }", "small-alpha, value: .nan }", "value must be a finite number"),
+        ("init: source", "init: { blend: 0.1 }", "no measurement that could be inverted"),
+        ("squared_error: measurement", "neg_psnr: measurement", "compares a property with its target"),
+        ("outer_steps: 5", "target_psnr: 30", "target_psnr is for images"),
+        ("outer_steps: 5", "noise_level: 1", "noise_level is for images"),
+        ("tasks: [alpha]", "tasks: [alpha, free]", "there is nothing to optimise for"),
+        ("steps: 200", "steps: 0", "steps must be at least 1"),
+        ("generate: {}", "noise: 0.1, generate: {}", "only the measurement of an `operator` has noise"),
+        ("generate: {}", "noise: 0", "needs one of `operator`, `property` and `generate`"),
+        ("sample: {}", "pinv: {}", "there is no operator to invert"),
+        ("{ per_feature: {} }", "{ per_feature: { std: some } }", "some"),
+    ];
+    for (from, to, message) in cases {
+        let text = MOLECULES.replace(from, to);
+        assert_ne!(text, MOLECULES, "{from}");
+        let source = Source { name: "p.yaml".to_owned(), text };
+        let error = match Document::parse(source) {
+            Ok(document) => Plan::resolve(&document, &molecules()).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(message), "{to}: {error}");
+    }
+    let velocity = World { model: ModelInfo { predicts_noise: false, ..molecules().model }, ..molecules() };
+    let error = resolve(MOLECULES, &velocity).unwrap_err();
+    assert!(error.contains("needs a diffusion model that predicts the noise"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_images_is_said() {
+    for (from, to, message) in [
+        (
+            "operator: { center_mask: { size: 10 } }",
+            "property: { name: mu, classifier: small-mu }",
+            "`property` is not for images",
+        ),
+        (
+            "stop: [ { target_psnr: 45 }, { evals: 300 } ]",
+            "stop: [ { evals: 9 } ]\n      normalize: { per_feature: {} }",
+            "over the atoms of a molecule",
+        ),
+        ("pinv: {}", "sample: {}", "does not look at the measurement"),
+    ] {
+        let text = PIPELINE.replace(from, to);
+        assert_ne!(text, PIPELINE, "{from}");
+        let error = resolve(&text, &World::new()).unwrap_err();
+        assert!(error.contains(message), "{to}: {error}");
+    }
 }

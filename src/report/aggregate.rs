@@ -123,7 +123,7 @@ pub fn image_scores(record: &Record) -> ImageScores {
 }
 
 /// Mean ± s/√n; values at `cap` make it a lower bound.
-fn mean(values: impl Iterator<Item = f64>, digits: usize, cap: f64) -> table::Cell {
+pub(super) fn mean(values: impl Iterator<Item = f64>, digits: usize, cap: f64) -> table::Cell {
     let values: Vec<f64> = values.collect();
     if values.is_empty() {
         return table::Cell::Missing;

@@ -1,9 +1,13 @@
 //! The paper's printed values (arXiv 2402.14017), compiled in from `reports/paper/*.csv`.
 
 use crate::plan::Plan;
+use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
 
 const TABLE_1: &str = include_str!("../../reports/paper/table1.csv");
+const TABLE_4: &str = include_str!("../../reports/paper/table4.csv");
+const TABLE_5: &str = include_str!("../../reports/paper/table5.csv");
+const TABLE_7: &str = include_str!("../../reports/paper/table7.csv");
 const TABLE_6: &str = include_str!("../../reports/paper/table6.csv");
 const TABLE_9: &str = include_str!("../../reports/paper/table9.csv");
 const RUN_TIMES: &str = include_str!("../../reports/paper/run_times.csv");
@@ -45,6 +49,21 @@ pub fn minutes(task: &str, noise: f64) -> Option<f64> {
     find(RUN_TIMES, task, noise)?.number("minutes_per_image")
 }
 
+/// Every line of Table 4, in order: a method's mean absolute errors by property.
+pub fn property_errors() -> Vec<Row> {
+    rows(TABLE_4)
+}
+
+/// Every line of Table 5, in order: a quality of D-Flow's molecules by property.
+pub fn molecule_qualities() -> Vec<Row> {
+    rows(TABLE_5)
+}
+
+/// Every line of Table 7, in order: the qualities of a solver's molecules.
+pub fn unconditional_qualities() -> Vec<Row> {
+    rows(TABLE_7)
+}
+
 /// Every line of Table 6, in order.
 pub fn settings() -> Vec<Row> {
     rows(TABLE_6)
@@ -59,6 +78,10 @@ pub enum Profile {
     Cifar10,
     /// The paper's images at the paper's size.
     Paper,
+    /// Molecules of the shipped prior.
+    MiniMolecules,
+    /// Molecules of a public prior.
+    Qm9,
     /// The user's own data.
     Own,
 }
@@ -70,7 +93,13 @@ impl Profile {
         match plan.dataset.id.as_str() {
             "mini-images" => Self::Mini,
             "cifar10" => Self::Cifar10,
-            id if id.starts_with("imagenet128") && (shape.height, shape.width) == (128, 128) => Self::Paper,
+            "qm9-targets" if uses(plan, "mini-molecules") => Self::MiniMolecules,
+            "qm9-targets" => Self::Qm9,
+            id if id.starts_with("imagenet128")
+                && shape.image().is_some_and(|shape| (shape.height, shape.width) == (128, 128)) =>
+            {
+                Self::Paper
+            }
             _ => Self::Own,
         }
     }
@@ -78,7 +107,8 @@ impl Profile {
     /// The name in titles.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Mini => "mini",
+            Self::Mini | Self::MiniMolecules => "mini",
+            Self::Qm9 => "qm9",
             Self::Cifar10 => "cifar10",
             Self::Paper => "paper",
             Self::Own => "own data",
@@ -89,9 +119,20 @@ impl Profile {
     pub const fn header(self) -> &'static str {
         match self {
             Self::Paper => "paper",
+            Self::MiniMolecules | Self::Qm9 => "paper, other prior",
             _ => "paper, 128×128, not comparable",
         }
     }
+}
+
+/// Whether a cell of the plan names this model.
+fn uses(plan: &Plan, model: &str) -> bool {
+    let names = |cell: &crate::plan::Cell| {
+        cell.model
+            .as_ref()
+            .is_some_and(|cell| matches!(&cell.reference, ModelRef::Name(name) if name == model))
+    };
+    plan.cells.iter().any(names)
 }
 
 fn find(file: &'static str, task: &str, noise: f64) -> Option<Row> {
@@ -111,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_file_is_rectangular_and_every_number_is_one() {
-        for file in [TABLE_1, TABLE_6, TABLE_9, RUN_TIMES] {
+        for file in [TABLE_1, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_9, RUN_TIMES] {
             let mut lines = file.lines().filter(|line| !line.starts_with('#'));
             let columns = lines.next().unwrap().split(',').count();
             assert!(lines.all(|line| line.split(',').count() == columns));

@@ -7,6 +7,7 @@ use super::paper::{self, Profile};
 use super::table::{Cell, Column, Kind, Table};
 use super::{ReportError, Run};
 use crate::metric::{Metric, metric};
+use crate::plan;
 use crate::spec::operator::OperatorSpec;
 
 /// One of the paper's tables of image restoration.
@@ -45,12 +46,12 @@ const COMPARED: [&str; 3] = ["psnr", "hole_psnr", "ssim_tm13"];
 
 /// The tables of a run.
 pub(super) fn tables(definition: &Definition, run: Run<'_>) -> Result<Vec<Table>, ReportError> {
-    if !run.plan.cells.iter().any(|cell| (definition.needs)(&cell.operator)) {
-        return Err(no_task(definition, run));
+    if !run.plan.cells.iter().any(|cell| operator(cell).is_some_and(definition.needs)) {
+        return Err(super::no_task(definition.number, definition.about, run));
     }
     let profile = Profile::of(run.plan);
     let (groups, unplanned) = groups(&run);
-    let shows = |group: &Group<'_>| (definition.shows)(&group.cell.operator);
+    let shows = |group: &Group<'_>| operator(group.cell).is_some_and(definition.shows);
     let shown: Vec<Group<'_>> = groups.into_iter().filter(shows).collect();
     let context = Context { number: definition.number, about: definition.about, profile, run, unplanned };
     let all = [
@@ -60,17 +61,6 @@ pub(super) fn tables(definition: &Definition, run: Run<'_>) -> Result<Vec<Table>
         context.cost(&shown),
     ];
     Ok(all.into_iter().filter(|table| !table.rows.is_empty()).collect())
-}
-
-fn no_task(definition: &Definition, run: Run<'_>) -> ReportError {
-    let mut tasks: Vec<&str> = run.plan.cells.iter().map(|cell| cell.task.as_str()).collect();
-    tasks.dedup();
-    ReportError::NoTask {
-        table: definition.number,
-        about: definition.about,
-        run: run.plan.name.clone(),
-        tasks: tasks.join(", "),
-    }
 }
 
 struct Context<'a> {
@@ -281,6 +271,16 @@ fn heading(metric: &Metric) -> String {
     format!("{}{unit} {}", metric.display, metric.better.arrow())
 }
 
+/// The degradation of a cell, if it restores images.
+fn operator(cell: &plan::Cell) -> Option<&OperatorSpec> {
+    cell.goal.restoration().map(|restoration| &restoration.operator)
+}
+
+/// σ_y.
+fn noise(cell: &plan::Cell) -> f64 {
+    cell.goal.restoration().map_or(0.0, |restoration| restoration.noise)
+}
+
 fn leading_columns() -> Vec<Column> {
     vec![
         Column::new("task", "task", Kind::Text),
@@ -291,18 +291,18 @@ fn leading_columns() -> Vec<Column> {
 
 fn leading_cells(group: &Group<'_>) -> Vec<Cell> {
     let cell = group.cell;
-    vec![Cell::text(&cell.task), Cell::text(cell.noise.to_string()), Cell::text(&cell.method)]
+    vec![Cell::text(&cell.task), Cell::text(noise(cell).to_string()), Cell::text(&cell.method)]
 }
 
 /// The paper's value of a metric, for D-Flow under a learned prior.
 fn paper_value(group: &Group<'_>, metric: &Metric) -> Option<f64> {
-    let task = paper::task(&group.cell.operator).filter(|_| group.is_paper_method())?;
-    paper::scores(task, group.cell.noise)?.number(metric.paper?)
+    let task = operator(group.cell).and_then(paper::task).filter(|_| group.is_paper_method())?;
+    paper::scores(task, noise(group.cell))?.number(metric.paper?)
 }
 
 fn paper_minutes(group: &Group<'_>) -> Cell {
-    let task = paper::task(&group.cell.operator).filter(|_| group.is_paper_method());
-    let minutes = task.and_then(|task| paper::minutes(task, group.cell.noise));
+    let task = operator(group.cell).and_then(paper::task).filter(|_| group.is_paper_method());
+    let minutes = task.and_then(|task| paper::minutes(task, noise(group.cell)));
     minutes.map_or(Cell::Missing, |minutes| Cell::Number(minutes, 1))
 }
 

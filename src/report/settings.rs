@@ -73,7 +73,7 @@ fn differing(printed: &Row, values: &Values) -> Vec<&'static str> {
 fn ours(pipeline: Option<&PipelineSpec>, printed: &Row) -> Vec<(String, Values)> {
     let Some(pipeline) = pipeline else { return Vec::new() };
     let same = |task: &&TaskSpec| {
-        paper::task(&task.operator) == Some(printed.text("task"))
+        task.operator.as_ref().and_then(paper::task) == Some(printed.text("task"))
             && Some(task.noise) == printed.number("noise")
     };
     let mut list = Vec::new();

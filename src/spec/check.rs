@@ -2,6 +2,8 @@
 //!
 //! What depends on the dataset, models or other files is checked by the plan, and reported together with this.
 
+mod property;
+
 use std::collections::BTreeSet;
 
 use super::diagnostic::names_help;
@@ -12,7 +14,7 @@ use super::method::{
 };
 use super::operator::{Bicubic, CenterMask, GaussianBlur, OperatorSpec, PinvCutoff, RandomMask};
 use super::parse::join;
-use super::pipeline::{PipelineSpec, TaskSpec};
+use super::pipeline::{PipelineSpec, TaskKind, TaskSpec};
 use super::solver::{Adaptive, SolverSpec};
 use super::stop::{Stagnation, StopRule};
 
@@ -56,10 +58,16 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
             );
         }
         check_limits(&mut found, &join(&at, "tasks"), method.tasks(), &names);
-        if let MethodSpec::Dflow(dflow) = method {
-            check_dflow(&mut found, &at, dflow, &names);
-            let tasks: Vec<&TaskSpec> = spec.tasks.iter().filter(|task| method.runs_on(&task.name)).collect();
-            check_on_tasks(&mut found, &at, dflow, &tasks);
+        let tasks: Vec<&TaskSpec> = spec.tasks.iter().filter(|task| method.runs_on(&task.name)).collect();
+        check_kinds(&mut found, &at, method, &tasks);
+        match method {
+            MethodSpec::Dflow(dflow) => {
+                check_dflow(&mut found, &at, dflow, &names);
+                check_on_tasks(&mut found, &at, dflow, &tasks);
+            }
+            MethodSpec::Pinv(_) => {}
+            MethodSpec::Sample(sample) => check_solver(&mut found, &join(&at, "solver"), sample.solver),
+            MethodSpec::Ancestral(ancestral) => check_steps(&mut found, &at, ancestral.steps),
         }
     }
     check_repeats(&mut found, "metrics", &spec.metrics);
@@ -165,21 +173,71 @@ fn check_repeats<T: PartialEq + std::fmt::Debug>(found: &mut Found, path: &str, 
 
 fn check_task(found: &mut Found, at: &str, task: &TaskSpec) {
     found.not_negative(at, "noise", task.noise);
-    let at = format!("{at}.operator");
-    match task.operator {
-        OperatorSpec::CenterMask(CenterMask { size }) => found.count(&join(&at, "center_mask"), "size", size),
+    if task.kind().is_none() {
+        let message = format!("the task `{}` needs one of `operator`, `property` and `generate`", task.name);
+        found.key(
+            at,
+            message,
+            "operator: {…} restores an image, property: {…} and generate: {} make a molecule",
+        );
+    }
+    found.require(
+        task.noise == 0.0 || task.operator.is_some(),
+        &join(at, "noise"),
+        "only the measurement of an `operator` has noise",
+    );
+    if let Some(property) = &task.property {
+        property::check(found, &join(at, "property"), property);
+    }
+    if let Some(operator) = &task.operator {
+        check_operator(found, &join(at, "operator"), operator);
+    }
+}
+
+/// The methods that make sense of a kind of task.
+fn check_kinds(found: &mut Found, at: &str, method: &MethodSpec, tasks: &[&TaskSpec]) {
+    for task in tasks {
+        let Some(kind) = task.kind() else { continue };
+        let why = match (method, kind) {
+            (MethodSpec::Dflow(_), TaskKind::Generate) => "there is nothing to optimise for",
+            (MethodSpec::Pinv(_), TaskKind::Property | TaskKind::Generate) => {
+                "there is no operator to invert"
+            }
+            (MethodSpec::Sample(_) | MethodSpec::Ancestral(_), TaskKind::Restore) => {
+                "a sample of the prior does not look at the measurement"
+            }
+            _ => continue,
+        };
+        found.key(
+            at,
+            format!("`{}` cannot run on the task `{}`: {why}", method.name(), task.name),
+            "limit the method with `tasks: […]`",
+        );
+    }
+}
+
+fn check_steps(found: &mut Found, at: &str, steps: u32) {
+    found.count(at, "steps", steps);
+    if steps > MOST_NFE {
+        found.value(&join(at, "steps"), format!("steps must be at most {MOST_NFE}, got {steps}"));
+    }
+}
+
+fn check_operator(found: &mut Found, at: &str, operator: &OperatorSpec) {
+    match *operator {
+        OperatorSpec::CenterMask(CenterMask { size }) => found.count(&join(at, "center_mask"), "size", size),
         OperatorSpec::RandomMask(RandomMask { keep }) => {
-            let at = join(&at, "random_mask");
+            let at = join(at, "random_mask");
             found
                 .number(&at, "keep", keep, "between 0 and 1, both excluded", |keep| 0.0 < keep && keep < 1.0);
         }
         OperatorSpec::Bicubic(Bicubic { factor, pinv_cutoff, .. }) => {
-            let at = join(&at, "bicubic");
+            let at = join(at, "bicubic");
             found.require(factor >= 2, &join(&at, "factor"), "factor must be at least 2");
             check_cutoff(found, &at, pinv_cutoff);
         }
         OperatorSpec::GaussianBlur(GaussianBlur { size, sigma, pinv_cutoff, .. }) => {
-            let at = join(&at, "gaussian_blur");
+            let at = join(at, "gaussian_blur");
             found.require(size % 2 == 1, &join(&at, "size"), "size must be odd: the kernel has a middle tap");
             found.positive(&at, "sigma", sigma);
             check_cutoff(found, &at, pinv_cutoff);
@@ -235,8 +293,15 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, names: &[&str]) {
 fn check_on_tasks(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[&TaskSpec]) {
     check_ends(found, at, spec, tasks);
     for task in tasks {
-        check_lift(found, at, spec, task);
-        check_likelihood(found, at, spec, task);
+        match task.kind() {
+            Some(TaskKind::Restore) => {
+                check_lift(found, at, spec, task);
+                check_likelihood(found, at, spec, task);
+                property::check_images(found, at, spec, task);
+            }
+            Some(TaskKind::Property) => property::check_dflow(found, at, spec, task),
+            Some(TaskKind::Generate) | None => {}
+        }
     }
 }
 
@@ -278,7 +343,7 @@ fn check_lift(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
     let InitSpec::Blend(BlendSpec { lift: Lift::Measurement, .. }) = spec.for_task(&task.name).init else {
         return;
     };
-    let is_image = matches!(task.operator, OperatorSpec::GaussianBlur(_) | OperatorSpec::Identity(_));
+    let is_image = matches!(task.operator, Some(OperatorSpec::GaussianBlur(_) | OperatorSpec::Identity(_)));
     if !is_image {
         let message =
             format!("the measurement of {} has not the image's shape: it cannot be its own lift", task.name);

@@ -18,6 +18,53 @@ pub enum MethodSpec {
     Dflow(Box<DflowSpec>),
     /// The pseudo-inverse H†y: a sanity row without a prior.
     Pinv(PinvSpec),
+    /// x(1) of the drawn noise: an unconditional sample of the prior.
+    Sample(SampleSpec),
+    /// The ancestral sampler of a diffusion model (EDM, arXiv 2203.17003): an unconditional sample.
+    Ancestral(AncestralSpec),
+}
+
+/// Options of the unconditional sample.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SampleSpec {
+    /// Name of the row in tables; default `sample`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The tasks it is run on; default: all.
+    #[serde(default)]
+    pub tasks: Option<Vec<String>>,
+    /// A model of its own; default: the pipeline's.
+    #[serde(default)]
+    pub model: Option<ModelRef>,
+    /// The condition of a conditional model.
+    #[serde(default)]
+    pub condition: ConditionSpec,
+    /// The ODE solver.
+    #[serde(default)]
+    pub solver: SolverSpec,
+}
+
+/// Options of the ancestral sampler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AncestralSpec {
+    /// Name of the row in tables; default `ancestral`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The tasks it is run on; default: all.
+    #[serde(default)]
+    pub tasks: Option<Vec<String>>,
+    /// A model of its own; default: the pipeline's.
+    #[serde(default)]
+    pub model: Option<ModelRef>,
+    /// The condition of a conditional model.
+    #[serde(default)]
+    pub condition: ConditionSpec,
+    /// Steps from noise to data: the network is evaluated once more than that. The model's own number (200 or 1000 for
+    /// the public EDMs) is what it was trained with.
+    #[schemars(range(min = 1))]
+    pub steps: u32,
 }
 
 /// Options of the pseudo-inverse row.
@@ -74,6 +121,9 @@ pub struct DflowSpec {
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerSpec,
+    /// What is done to x₀ after every outer step.
+    #[serde(default, skip_serializing_if = "NormalizeSpec::is_none")]
+    pub normalize: NormalizeSpec,
     /// Ends a sample's solve; any of them. Must not be empty.
     #[serde(default)]
     pub stop: Vec<StopRule>,
@@ -220,6 +270,56 @@ impl Default for OptimizerSpec {
     }
 }
 
+/// What is done to x₀ after every outer step of the optimiser, which keeps its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum NormalizeSpec {
+    /// Nothing.
+    #[default]
+    None,
+    /// Every column of a molecule's state is shifted and scaled over its atoms to mean 0 and standard deviation 1
+    /// (App. B.3).
+    PerFeature(PerFeatureSpec),
+}
+
+impl NormalizeSpec {
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+/// Options of [`NormalizeSpec::PerFeature`]; the paper names none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerFeatureSpec {
+    /// Which standard deviation.
+    pub std: StandardDeviation,
+    /// Which x₀ the result is of.
+    pub result: NormalizedResult,
+}
+
+/// A standard deviation over n numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StandardDeviation {
+    /// Divided by n − 1, as `torch.std`.
+    #[default]
+    Unbiased,
+    /// Divided by n.
+    Biased,
+}
+
+/// Which source point the result of a normalised solve belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NormalizedResult {
+    /// The last accepted point as the optimiser left it.
+    #[default]
+    Accepted,
+    /// The last accepted point, normalised once more: one more forward solve.
+    Normalized,
+}
+
 /// Options of L-BFGS; the defaults are torch's, with the paper's 20 inner iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -270,28 +370,33 @@ pub enum LineSearchLimit {
 
 impl MethodSpec {
     /// The kind's name as it stands in a pipeline file.
-    pub fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Dflow(_) => "dflow",
             Self::Pinv(_) => "pinv",
+            Self::Sample(_) => "sample",
+            Self::Ancestral(_) => "ancestral",
         }
     }
 
     /// The row's name: the given one, or the kind.
     pub fn name(&self) -> &str {
-        match self {
-            Self::Dflow(spec) => spec.name.as_deref().unwrap_or("dflow"),
-            Self::Pinv(spec) => spec.name.as_deref().unwrap_or("pinv"),
-        }
+        let given = match self {
+            Self::Dflow(spec) => &spec.name,
+            Self::Pinv(spec) => &spec.name,
+            Self::Sample(spec) => &spec.name,
+            Self::Ancestral(spec) => &spec.name,
+        };
+        given.as_deref().unwrap_or(self.kind())
     }
-}
 
-impl MethodSpec {
     /// The tasks that it is limited to; none: it runs on all.
     pub fn tasks(&self) -> Option<&[String]> {
         match self {
             Self::Dflow(spec) => spec.tasks.as_deref(),
             Self::Pinv(spec) => spec.tasks.as_deref(),
+            Self::Sample(spec) => spec.tasks.as_deref(),
+            Self::Ancestral(spec) => spec.tasks.as_deref(),
         }
     }
 
@@ -308,6 +413,10 @@ impl MethodSpec {
                 Self::Dflow(Box::new(DflowSpec { name: None, tasks: None, ..spec.for_task(task) }))
             }
             Self::Pinv(spec) => Self::Pinv(PinvSpec { name: None, tasks: None, ..spec.clone() }),
+            Self::Sample(spec) => Self::Sample(SampleSpec { name: None, tasks: None, ..spec.clone() }),
+            Self::Ancestral(spec) => {
+                Self::Ancestral(AncestralSpec { name: None, tasks: None, ..spec.clone() })
+            }
         }
     }
 
@@ -316,12 +425,24 @@ impl MethodSpec {
         match self {
             Self::Dflow(spec) => spec.model.as_ref(),
             Self::Pinv(_) => None,
+            Self::Sample(spec) => spec.model.as_ref(),
+            Self::Ancestral(spec) => spec.model.as_ref(),
+        }
+    }
+
+    /// The condition that it gives its model.
+    pub const fn condition(&self) -> Option<ConditionSpec> {
+        match self {
+            Self::Dflow(spec) => Some(spec.condition),
+            Self::Pinv(_) => None,
+            Self::Sample(spec) => Some(spec.condition),
+            Self::Ancestral(spec) => Some(spec.condition),
         }
     }
 
     /// Whether the method evaluates a velocity field.
     pub const fn needs_model(&self) -> bool {
-        matches!(self, Self::Dflow(_))
+        !matches!(self, Self::Pinv(_))
     }
 }
 

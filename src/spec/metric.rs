@@ -11,12 +11,19 @@ pub enum MetricSpec {
     Psnr,
     /// SSIM in both TorchMetrics eras, whole image and hole.
     Ssim,
+    /// Stability, validity and graph of a molecule (its property is always read).
+    Molecule,
+}
+
+impl MetricSpec {
+    /// Every family; those of the other kind of sample are left out of a plan.
+    pub const ALL: [Self; 3] = [Self::Psnr, Self::Ssim, Self::Molecule];
 }
 
 /// What is kept beside the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaveSpec {
-    /// Lossless f32 reconstructions, and PNG for eyes.
+    /// Lossless f32 reconstructions; for eyes PNG, or XYZ and SDF of molecules.
     Reconstructions,
 }

@@ -9,6 +9,7 @@ use super::method::MethodSpec;
 use super::metric::{MetricSpec, SaveSpec};
 use super::model::ModelRef;
 use super::operator::OperatorSpec;
+use super::property::PropertySpec;
 
 /// A pipeline: dataset × tasks × methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,19 +42,67 @@ pub struct PipelineSpec {
     pub output: String,
 }
 
-/// One task: a degradation and its noise.
+/// One task: for images a degradation and its noise, for molecules a property, or nothing but to generate.
+///
+/// It has one of `operator`, `property` and `generate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
     /// Unique name.
     pub name: String,
-    /// The degradation H.
-    pub operator: OperatorSpec,
-    /// σ_y: standard deviation of the noise on [−1, 1].
+    /// The degradation H of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorSpec>,
+    /// σ_y of an `operator`: standard deviation of the noise on [−1, 1].
     #[serde(default)]
     pub noise: f64,
+    /// The property that a molecule is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub property: Option<PropertySpec>,
+    /// Nothing is asked of the sample: the prior alone is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerateSpec>,
+}
+
+/// A task without a condition; it has no options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateSpec {}
+
+/// The kinds of task, each with the key that it is written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskKind {
+    /// `operator`: an image is restored.
+    Restore,
+    /// `property`: a molecule of a wanted property.
+    Property,
+    /// `generate`: a sample of the prior.
+    Generate,
+}
+
+impl TaskSpec {
+    /// What kind of task it is; `None` unless exactly one of the three keys is there.
+    pub fn kind(&self) -> Option<TaskKind> {
+        match (&self.operator, &self.property, &self.generate) {
+            (Some(_), None, None) => Some(TaskKind::Restore),
+            (None, Some(_), None) => Some(TaskKind::Property),
+            (None, None, Some(_)) => Some(TaskKind::Generate),
+            _ => None,
+        }
+    }
+}
+
+impl TaskKind {
+    /// The key that it is written with.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Restore => "operator",
+            Self::Property => "property",
+            Self::Generate => "generate",
+        }
+    }
 }
 
 fn all_metrics() -> Vec<MetricSpec> {
-    vec![MetricSpec::Psnr, MetricSpec::Ssim]
+    MetricSpec::ALL.to_vec()
 }

@@ -39,6 +39,18 @@ impl Property {
         }
     }
 
+    /// As it is written in tables.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Alpha => "α",
+            Self::Gap => "Δε",
+            Self::Homo => "ε_HOMO",
+            Self::Lumo => "ε_LUMO",
+            Self::Mu => "μ",
+            Self::Cv => "Cv",
+        }
+    }
+
     /// The unit of values.
     pub const fn unit(self) -> &'static str {
         match self {
@@ -48,6 +60,19 @@ impl Property {
             Self::Cv => "cal/(mol K)",
         }
     }
+}
+
+/// The property task of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PropertySpec {
+    /// Which property.
+    pub name: Property,
+    /// The classifier F that reads it: a name under `models/classifiers/`, or a path ending in `.yaml`.
+    pub classifier: String,
+    /// The same target for every sample, in the property's unit; default: drawn from the dataset's statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
 }
 
 impl fmt::Display for Property {

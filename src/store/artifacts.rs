@@ -137,11 +137,11 @@ pub fn read(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<Option<Vec<
     Ok(Some(floats.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()))
 }
 
-/// Path of a row's picture under `artifacts/png/`: `<task>/<method>/<sample>.png`, with whatever has no place in a
+/// Path of a row's file for eyes under `artifacts/<kind>/`: `<task>/<method>/<sample>.<kind>`, with whatever has no place in a
 /// file name replaced, and then a piece of hash added so that no two names become one.
-pub fn png_path(layout: &Layout, task: &str, method: &str, sample_id: &str) -> PathBuf {
-    let dir = layout.artifacts().join("png").join(file_name(task)).join(file_name(method));
-    dir.join(format!("{}.png", file_name(sample_id)))
+pub fn shown_path(layout: &Layout, kind: &str, task: &str, method: &str, sample_id: &str) -> PathBuf {
+    let dir = layout.artifacts().join(kind).join(file_name(task)).join(file_name(method));
+    dir.join(format!("{}.{kind}", file_name(sample_id)))
 }
 
 /// Bytes of a text that its file name shows; file systems bear 255, and temporary names add some.
@@ -172,11 +172,24 @@ pub fn write_png(
     image: &[f32],
 ) -> Result<(), StoreError> {
     let Some(png) = encode_png(shape, image) else { return Ok(()) };
-    let path = png_path(layout, &record.task, &record.method, &record.sample_id);
+    write_shown(fs, layout, record, "png", &png)
+}
+
+/// Writes a file of a row for eyes, of the kind that its name ends with: `png`, `xyz`, `sdf`.
+///
+/// Not made durable: it can be made again from the reconstruction.
+pub fn write_shown(
+    fs: &dyn Fs,
+    layout: &Layout,
+    record: &Record,
+    kind: &str,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let path = shown_path(layout, kind, &record.task, &record.method, &record.sample_id);
     let dir = path.parent().expect("a picture lies in its method's folder");
     create_dirs(fs, dir)?;
     let temporary = dir.join(format!(".{}.tmp", AttemptId::new()));
-    let write = fs.create_new(&temporary).and_then(|mut file| file.append(&png));
+    let write = fs.create_new(&temporary).and_then(|mut file| file.append(bytes));
     let result = write.and_then(|()| fs.rename(&temporary, &path));
     if result.is_err() {
         let _ = fs.remove(&temporary); // best effort: the first error is the one to report
@@ -267,10 +280,13 @@ mod tests {
     #[test]
     fn names_of_pictures_stay_in_their_folder_and_apart() {
         let layout = Layout::new("/run");
-        assert_eq!(png_path(&layout, "t", "m", "00012"), Path::new("/run/artifacts/png/t/m/00012.png"));
+        assert_eq!(
+            shown_path(&layout, "png", "t", "m", "00012"),
+            Path::new("/run/artifacts/png/t/m/00012.png")
+        );
         let odd = ["../../x", ".._.._x", "a/b", "a_b", "..", "", "é", &"long".repeat(60)];
         let paths: std::collections::BTreeSet<_> =
-            odd.iter().map(|id| png_path(&layout, "t", "m", id)).collect();
+            odd.iter().map(|id| shown_path(&layout, "png", "t", "m", id)).collect();
         assert_eq!(paths.len(), odd.len());
         assert!(paths.iter().all(|path| path.parent() == Some(Path::new("/run/artifacts/png/t/m"))));
     }

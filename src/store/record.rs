@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{Cell, Column, columns, decode_column};
 
 /// Version of the table of columns; in every row, journal and Parquet file.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 /// How the metrics of the rows are measured; in `run.json` and in the footer of every Parquet file.
 pub const METRIC_PROFILE: &str = "x(1) clamped to [-1, 1]; PSNR with R = 2; SSIM of (x + 1)/2 with R = 1 as TorchMetrics 1.3 (ssim_tm13) and 1.9 (ssim_tm19)";
 
@@ -138,6 +138,30 @@ columns! {
         loss: Option<f64>, "", reproducible;
         /// Euclidean norm of the returned source point x₀.
         x0_norm: Option<f64>, "", reproducible;
+    }
+    "molecule" {
+        /// Number of atoms.
+        n_atoms: Option<u32>, "", reproducible;
+        /// Wanted value of the property, in its unit (α Bohr³; gap, HOMO, LUMO eV; μ D; Cv cal/(mol K)).
+        target: Option<f64>, "", reproducible;
+        /// The classifier's value for the molecule, every atom being the element of its largest one-hot entry.
+        property: Option<f64>, "", reproducible;
+        /// The classifier's value for x(1) as it is, one-hot block and all: what the loss sees.
+        property_relaxed: Option<f64>, "", reproducible;
+        /// |property − target|.
+        property_error: Option<f64>, "", reproducible;
+        /// Atoms whose bond orders add up to the element's valence.
+        stable_atoms: Option<u32>, "", reproducible;
+        /// Whether all atoms are stable.
+        molecule_stable: Option<bool>, "", reproducible;
+        /// Whether the molecule is valid: the rule that equals RDKit's sanitisation for H, C, N, O, F.
+        molecule_valid: Option<bool>, "", reproducible;
+        /// Connected parts.
+        fragments: Option<u32>, "", reproducible;
+        /// Pairs of atoms within 0.001 pm of a bond's threshold: other arithmetic may see another bond there.
+        borderline_bonds: Option<u32>, "", reproducible;
+        /// Bond graph of a valid molecule's largest part, for counting distinct molecules.
+        molecule_graph: Option<String>, "", reproducible;
     }
     "artifact" {
         /// blake3 (hex) of the reconstruction x(1), unclamped, as little-endian f32.

@@ -179,6 +179,7 @@ impl RunDir {
         let metrics = plan.metrics.iter().filter_map(|metric| match metric {
             MetricSpec::Psnr => lacking("psnr", &|row| row.psnr.is_none()),
             MetricSpec::Ssim => lacking("ssim", &|row| row.ssim_tm13.is_none()),
+            MetricSpec::Molecule => lacking("molecule metrics", &|row| row.molecule_stable.is_none()),
         });
         let saved = plan.save.iter().filter_map(|kind| match kind {
             SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),

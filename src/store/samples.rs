@@ -1,7 +1,7 @@
 //! Made-up records for the store's tests.
 
 use super::record::{Record, SCHEMA_VERSION, Status, TracePoint};
-use crate::plan::{DatasetInfo, ImageShape, ModelInfo, Plan, Resources, Unit};
+use crate::plan::{ClassifierInfo, DatasetInfo, ImageShape, ModelInfo, Plan, Resources, StateShape, Unit};
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
@@ -107,7 +107,7 @@ impl Resources for Toy {
             id: "toy".to_owned(),
             manifest: "m0".to_owned(),
             split: "test".to_owned(),
-            shape: ImageShape { channels: 3, height: 32, width: 32 },
+            shape: StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 }),
             classes: 0,
             samples: (0..10).map(|i| format!("s{i}")).collect(),
         })
@@ -115,6 +115,10 @@ impl Resources for Toy {
 
     fn model(&self, _: &ModelRef, _: &DatasetRef) -> Result<ModelInfo, String> {
         Err("there are no models".to_owned())
+    }
+
+    fn classifier(&self, _: &str) -> Result<ClassifierInfo, String> {
+        Err("no classifier".to_owned())
     }
 
     fn operator(&self, _: &OperatorSpec, _: ImageShape) -> Result<(), String> {

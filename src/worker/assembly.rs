@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::device::{Device, DeviceKind};
-use super::engine::{Engine, Field, Slot, StoredSolve};
+use super::engine::{Engine, Field, Reader, Slot, StoredSolve};
 use super::protocol::MemoryPlan;
-use crate::catalog::{Catalog, Prior, image_shape};
-use crate::dataset::Dataset;
+use crate::catalog::{Catalog, Prior, Samples, image_shape};
 use crate::flow::Cond;
-use crate::method::{Draws, Problem};
+use crate::method::{Draws, Goal, Points, Problem, PropertyTarget, Restoration};
+use crate::molecule::Representation;
+use crate::net::egnn::Classifier;
 use crate::operator::{Degradation, Shape, measure};
-use crate::plan::{Cell, Plan, Unit};
+use crate::plan::{self, Cell, Plan, Unit};
 use crate::points::InitialPoints;
 use crate::random::{Purpose, Stream};
 use crate::spec::dataset::DatasetRef;
@@ -22,17 +23,30 @@ use crate::spec::method::{ConditionSpec, MethodSpec};
 pub struct Assembly {
     /// The plan.
     pub plan: Plan,
-    dataset: Arc<dyn Dataset>,
+    samples: Samples,
     priors: Vec<Prior>,
+    readers: Vec<PropertyReader>,
     cells: Vec<Prepared>,
 }
 
 /// What a cell needs besides its sample.
 struct Prepared {
-    degradation: Arc<Degradation>,
+    /// H, where images are restored.
+    degradation: Option<Arc<Degradation>>,
     /// Index of its prior.
     prior: Option<usize>,
+    /// Index of its property reader.
+    reader: Option<usize>,
     points: Option<Arc<InitialPoints>>,
+}
+
+/// A classifier for the states of a model.
+#[derive(Clone)]
+pub struct PropertyReader {
+    /// The classifier.
+    pub classifier: Classifier,
+    /// What the model's states are.
+    pub representation: Representation,
 }
 
 /// A sample with its measurement, before any method sees it.
@@ -41,8 +55,19 @@ pub struct Sample {
     pub id: String,
     /// Its label.
     pub label: Option<u32>,
-    /// Ground truth: `channels × height × width` in [−1, 1].
-    pub truth: Vec<f32>,
+    /// The sample itself.
+    pub content: Content,
+}
+
+/// What is known of a sample beforehand.
+pub enum Content {
+    /// The ground truth of an image: `channels × height × width` in [−1, 1].
+    Image(Vec<f32>),
+    /// The number of atoms of a molecule that is to be made.
+    Molecule {
+        /// 1 to the dataset's most.
+        atoms: usize,
+    },
 }
 
 impl Assembly {
@@ -53,17 +78,16 @@ impl Assembly {
     pub fn new(plan: Plan, dataset: &DatasetRef, catalog: &Catalog) -> Result<Self, String> {
         let mut priors: Vec<(String, Prior)> = Vec::new();
         let mut degradations: BTreeMap<String, Arc<Degradation>> = BTreeMap::new();
-        let shape = image_shape(plan.dataset.shape);
+        let mut readers: Vec<(String, PropertyReader)> = Vec::new();
         let mut cells = Vec::new();
         for cell in &plan.cells {
             let degradation = match degradations.get(&cell.task) {
-                Some(known) => Arc::clone(known),
-                None => Arc::new(
-                    Degradation::new(&cell.operator, shape)
-                        .map_err(|error| format!("task `{}`: {error}", cell.task))?,
-                ),
+                Some(known) => Some(Arc::clone(known)),
+                None => degradation(&plan, cell)?,
             };
-            degradations.insert(cell.task.clone(), Arc::clone(&degradation));
+            if let Some(degradation) = &degradation {
+                degradations.insert(cell.task.clone(), Arc::clone(degradation));
+            }
             let prior = match &cell.model {
                 None => None,
                 Some(model) => {
@@ -79,10 +103,18 @@ impl Assembly {
                     })
                 }
             };
-            cells.push(Prepared { degradation, prior, points: given_points(cell)? });
+            let reader = match (&cell.goal, prior) {
+                (plan::Goal::Property(goal), Some(prior)) => {
+                    Some(reader(&mut readers, goal, &priors[prior].1, catalog)?)
+                }
+                _ => None,
+            };
+            cells.push(Prepared { degradation, prior, reader, points: given_points(cell)? });
         }
-        let dataset = catalog.open_dataset(dataset)?;
-        Ok(Self { plan, dataset, priors: priors.into_iter().map(|(_, prior)| prior).collect(), cells })
+        let samples = catalog.open_samples(dataset)?;
+        let priors = priors.into_iter().map(|(_, prior)| prior).collect();
+        let readers = readers.into_iter().map(|(_, reader)| reader).collect();
+        Ok(Self { plan, samples, priors, readers, cells })
     }
 
     /// One field per prior, for one worker.
@@ -98,17 +130,36 @@ impl Assembly {
         }
     }
 
+    /// One read-out per property, for one worker. They run on the host: a classifier is called once in a hundred
+    /// network calls.
+    pub fn readers(&self) -> Vec<Reader> {
+        let reader = |reader: &PropertyReader| -> Reader {
+            Box::new(reader.classifier.read_out(reader.representation))
+        };
+        self.readers.iter().map(reader).collect()
+    }
+
     /// The decision between tape and recompute.
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
         engine.memory_plan(self.plan.cells.iter().filter_map(|cell| match &cell.solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
-            MethodSpec::Pinv(_) => None,
+            MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
         }))
     }
 
-    /// Shape of every image of the dataset.
-    pub fn shape(&self) -> Shape {
-        image_shape(self.plan.dataset.shape)
+    /// Shape of every image of the dataset, if they are images.
+    pub fn image_shape(&self) -> Option<Shape> {
+        self.plan.dataset.shape.image().map(image_shape)
+    }
+
+    /// The classifier of a unit's property, with the states that it reads.
+    pub fn reader(&self, unit: Unit) -> Option<&PropertyReader> {
+        self.cells[unit.cell].reader.map(|index| &self.readers[index])
+    }
+
+    /// What the states of a unit's model are, if they are molecules.
+    pub fn representation(&self, unit: Unit) -> Option<Representation> {
+        self.priors[self.cells[unit.cell].prior?].representation()
     }
 
     /// The cell of a unit.
@@ -121,28 +172,76 @@ impl Assembly {
     /// # Errors
     /// When this sample cannot be read; the others may.
     pub fn sample(&self, unit: Unit) -> Result<Sample, String> {
-        let image = self.dataset.image(unit.sample).map_err(|error| error.to_string())?;
-        let label = self.dataset.manifest().entries().get(unit.sample).and_then(|entry| entry.label);
-        Ok(Sample { id: self.plan.dataset.samples[unit.sample].clone(), label, truth: image.data })
+        let id = self.plan.dataset.samples[unit.sample].clone();
+        match &self.samples {
+            Samples::Images(dataset) => {
+                let image = dataset.image(unit.sample).map_err(|error| error.to_string())?;
+                let label = dataset.manifest().entries().get(unit.sample).and_then(|entry| entry.label);
+                Ok(Sample { id, label, content: Content::Image(image.data) })
+            }
+            Samples::Targets(targets) => {
+                let atoms = targets.atoms(self.plan.seed, &id);
+                Ok(Sample { id, label: None, content: Content::Molecule { atoms } })
+            }
+        }
     }
 
     fn stream(&self, id: &str, purpose: Purpose) -> Stream {
         Stream::new(self.plan.seed, &self.plan.dataset.id, id, purpose)
     }
 
-    /// The problem of a unit: operator, measurement and initial noise. Equal for every method but for its options.
+    /// The problem of a unit: what is asked of it, and its initial noise. Equal for every method but for its options.
     ///
     /// # Errors
     /// When the sample or its given initial point cannot be read.
     pub fn problem(&self, unit: Unit, sample: &Sample) -> Result<Problem, String> {
         let (cell, prepared) = (self.cell(unit), &self.cells[unit.cell]);
-        let operator = prepared.degradation.for_sample(&mut self.stream(&sample.id, Purpose::Mask));
-        let mut noise = self.stream(&sample.id, Purpose::MeasurementNoise);
-        let measurement = measure(&operator, &sample.truth, cell.noise, &mut noise);
+        let goal = self.goal(unit, sample)?;
         let given = prepared.points.as_ref().map(|points| points.point(&sample.id)).transpose()?;
         let stream = |purpose| self.stream(&sample.id, purpose);
-        let draws = Draws { given, ..Draws::for_method(&cell.solve, sample.truth.len(), stream) };
-        Ok(Problem::new(cell.solve.clone(), operator, measurement, cell.noise, draws))
+        let draws = Draws { given, ..Draws::for_method(&cell.solve, &goal, stream) };
+        let path = prepared.prior.and_then(|index| self.priors[index].path());
+        Ok(Problem { path, ..Problem::new(cell.solve.clone(), goal, draws) })
+    }
+
+    fn goal(&self, unit: Unit, sample: &Sample) -> Result<Goal, String> {
+        let (cell, prepared) = (self.cell(unit), &self.cells[unit.cell]);
+        match (&cell.goal, &sample.content) {
+            (plan::Goal::Restore(restoration), Content::Image(truth)) => {
+                let degradation = prepared.degradation.as_ref().ok_or("internal error: no operator")?;
+                let operator = degradation.for_sample(&mut self.stream(&sample.id, Purpose::Mask));
+                let mut noise = self.stream(&sample.id, Purpose::MeasurementNoise);
+                let sigma = restoration.noise;
+                let measurement = measure(&operator, truth, sigma, &mut noise);
+                Ok(Goal::Restore(Restoration::new(&cell.solve, operator, measurement, sigma)))
+            }
+            (plan::Goal::Property(property), Content::Molecule { atoms }) => {
+                let drawn = || self.target(&sample.id, *atoms, property);
+                let value = property.spec.value.map_or_else(drawn, Ok)?;
+                Ok(Goal::Property(PropertyTarget { points: self.points(unit, *atoms)?, value }))
+            }
+            (plan::Goal::Generate, Content::Molecule { atoms }) => {
+                Ok(Goal::Generate(self.points(unit, *atoms)?))
+            }
+            _ => Err(format!("the task `{}` is not for samples of this dataset", cell.task)),
+        }
+    }
+
+    fn target(&self, id: &str, atoms: usize, property: &plan::PropertyGoal) -> Result<f64, String> {
+        match &self.samples {
+            Samples::Targets(targets) => targets
+                .target(self.plan.seed, id, atoms, property.spec.name)
+                .map_err(|error| error.to_string()),
+            Samples::Images(_) => Err("images have no property".to_owned()),
+        }
+    }
+
+    fn points(&self, unit: Unit, count: usize) -> Result<Points, String> {
+        let representation = self.representation(unit).ok_or("the model does not make molecules")?;
+        if count == 0 || count > representation.max_atoms {
+            return Err(format!("{count} atoms: the model makes 1 to {}", representation.max_atoms));
+        }
+        Ok(Points { count, columns: representation.columns() })
     }
 
     /// Opens a unit: a new solve, or one that goes on from a checkpoint.
@@ -152,12 +251,15 @@ impl Assembly {
     pub fn open(&self, unit: Unit, stored: Option<StoredSolve>) -> Result<Slot, String> {
         let sample = self.sample(unit)?;
         let problem = self.problem(unit, &sample)?;
-        let prior = self.cells[unit.cell].prior;
+        let Prepared { prior, reader, .. } = self.cells[unit.cell];
         if let Some(index) = prior {
             self.priors[index].prepare()?;
         }
-        let cond = self.condition(unit, sample.label)?;
-        Ok(Slot::new(unit, prior, cond, problem, stored))
+        let cond = match sample.content {
+            Content::Molecule { atoms } => Cond::Atoms(atoms as u32),
+            Content::Image(_) => self.condition(unit, sample.label)?,
+        };
+        Ok(Slot::new(unit, (prior, reader), cond, problem, stored))
     }
 
     /// Starts to prepare the priors of these units on a thread of its own; gives what takes long of it.
@@ -189,11 +291,11 @@ impl Assembly {
 
     fn condition(&self, unit: Unit, label: Option<u32>) -> Result<Cond, String> {
         let classes = self.cell(unit).model.as_ref().map_or(0, |model| model.info.classes);
-        let MethodSpec::Dflow(spec) = &self.cell(unit).solve else { return Ok(Cond::None) };
+        let Some(condition) = self.cell(unit).solve.condition() else { return Ok(Cond::None) };
         if classes == 0 {
             return Ok(Cond::None);
         }
-        let class = match spec.condition {
+        let class = match condition {
             ConditionSpec::None => return Ok(Cond::None),
             ConditionSpec::Fixed(class) => class,
             ConditionSpec::Label(_) => {
@@ -206,6 +308,35 @@ impl Assembly {
             Err(format!("label {class} is out of range: the model has classes 0 to {}", classes - 1))
         }
     }
+}
+
+/// H of a cell that restores images.
+fn degradation(plan: &Plan, cell: &Cell) -> Result<Option<Arc<Degradation>>, String> {
+    let (Some(restoration), Some(shape)) = (cell.goal.restoration(), plan.dataset.shape.image()) else {
+        return Ok(None);
+    };
+    let degradation = Degradation::new(&restoration.operator, image_shape(shape))
+        .map_err(|error| format!("task `{}`: {error}", cell.task))?;
+    Ok(Some(Arc::new(degradation)))
+}
+
+/// The index of a property's reader for the states of `prior`, which is opened where it is not known yet.
+fn reader(
+    readers: &mut Vec<(String, PropertyReader)>,
+    goal: &plan::PropertyGoal,
+    prior: &Prior,
+    catalog: &Catalog,
+) -> Result<usize, String> {
+    let representation = prior.representation().ok_or("the model does not make molecules")?;
+    let is_same = |(identity, reader): &(String, PropertyReader)| {
+        *identity == goal.classifier.identity && reader.representation == representation
+    };
+    if let Some(known) = readers.iter().position(is_same) {
+        return Ok(known);
+    }
+    let classifier = catalog.open_classifier(&goal.spec.classifier)?.classifier;
+    readers.push((goal.classifier.identity.clone(), PropertyReader { classifier, representation }));
+    Ok(readers.len() - 1)
 }
 
 fn given_points(cell: &Cell) -> Result<Option<Arc<InitialPoints>>, String> {

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::MemoryPlan;
 use super::timed::Timed;
-use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, Rows, SolveError, VelocityField};
+use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, ReadOut, Rows, SolveError, VelocityField};
 use crate::method::{Answer, Ask, Problem, Solve};
 use crate::plan::Unit;
 
 /// A velocity field that a worker owns, by the index of its model.
 pub type Field = Box<dyn VelocityField<f32>>;
+
+/// A read-out that a worker owns, by its index.
+pub type Reader = Box<dyn ReadOut>;
 
 /// One running solve.
 pub struct Slot {
@@ -22,6 +25,8 @@ pub struct Slot {
     pub unit: Unit,
     /// Index of its model among the worker's fields; `None`: the method asks for no evaluation.
     pub model: Option<usize>,
+    /// Index of its read-out among the worker's; `None`: the method asks for none.
+    pub reader: Option<usize>,
     /// Its condition.
     pub cond: Cond,
     /// What it solves.
@@ -59,7 +64,7 @@ impl Slot {
     /// A new solve, or one that goes on from a checkpoint.
     pub fn new(
         unit: Unit,
-        model: Option<usize>,
+        (model, reader): (Option<usize>, Option<usize>),
         cond: Cond,
         problem: Problem,
         stored: Option<StoredSolve>,
@@ -72,7 +77,8 @@ impl Slot {
             seconds: 0.0,
             cost: Cost::default(),
         });
-        let mut slot = Self { unit, model, cond, problem, error: None, state, opened: Instant::now() };
+        let opened = Instant::now();
+        let mut slot = Self { unit, model, reader, cond, problem, error: None, state, opened };
         if fresh {
             slot.tell(Answer::Start);
         }
@@ -131,6 +137,15 @@ fn field_error(error: SolveError) -> FieldError {
     }
 }
 
+/// Rows of `dim` numbers; zeros follow the numbers of a smaller sample.
+fn padded<'a>(dim: usize, parts: impl ExactSizeIterator<Item = &'a [f32]>) -> Vec<f32> {
+    let mut rows = vec![0.0; parts.len() * dim];
+    for (row, part) in rows.chunks_exact_mut(dim.max(1)).zip(parts) {
+        row[..part.len()].copy_from_slice(part);
+    }
+    rows
+}
+
 /// Runs an evaluation; a panic in it is an error.
 fn guarded(evaluate: impl FnOnce() -> Result<(), FieldError>) -> Result<(), FieldError> {
     catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or_else(|panic| {
@@ -146,6 +161,30 @@ enum Kind {
     PullBack(Grid),
     Velocity,
     Vjp,
+    Noise,
+    ReadOut,
+    ReadOutVjp,
+}
+
+impl Kind {
+    /// What an ask asks for; `None`: nothing, or what cannot be answered.
+    fn of(state: &StoredSolve) -> Option<Self> {
+        match (&state.ask, &state.last) {
+            (Ask::Solve { grid, .. }, _) => Some(Self::Solve(*grid)),
+            (Ask::PullBack { .. }, Some((_, grid))) => Some(Self::PullBack(*grid)),
+            (Ask::Velocity { .. }, _) => Some(Self::Velocity),
+            (Ask::Vjp { .. }, _) => Some(Self::Vjp),
+            (Ask::Noise { .. }, _) => Some(Self::Noise),
+            (Ask::ReadOut { .. }, _) => Some(Self::ReadOut),
+            (Ask::ReadOutVjp { .. }, _) => Some(Self::ReadOutVjp),
+            (Ask::PullBack { .. }, None) | (Ask::Done, _) => None,
+        }
+    }
+
+    /// Whether it is asked of a read-out rather than of a field.
+    const fn is_of_reader(self) -> bool {
+        matches!(self, Self::ReadOut | Self::ReadOutVjp)
+    }
 }
 
 /// The slots of one device and the fields they are evaluated on.
@@ -153,6 +192,7 @@ pub struct Engine {
     /// Running solves.
     pub slots: Vec<Slot>,
     fields: Vec<Timed>,
+    readers: Vec<Reader>,
     memory: MemoryBudget,
     max_rows: usize,
     /// Seconds inside network calls so far.
@@ -174,7 +214,14 @@ impl Engine {
     /// An engine without running solves that evaluates at most `max_rows` rows in a call.
     pub fn new(fields: Vec<Field>, memory: MemoryBudget, max_rows: usize) -> Self {
         let fields = fields.into_iter().map(Timed::new).collect();
-        Self { slots: Vec::new(), fields, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
+        let (slots, readers) = (Vec::new(), Vec::new());
+        Self { slots, fields, readers, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
+    }
+
+    /// The engine with these read-outs.
+    #[must_use]
+    pub fn with_readers(self, readers: Vec<Reader>) -> Self {
+        Self { readers, ..self }
     }
 
     /// How tape or recompute is chosen; recompute for good once a single tape did not fit.
@@ -201,31 +248,35 @@ impl Engine {
 
     /// Evaluates every pending ask once and tells the answers. A slot whose evaluation fails carries its error.
     pub fn round(&mut self) {
-        for (kind, model, members) in self.groups() {
+        let everyone: Vec<usize> = (0..self.slots.len()).collect();
+        for (kind, model, members) in self.groups(&everyone, |_| true) {
             self.run_group(kind, model, &members);
         }
     }
 
-    fn groups(&mut self) -> Vec<(Kind, usize, Vec<usize>)> {
+    /// The pending asks of `members` that are `wanted`, by kind and by field or read-out.
+    fn groups(&mut self, members: &[usize], wanted: impl Fn(Kind) -> bool) -> Vec<(Kind, usize, Vec<usize>)> {
         let mut groups: Vec<(Kind, usize, Vec<usize>)> = Vec::new();
-        for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| !slot.is_finished()) {
-            let kind = match (&slot.state.ask, &slot.state.last) {
-                (Ask::Solve { grid, .. }, _) => Some(Kind::Solve(*grid)),
-                (Ask::PullBack { .. }, Some((_, grid))) => Some(Kind::PullBack(*grid)),
-                (Ask::Velocity { .. }, _) => Some(Kind::Velocity),
-                (Ask::Vjp { .. }, _) => Some(Kind::Vjp),
-                (Ask::PullBack { .. }, None) | (Ask::Done, _) => None,
-            };
-            let (Some(kind), Some(model)) = (kind, slot.model) else {
+        for &index in members {
+            let slot = &mut self.slots[index];
+            if slot.is_finished() {
+                continue;
+            }
+            let kind = Kind::of(&slot.state);
+            let of = kind.and_then(|kind| if kind.is_of_reader() { slot.reader } else { slot.model });
+            let (Some(kind), Some(of)) = (kind, of) else {
                 slot.error = Some(
                     "internal error: the method asks for what its cell has not got; please report this"
                         .to_owned(),
                 );
                 continue;
             };
-            match groups.iter_mut().find(|(k, m, _)| *k == kind && *m == model) {
+            if !wanted(kind) {
+                continue;
+            }
+            match groups.iter_mut().find(|(k, m, _)| *k == kind && *m == of) {
                 Some((_, _, members)) => members.push(index),
-                None => groups.push((kind, model, vec![index])),
+                None => groups.push((kind, of, vec![index])),
             }
         }
         groups
@@ -262,12 +313,17 @@ impl Engine {
             Kind::PullBack(grid) => self.repeat_and_pull_back(grid, model, members),
             Kind::Velocity => self.velocity(model, members),
             Kind::Vjp => self.vjp(model, members),
+            Kind::Noise => self.noise(model, members),
+            Kind::ReadOut => self.read_out(model, members),
+            Kind::ReadOutVjp => self.read_out_vjp(model, members),
         })
     }
 
     /// Forward grid, losses on the host, backward grid for those that ask for it.
     fn solve(&mut self, grid: Grid, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let start = self.gather(members, |ask| if let Ask::Solve { start, .. } = ask { start } else { &[] });
+        let dim = self.fields[model].dim();
+        let start =
+            self.gather(members, dim, |ask| if let Ask::Solve { start, .. } = ask { start } else { &[] });
         let cond = self.conds(members);
         let keep = self.keep(model, grid, members.len());
         let clock = Instant::now();
@@ -288,8 +344,9 @@ impl Engine {
                 slot.state.last = Some((start, grid));
             }
         }
-        self.tell(members, &solution.x, Answer::State);
+        self.tell(members, dim, &solution.x, Answer::State);
         let Some(tape) = tape else { return Ok(()) };
+        self.read_outs(members);
         // The members have their states and wait for gradients: what fails now is asked again in the next round, as a
         // pull-back that repeats the solve, and there the sample that spoils it is found.
         if let Err(FieldError::OutOfMemory { .. }) = guarded(|| self.pull_back(tape, model, members)) {
@@ -310,7 +367,7 @@ impl Engine {
         for (row, &member) in cotangent.chunks_exact_mut(dim).zip(members) {
             let slot = &self.slots[member];
             if let (Ask::PullBack { cotangent }, false) = (&slot.state.ask, slot.is_finished()) {
-                row.copy_from_slice(cotangent);
+                row[..cotangent.len()].copy_from_slice(cotangent);
                 asked.push(member);
             }
         }
@@ -333,7 +390,7 @@ impl Engine {
             .filter(|(member, _)| asked.contains(member))
             .flat_map(|(_, row)| row.iter().copied())
             .collect();
-        self.tell(&asked, &rows, Answer::Gradient);
+        self.tell(&asked, dim, &rows, Answer::Gradient);
         Ok(())
     }
 
@@ -343,10 +400,9 @@ impl Engine {
         model: usize,
         members: &[usize],
     ) -> Result<(), FieldError> {
-        let start: Vec<f32> = members
-            .iter()
-            .flat_map(|&m| self.slots[m].state.last.iter().flat_map(|(start, _)| start.iter().copied()))
-            .collect();
+        let dim = self.fields[model].dim();
+        let starts = members.iter().map(|&m| self.slots[m].state.last.as_ref());
+        let start = padded(dim, starts.map(|last| last.map_or(&[][..], |(start, _)| start)));
         let cond = self.conds(members);
         let keep = self.keep(model, grid, members.len());
         let clock = Instant::now();
@@ -356,25 +412,53 @@ impl Engine {
         self.pull_back(tape, model, members)
     }
 
+    /// Answers the read-outs that members ask for between a solve and its pull-back.
+    ///
+    /// One that fails here stays asked, and is found in the next round.
+    fn read_outs(&mut self, members: &[usize]) {
+        for _ in 0..2 {
+            for (kind, reader, members) in self.groups(members, Kind::is_of_reader) {
+                self.run_group(kind, reader, &members);
+            }
+        }
+    }
+
     fn velocity(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let (t, x) = self.points(members);
+        self.call(model, members, Answer::State, |field, rows, out| field.velocity(rows, out))
+    }
+
+    fn noise(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
+        self.call(model, members, Answer::State, |field, rows, out| field.noise(rows, out))
+    }
+
+    /// One forward call at the points that are asked for.
+    fn call(
+        &mut self,
+        model: usize,
+        members: &[usize],
+        wrap: fn(Vec<f32>) -> Answer,
+        call: impl Fn(&mut Timed, Rows<'_, f32>, &mut [f32]) -> Result<(), FieldError>,
+    ) -> Result<(), FieldError> {
+        let dim = self.fields[model].dim();
+        let (t, x) = self.points(members, dim);
         let cond = self.conds(members);
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
-        self.fields[model].velocity(Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
+        call(&mut self.fields[model], Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
         self.charge(model, members, clock);
         for &member in members {
             self.slots[member].state.cost.nfe_forward += 1;
         }
-        self.tell(members, &out, Answer::State);
+        self.tell(members, dim, &out, wrap);
         Ok(())
     }
 
     fn vjp(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let (t, x) = self.points(members);
+        let dim = self.fields[model].dim();
+        let (t, x) = self.points(members, dim);
         let cond = self.conds(members);
-        let cotangent =
-            self.gather(members, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
+        let cotangent = self
+            .gather(members, dim, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
         let mut out = vec![0.0; x.len()];
         let clock = Instant::now();
         self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;
@@ -382,25 +466,60 @@ impl Engine {
         for &member in members {
             self.slots[member].state.cost.nfe_vjp += 1;
         }
-        self.tell(members, &out, Answer::Gradient);
+        self.tell(members, dim, &out, Answer::Gradient);
         Ok(())
     }
 
-    fn points(&self, members: &[usize]) -> (Vec<f64>, Vec<f32>) {
+    fn read_out(&mut self, reader: usize, members: &[usize]) -> Result<(), FieldError> {
+        let (dim, outputs) = (self.readers[reader].dim(), self.readers[reader].outputs());
+        let x = self.end_points(members, dim);
+        let cond = self.conds(members);
+        let mut out = vec![0.0; members.len() * outputs];
+        let clock = Instant::now();
+        self.readers[reader].read(&x, &cond, &mut out)?;
+        self.charge_reader(members, clock);
+        self.tell(members, outputs, &out, Answer::Value);
+        Ok(())
+    }
+
+    fn read_out_vjp(&mut self, reader: usize, members: &[usize]) -> Result<(), FieldError> {
+        let (dim, outputs) = (self.readers[reader].dim(), self.readers[reader].outputs());
+        let x = self.end_points(members, dim);
+        let cond = self.conds(members);
+        let cotangent = self.gather(members, outputs, |ask| {
+            if let Ask::ReadOutVjp { cotangent, .. } = ask { cotangent } else { &[] }
+        });
+        let mut out = vec![0.0; x.len()];
+        let clock = Instant::now();
+        self.readers[reader].vjp(&x, &cond, &cotangent, &mut out)?;
+        self.charge_reader(members, clock);
+        self.tell(members, dim, &out, Answer::Gradient);
+        Ok(())
+    }
+
+    fn end_points(&self, members: &[usize], dim: usize) -> Vec<f32> {
+        self.gather(members, dim, |ask| match ask {
+            Ask::ReadOut { x } | Ask::ReadOutVjp { x, .. } => x,
+            _ => &[],
+        })
+    }
+
+    fn points(&self, members: &[usize], dim: usize) -> (Vec<f64>, Vec<f32>) {
         let time = |ask: &Ask| match ask {
-            Ask::Velocity { t, .. } | Ask::Vjp { t, .. } => *t,
+            Ask::Velocity { t, .. } | Ask::Vjp { t, .. } | Ask::Noise { t, .. } => *t,
             _ => 0.0,
         };
         let t = members.iter().map(|&m| time(&self.slots[m].state.ask)).collect();
-        let x = self.gather(members, |ask| match ask {
-            Ask::Velocity { x, .. } | Ask::Vjp { x, .. } => x,
+        let x = self.gather(members, dim, |ask| match ask {
+            Ask::Velocity { x, .. } | Ask::Vjp { x, .. } | Ask::Noise { x, .. } => x,
             _ => &[],
         });
         (t, x)
     }
 
-    fn gather(&self, members: &[usize], part: impl Fn(&Ask) -> &[f32]) -> Vec<f32> {
-        members.iter().flat_map(|&m| part(&self.slots[m].state.ask).iter().copied()).collect()
+    /// A part of each member's ask, as rows of `dim` numbers.
+    fn gather(&self, members: &[usize], dim: usize, part: impl Fn(&Ask) -> &[f32]) -> Vec<f32> {
+        padded(dim, members.iter().map(|&m| part(&self.slots[m].state.ask)))
     }
 
     fn conds(&self, members: &[usize]) -> Vec<Cond> {
@@ -430,12 +549,21 @@ impl Engine {
         }
     }
 
-    /// Tells every member its row; the host part of the methods runs in parallel over samples.
-    fn tell(&mut self, members: &[usize], rows: &[f32], wrap: fn(Vec<f32>) -> Answer) {
-        let dim = rows.len() / members.len().max(1);
+    fn charge_reader(&mut self, members: &[usize], clock: Instant) {
+        let seconds = clock.elapsed().as_secs_f64();
+        self.network_seconds += seconds;
+        for &member in members {
+            self.slots[member].state.cost.device_seconds += seconds / members.len() as f64;
+        }
+    }
+
+    /// Tells every member its row of `dim` numbers, of which a smaller sample has the first; the host part of the
+    /// methods runs in parallel over samples.
+    fn tell(&mut self, members: &[usize], dim: usize, rows: &[f32], wrap: fn(Vec<f32>) -> Answer) {
         let mut answers: Vec<Option<Answer>> = self.slots.iter().map(|_| None).collect();
         for (&member, row) in members.iter().zip(rows.chunks_exact(dim.max(1))) {
-            answers[member] = Some(wrap(row.to_vec()));
+            let own = self.slots[member].problem.dim().min(dim);
+            answers[member] = Some(wrap(row[..own].to_vec()));
         }
         self.slots.par_iter_mut().zip(answers).for_each(|(slot, answer)| {
             if let Some(answer) = answer {
@@ -445,5 +573,7 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod molecule_tests;
 #[cfg(test)]
 mod tests;

@@ -167,7 +167,7 @@ impl<'a> Worker<'a> {
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
         let fields = assembly.fields(device).map_err(|error| error.clone())?;
-        let engine = Engine::new(fields, memory, slots);
+        let engine = Engine::new(fields, memory, slots).with_readers(assembly.readers());
         say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
         let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;
         let now = Instant::now();

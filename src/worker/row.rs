@@ -5,17 +5,23 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::assembly::{Assembly, Sample};
+use super::assembly::{Assembly, Content, PropertyReader, Sample};
 use super::device::{Device, host_name, peak_memory};
 use super::engine::{Slot, StoredSolve, panic_text};
-use crate::method::Outcome;
+use crate::flow::{Cond, ReadOut};
+use crate::method::{Goal, Outcome, Points, Problem};
 use crate::metric::image_scores;
+use crate::metric::molecule::{molecule_scores, structure};
+use crate::molecule::Molecule;
+use crate::molecule::sdf::write_sdf;
+use crate::molecule::xyz::write_xyz;
 use crate::net::kernel;
 use crate::plan::Unit;
 use crate::spec::method::MethodSpec;
+use crate::spec::metric::MetricSpec;
 use crate::spec::metric::SaveSpec;
 use crate::spec::stop::StopRule;
-use crate::store::artifacts::{ArtifactWriter, Reconstruction, write_png, x1_blake3};
+use crate::store::artifacts::{ArtifactWriter, Reconstruction, write_png, write_shown, x1_blake3};
 use crate::store::checkpoint::{Checkpoints, Origin};
 use crate::store::record::SCHEMA_VERSION;
 use crate::store::{Key, Record, RunDir, Status, Store, StoreError, TracePoint};
@@ -88,17 +94,25 @@ impl Writer {
     /// Keeps the reconstructions, if the pipeline says so: durable before their rows.
     fn keep(&mut self, assembly: &Assembly, slots: &[Slot], rows: &mut [Row]) -> Result<(), StoreError> {
         let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
-        let shape = assembly.plan.dataset.shape.sides();
-        let keys: Vec<Key> = slots.iter().map(|slot| key(assembly, slot.unit)).collect();
-        let kept: Vec<(&Key, &mut Row)> = keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
+        let keys: Vec<(Key, Vec<u32>)> =
+            slots.iter().map(|slot| (key(assembly, slot.unit), state_shape(&slot.problem))).collect();
+        let kept: Vec<(&(Key, Vec<u32>), &mut Row)> =
+            keys.iter().zip(rows).filter(|(_, row)| row.x1.is_some()).collect();
         let items = kept
             .iter()
-            .filter_map(|(key, row)| Some(Reconstruction { key, shape: &shape, x1: row.x1.as_deref()? }));
+            .filter_map(|((key, shape), row)| Some(Reconstruction { key, shape, x1: row.x1.as_deref()? }));
         let placed = artifacts.append(&items.collect::<Vec<_>>())?;
-        for ((_, row), artifact) in kept.into_iter().zip(placed) {
+        let (fs, layout) = (&**self.run_dir.fs(), self.run_dir.layout());
+        for (((_, shape), row), artifact) in kept.into_iter().zip(placed) {
             artifact.describe(&mut row.record);
-            if let Some(x1) = &row.x1 {
-                write_png(&**self.run_dir.fs(), self.run_dir.layout(), &row.record, &shape, x1)?;
+            match (&row.molecule, &row.x1) {
+                (Some(molecule), _) => {
+                    for (kind, text) in molecule_files(molecule, &row.record) {
+                        write_shown(fs, layout, &row.record, kind, text.as_bytes())?;
+                    }
+                }
+                (None, Some(x1)) => write_png(fs, layout, &row.record, shape, x1)?,
+                (None, None) => {}
             }
         }
         Ok(())
@@ -141,6 +155,51 @@ impl Writer {
 struct Row {
     record: Record,
     x1: Option<Vec<f32>>,
+    /// The molecule of `x1`, if it is one.
+    molecule: Option<Molecule>,
+}
+
+impl Row {
+    fn failed(record: Record, error: String) -> Self {
+        let record = Record { status: Status::Failed, error: Some(error), ..record };
+        Self { record, x1: None, molecule: None }
+    }
+}
+
+/// Shape of a sample's state: channels, height and width, or atoms and columns.
+fn state_shape(problem: &Problem) -> Vec<u32> {
+    match &problem.goal {
+        Goal::Restore(restoration) => {
+            let shape = restoration.operator.shape();
+            [shape.channels, shape.height, shape.width].map(|side| side as u32).to_vec()
+        }
+        Goal::Property(crate::method::PropertyTarget { points, .. }) | Goal::Generate(points) => {
+            vec![points.count as u32, points.columns as u32]
+        }
+    }
+}
+
+/// A molecule's files for eyes, by kind. Atoms that flew too far apart have no place in the columns of an SDF.
+fn molecule_files(molecule: &Molecule, record: &Record) -> Vec<(&'static str, String)> {
+    let title = title(record);
+    let structure = structure(molecule);
+    let values = [("target", record.target), ("property", record.property)];
+    let data: Vec<(&str, String)> =
+        values.iter().filter_map(|(name, value)| Some((*name, format!("{:.6}", (*value)?)))).collect();
+    let mut files = vec![("xyz", write_xyz(molecule, &title))];
+    match write_sdf(molecule, &title, &structure.bonds, &structure.charges, &data) {
+        Ok(sdf) => files.push(("sdf", sdf)),
+        Err(error) => tracing::warn!(sample = %record.sample_id, %error, "no SDF is written"),
+    }
+    files
+}
+
+/// What the comment line of a molecule's file says.
+fn title(record: &Record) -> String {
+    let property = record.property.zip(record.target);
+    let property = property.map(|(value, target)| format!(" property {value:.4} target {target:.4}"));
+    let Record { task, method, sample_id, .. } = record;
+    format!("{task}/{method}/{sample_id}{}", property.unwrap_or_default())
 }
 
 fn key(assembly: &Assembly, unit: Unit) -> Key {
@@ -158,16 +217,14 @@ fn target_psnr(method: &MethodSpec) -> Option<f64> {
     targets.min_by(f64::total_cmp)
 }
 
-/// The record of a solve that ended in order.
-fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, record: Record) -> Record {
-    let hole = slot.problem.operator.hole();
-    let scores =
-        image_scores(&outcome.reconstruction, &sample.truth, assembly.shape(), hole, &assembly.plan.metrics);
-    let target = target_psnr(&assembly.cell(slot.unit).solve);
+/// The image metrics of a reconstruction.
+fn score_image(assembly: &Assembly, slot: &Slot, truth: &[f32], outcome: &Outcome, record: Record) -> Record {
+    let Some((shape, restoration)) = assembly.image_shape().zip(slot.problem.goal.restoration()) else {
+        return record;
+    };
+    let hole = restoration.operator.hole();
+    let scores = image_scores(&outcome.reconstruction, truth, shape, hole, &assembly.plan.metrics);
     Record {
-        label: sample.label,
-        stop_reason: Some(outcome.stop_reason.to_string()),
-        reproducible: outcome.stop_reason.is_reproducible(),
         mse: scores.mse,
         psnr: scores.psnr,
         psnr_u8wrap: scores.psnr_u8wrap,
@@ -177,6 +234,60 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
         hole_psnr: scores.hole_psnr,
         hole_ssim_tm13: scores.hole_ssim_tm13,
         hole_ssim_tm19: scores.hole_ssim_tm19,
+        ..record
+    }
+}
+
+/// The molecule's own metrics and its property.
+fn score_molecule(
+    assembly: &Assembly,
+    slot: &Slot,
+    molecule: &Molecule,
+    outcome: &Outcome,
+    record: Record,
+) -> Result<Record, String> {
+    let mut record = Record { n_atoms: Some(molecule.len() as u32), ..record };
+    if assembly.plan.metrics.contains(&MetricSpec::Molecule) {
+        let scores = molecule_scores(molecule);
+        record.stable_atoms = Some(scores.stable_atoms as u32);
+        record.molecule_stable = Some(scores.stable);
+        record.molecule_valid = Some(scores.valid);
+        record.fragments = Some(scores.fragments as u32);
+        record.borderline_bonds = Some(scores.borderline_bonds as u32);
+        record.molecule_graph = scores.graph.map(|graph| graph.to_text());
+    }
+    let (Goal::Property(goal), Some(reader)) = (&slot.problem.goal, assembly.reader(slot.unit)) else {
+        return Ok(record);
+    };
+    let value = f64::from(reader.classifier.predict(molecule));
+    if !value.is_finite() {
+        return Err("the classifier gives no finite number for the molecule: see its positions".to_owned());
+    }
+    record.target = Some(goal.value);
+    record.property = Some(value);
+    record.property_error = Some((value - goal.value).abs());
+    record.property_relaxed = Some(relaxed(reader, goal.points, &outcome.reconstruction)?);
+    Ok(record)
+}
+
+/// The property of x(1) as the loss sees it.
+fn relaxed(reader: &PropertyReader, points: Points, x1: &[f32]) -> Result<f64, String> {
+    let mut state = x1.to_vec();
+    state.resize(reader.representation.dim(), 0.0);
+    let mut value = [0.0];
+    let cond = [Cond::Atoms(points.count as u32)];
+    let mut read_out = reader.classifier.read_out(reader.representation);
+    read_out.read(&state, &cond, &mut value).map_err(|error| error.to_string())?;
+    Ok(f64::from(value[0]))
+}
+
+/// The record of a solve that ended in order.
+fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, record: Record) -> Record {
+    let target = target_psnr(&assembly.cell(slot.unit).solve);
+    Record {
+        label: sample.label,
+        stop_reason: Some(outcome.stop_reason.to_string()),
+        reproducible: outcome.stop_reason.is_reproducible(),
         observed_psnr: outcome.observed_psnr,
         best_psnr: outcome.best_psnr,
         target_psnr: target,
@@ -191,7 +302,7 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
                 eval: point.eval,
                 seconds: point.seconds,
                 loss: point.loss,
-                psnr: Some(point.psnr),
+                psnr: point.psnr,
             })
             .collect(),
         ..record
@@ -203,7 +314,7 @@ fn guarded(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     let failed = identity.clone();
     catch_unwind(AssertUnwindSafe(|| row(assembly, slot, identity))).unwrap_or_else(|panic| {
         let error = format!("the scoring panicked: {}; please report this", panic_text(&*panic));
-        Row { record: Record { status: Status::Failed, error: Some(error), ..failed }, x1: None }
+        Row::failed(failed, error)
     })
 }
 
@@ -219,10 +330,7 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
         device_seconds: cost.device_seconds,
         ..identity
     };
-    let failed = |error: String| Row {
-        record: Record { status: Status::Failed, error: Some(error), ..record.clone() },
-        x1: None,
-    };
+    let failed = |error: String| Row::failed(record.clone(), error);
     if let Some(error) = &slot.error {
         return failed(error.clone());
     }
@@ -236,9 +344,26 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
         let remedy = match assembly.cell(slot.unit).solve {
             MethodSpec::Dflow(_) => "look at the trace, and lower `lr` or change `init`",
+            MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => "take more steps, or check the weights",
             MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
         };
         return failed(format!("the reconstruction is not finite; {remedy}"));
     }
-    Row { record: scored(assembly, slot, &sample, &outcome, record), x1: Some(outcome.reconstruction) }
+    let record = scored(assembly, slot, &sample, &outcome, record);
+    match &sample.content {
+        Content::Image(truth) => {
+            let record = score_image(assembly, slot, truth, &outcome, record);
+            Row { record, x1: Some(outcome.reconstruction), molecule: None }
+        }
+        Content::Molecule { atoms } => {
+            let Some(representation) = assembly.representation(slot.unit) else {
+                return Row::failed(record, "the model does not make molecules".to_owned());
+            };
+            let molecule = representation.decode(&outcome.reconstruction, *atoms);
+            match score_molecule(assembly, slot, &molecule, &outcome, record.clone()) {
+                Ok(record) => Row { record, x1: Some(outcome.reconstruction), molecule: Some(molecule) },
+                Err(error) => Row::failed(record, error),
+            }
+        }
+    }
 }

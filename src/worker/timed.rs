@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::engine::Field;
-use crate::flow::{FieldError, InBasis, Rows, Tape, VelocityField};
+use crate::flow::{Cond, FieldError, InBasis, Rows, Tape, VelocityField};
 
 /// A field that counts the seconds inside its calls.
 pub(super) struct Timed {
@@ -52,6 +52,14 @@ impl VelocityField<f32> for Timed {
 
     fn vjp(&mut self, rows: Rows<'_, f32>, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
         self.clocked(|field| field.vjp(rows, cotangent, out))
+    }
+
+    fn extent(&self, cond: &Cond) -> usize {
+        self.field.extent(cond)
+    }
+
+    fn noise(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+        self.clocked(|field| field.noise(rows, out))
     }
 
     fn in_basis(&mut self) -> Option<InBasis<'_, f32>> {

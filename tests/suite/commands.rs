@@ -353,3 +353,47 @@ fn shipped_datasets_are_listed_and_checked() {
         .fails_with(2)
         .stderr("unknown dataset `mini`: shipped are mini-images, cifar10");
 }
+
+#[test]
+fn molecules_and_targets_are_listed_checked_and_counted() {
+    let test = RunTest::new();
+    test.run(&["data", "list"])
+        .succeeds()
+        .stdout("  10000 targets, from 11,083 training molecules of qm9-test-split");
+    let listed = test.run(&["data", "list", "--json"]).json();
+    let named = |name: &str| {
+        let all = listed.as_array().expect("a list");
+        all.iter().find(|dataset| dataset["name"] == name).expect("a shipped dataset").clone()
+    };
+    let targets = named("qm9-targets");
+    assert_eq!((&targets["kind"], &targets["samples"]), (&json!("targets for molecules"), &json!(10_000)));
+    assert!(named("qm9")["error"].as_str().expect("without a data folder").contains("`qm9/` (--data"));
+    test.run(&["data", "check", "qm9-targets"]).succeeds().stdout("qm9-targets: 10000 samples, manifest ");
+
+    let statistics =
+        |name| test.run(&["data", "statistics", name, "--split", "train", "s.json", "--data", "."]);
+    statistics("mini-images").fails_with(2).stderr("dataset `mini-images` has images, not molecules");
+    statistics("qm9-test-split")
+        .fails_with(2)
+        .stderr("cannot read ./qm9_test_split/test.npz")
+        .stderr("from: ");
+    test.file("qm9_test_split/test.npz", "PK");
+    statistics("qm9-test-split")
+        .fails_with(2)
+        .stderr("./qm9_test_split/test.npz: the archive: this is no .npz file");
+    let water = "3\ngdb 1 0 0 0 1.8 6.5 -0.3 0.1 0.4 19 0.02 -76 -76 -76 -76 6\nO 0 0 0 0\nH 0.8 0 0.5 0\nH -0.8 0 0.5 0\n0\n";
+    test.file("qm9/xyz/1.xyz", water);
+    test.file("qm9/xyz/2.xyz", &water.replace("gdb 1", "gdb 2"));
+    let mine = "name: mine\nsource: here\nlicence: none\nfolder: qm9\nmax_atoms: 29\nlayout:\n  molecules:\n    - gdb9: { archive: xyz, split: { held_out: { seed: 0, count: 1 } } }\n";
+    test.file("mine.yaml", mine);
+    statistics("mine.yaml").fails_with(2).stderr("dataset `mine.yaml`: properties, alpha: ");
+    test.run(&["data", "check", "mine.yaml", "--data", "."])
+        .succeeds()
+        .stdout("mine.yaml: 1 samples, manifest ");
+    assert!(!test.path("s.json").exists());
+    test.file("qm9/xyz/3.xyz", "3\ngdb 3 0 0 0 2 6 -0.2 0.2 0.5 19 0.02 -76 -76 -76 -76 7\nO 0 0 0 0\nH 0.9 0 0.5 0\nH -0.8 0 0.5 0\n0\n");
+    statistics("mine.yaml")
+        .succeeds()
+        .stdout("s.json: statistics of 2 training molecules of mine, manifest ");
+    assert!(test.path("s.json").exists());
+}

@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod interruptions;
 mod layering;
+mod molecules;
 mod own_data;
 mod pipelines;
 mod run;

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use dflow::report::settings;
 use dflow::spec::check::check;
 use dflow::spec::document::Document;
-use dflow::spec::method::{DflowSpec, MethodSpec};
+use dflow::spec::init::InitSpec;
+use dflow::spec::method::{
+    DflowSpec, LossSpace, LossSpec, MethodSpec, NormalizeSpec, OptimizerSpec, RegularizerSpec,
+};
 use dflow::spec::pipeline::{PipelineSpec, TaskSpec};
+use dflow::spec::solver::{FixedSteps, SolverSpec};
 use dflow::spec::stop::StopRule;
 
 fn root() -> &'static Path {
@@ -28,7 +32,7 @@ fn shipped() -> Vec<PathBuf> {
 
 #[test]
 fn every_shipped_pipeline_is_right_and_names_its_schema() {
-    assert!(shipped().len() >= 7);
+    assert!(shipped().len() >= 13);
     for path in shipped() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let spec = read(name);
@@ -69,11 +73,42 @@ fn the_small_profiles_have_the_tasks_of_the_paper() {
     assert_eq!(tasks("table1-cifar10.yaml"), tasks("table1-paper.yaml"));
 }
 
+#[test]
+fn molecules_are_solved_by_the_settings_of_appendix_b_3() {
+    for name in ["table4-mini.yaml", "table4-qm9.yaml", "figure6-mini.yaml", "figure6-qm9.yaml"] {
+        let spec = read(name);
+        assert!(spec.tasks.iter().all(|task| task.property.is_some()), "{name}");
+        for (_, dflow) in resolved(&spec) {
+            assert_eq!(dflow.solver, SolverSpec::Midpoint(FixedSteps { nfe: 100 }), "{name}");
+            assert_eq!((dflow.init, dflow.regularizer), (InitSpec::Source, RegularizerSpec::None), "{name}");
+            assert_eq!(dflow.loss, LossSpec::SquaredError(LossSpace::Measurement), "{name}");
+            assert_eq!(dflow.stop, [StopRule::OuterSteps(5)], "{name}");
+            assert!(matches!(dflow.normalize, NormalizeSpec::PerFeature(_)), "{name}");
+            let OptimizerSpec::Lbfgs(lbfgs) = dflow.optimizer;
+            assert_eq!((lbfgs.inner, lbfgs.lr, lbfgs.max_eval), (5, 1.0, None), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_molecule_profiles_have_the_same_tasks_and_methods() {
+    for table in ["table4", "table7", "figure6"] {
+        let [mini, qm9] = ["mini", "qm9"].map(|profile| read(&format!("{table}-{profile}.yaml")));
+        let tasks = |spec: &PipelineSpec| -> Vec<String> {
+            spec.tasks.iter().map(|task| task.name.clone()).collect()
+        };
+        assert_eq!(tasks(&mini), tasks(&qm9));
+        // A velocity network has no ancestral sampler.
+        let methods = qm9.methods.iter().filter(|method| !matches!(method, MethodSpec::Ancestral(_)));
+        assert!(methods.eq(&mini.methods), "{table}");
+    }
+}
+
 /// Every D-Flow of a pipeline on every task.
 fn resolved(spec: &PipelineSpec) -> Vec<(&TaskSpec, DflowSpec)> {
     let methods = spec.methods.iter().filter_map(|method| match method {
         MethodSpec::Dflow(dflow) => Some(dflow),
-        MethodSpec::Pinv(_) => None,
+        MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
     });
     methods.flat_map(|dflow| spec.tasks.iter().map(|task| (task, dflow.for_task(&task.name)))).collect()
 }

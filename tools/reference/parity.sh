@@ -3,7 +3,9 @@
 #
 # usage: tools/reference/parity.sh        environment: VENVS (default .venv-parity), PYTHON (python3),
 #        GUIDED_DIFFUSION (a checkout of github.com/openai/guided-diffusion at the commit below; without it the ADM
-#        files are left alone)
+#        files are left alone), DFLOW_TEST_DATA (the folder of the public data: its gschnet_qm9/samples.npz and
+#        qm9_test_split/test.npz are compared too)
+# needs the program: make build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -35,13 +37,25 @@ $era $here/weights.py $golden/weights
 $era $here/lbfgs.py $golden/lbfgs/torch-2.9.1.json
 $current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
 $current $here/operators.py $golden/operators/operators.json
+$current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
+$current $here/molecules.py golden $golden/molecules
 [ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
 if [ -n "${GUIDED_DIFFUSION:-}" ]; then
     $era $here/adm.py "$GUIDED_DIFFUSION" $guided_diffusion_commit $golden/adm
 else
     echo "GUIDED_DIFFUSION is not set: $golden/adm is left as it is"
 fi
+if [ -n "${DFLOW_TEST_DATA:-}" ]; then
+    $current $here/qm9.py statistics "$DFLOW_TEST_DATA/qm9_test_split/test.npz" datasets/qm9-statistics.json
+else
+    echo "DFLOW_TEST_DATA is not set: datasets/qm9-statistics.json is not compared"
+fi
+
+# Molecules are also compared in bulk, by the program itself.
+samples=${DFLOW_TEST_DATA:+$DFLOW_TEST_DATA/gschnet_qm9/samples.npz}
+[ -e "$samples" ] || samples=
+$current $here/molecules.py compare target/release/dflow ${samples:+"$samples"}
 
 # The last digits of floating-point results depend on the CPU: the tests, not this difference, say if they matter.
 git --no-pager diff --stat -- $golden

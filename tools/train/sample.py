@@ -15,13 +15,13 @@ from adm import Adm
 
 
 @torch.no_grad()
-def integrate(model, x, labels, steps):
-    """Midpoint rule from t = 0 (noise) to t = 1."""
+def integrate(model, x, given, steps):
+    """Midpoint rule from t = 0 (noise) to t = 1; `given` is what the model takes beside state and time."""
     h = 1 / steps
     for k in range(steps):
         t = torch.full((len(x),), k * h)
-        middle = x + h / 2 * model(x, t, labels)
-        x = x + h * model(middle, t + h / 2, labels)
+        middle = x + h / 2 * model(x, t, given)
+        x = x + h * model(middle, t + h / 2, given)
     return x
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Re-creates the shipped priors: models/*.yaml and their weights. mini-images always, cifar10 if DATA names the folder that
-# holds cifar10_jpeg/. A run that was stopped goes on from its checkpoint.
+# Re-creates the shipped networks: models/*.yaml, models/classifiers/*.yaml and their weights. mini-images always, cifar10
+# and the molecule networks if DATA names the folder that holds cifar10_jpeg/ or qm9_test_split/. A run that was stopped
+# goes on from its checkpoint.
 #
 # environment: DATA; STEPS=n trains another number of steps; PYTHON=python3.12 makes the environment with another
 # interpreter
@@ -33,8 +34,23 @@ export_images mini-images train --count 40000
 export_images mini-images test
 prior mini-images 1200
 
-if [ -n "${DATA:-}" ]; then
+# molecules TASK STEPS OPTION...
+molecules() {
+    local task=$1 steps=${STEPS:-$2}; shift 2
+    "$venv/bin/python" tools/train/train_molecules.py --task "$task" --data "$DATA" --work "$work/run-molecules" \
+        --steps "$steps" --export models "$@"
+}
+
+if [ -d "${DATA:-}/cifar10_jpeg" ]; then
     export_images cifar10 train --data "$DATA"
     export_images cifar10 test --data "$DATA"
     prior cifar10 3600 --flip
+fi
+
+if [ -d "${DATA:-}/qm9_test_split" ]; then
+    for property in alpha gap homo lumo mu cv; do
+        molecules "$property" 4800 --batch 32 --no-bf16
+    done
+    molecules prior 9000 --lr-matrix 0.02
+    "$venv/bin/python" tools/train/sample_molecules.py models/mini-molecules.yaml --data "$DATA"
 fi

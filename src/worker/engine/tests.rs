@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::flow::{GaussianField, Tape, VelocityField};
-use crate::method::{Draws, Outcome};
+use crate::method::{Draws, Goal, Outcome, Restoration};
 use crate::operator::{Degradation, Shape, measure};
 use crate::path::Path;
 use crate::random::{Purpose, Stream};
@@ -100,9 +100,10 @@ fn slot(sample: usize, cond: Cond) -> Slot {
     let truth = stream(Purpose::Image).normals(SHAPE.dim());
     let y = measure(&operator, &truth, 0.0, &mut stream(Purpose::MeasurementNoise));
     let method = MethodSpec::Dflow(Box::new(spec));
-    let draws = Draws::for_method(&method, SHAPE.dim(), stream);
-    let problem = Problem::new(method, operator, y, 0.0, draws);
-    Slot::new(Unit { cell: 0, sample }, Some(0), cond, problem, None)
+    let goal = Goal::Restore(Restoration::new(&method, operator, y, 0.0));
+    let draws = Draws::for_method(&method, &goal, stream);
+    let problem = Problem::new(method, goal, draws);
+    Slot::new(Unit { cell: 0, sample }, (Some(0), None), cond, problem, None)
 }
 
 /// Solves five samples, of which one may be a spoiler; outcomes and the rows that a call may have at the end.
