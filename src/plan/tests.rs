@@ -30,6 +30,7 @@ struct World {
 }
 
 const SHAPE: StateShape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
+const TALL: StateShape = StateShape::Image(ImageShape { channels: 3, height: 64, width: 32 });
 
 impl World {
     fn new() -> Self {
@@ -213,7 +214,7 @@ fn what_does_not_fit_the_dataset_or_model_is_refused() {
     let spoils: [(fn(&mut World), &str); 4] = [
         (|world| world.dataset.samples.clear(), "has no sample"),
         (|world| world.dataset.samples[3] = "s1".to_owned(), "two samples `s1`, at places 1 and 3"),
-        (|world| world.model.shape.height = 64, "makes images of 3×64×32"),
+        (|world| world.model.shape = TALL, "makes images of 3×64×32"),
         (|world| world.model.classes = 5, "labels are out of range"),
     ];
     for (spoil, message) in spoils {
