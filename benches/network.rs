@@ -2,15 +2,20 @@
 //!
 //! usage: network CONFIG.json BATCH THREADS SECONDS      (driven by tools/bench/bench.py, which alternates with PyTorch)
 //!
-//! Weights are random: times do not depend on them.
+//! CONFIG is that of an ADM UNet, or `{"egnn": …}` with that of an EGNN, whose rows are molecules of [`ATOMS`]. Weights are
+//! random: times do not depend on them.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 use std::time::{Duration, Instant};
 
 use dflow::flow::{Cond, RawNetwork, Rows};
-use dflow::net::adm::{AdmConfig, tensors};
+use dflow::net::adm::{self, AdmConfig};
+use dflow::net::egnn::{self, EgnnConfig, EgnnNetwork};
 use dflow::net::weights::{Tensor, Weights};
 use dflow::net::{Network, kernel};
+
+/// Atoms of the molecules of a batch, over and over: 18 on average, as QM9 has. The same in tools/bench/bench.py.
+const ATOMS: [u32; 8] = [18, 17, 19, 16, 20, 18, 21, 15];
 
 /// Random numbers in (−0.1, 0.1).
 fn noise(seed: u32) -> impl FnMut() -> f32 {
@@ -23,13 +28,13 @@ fn noise(seed: u32) -> impl FnMut() -> f32 {
     }
 }
 
-fn random_weights(config: &AdmConfig) -> Weights {
+fn random_weights(tensors: Vec<(String, Vec<usize>)>) -> Weights {
     let mut next = noise(1);
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = (0..shape.iter().product()).map(|_| next()).collect();
         (name, Tensor { shape, values })
     };
-    Weights::from_tensors("random", tensors(config).into_iter().map(tensor).collect())
+    Weights::from_tensors("random", tensors.into_iter().map(tensor).collect())
 }
 
 /// Milliseconds of each repetition in about `limit`, after a first one for warming up.
@@ -44,6 +49,21 @@ fn time(limit: Duration, mut body: impl FnMut()) -> Vec<f64> {
     times
 }
 
+/// A network, and the condition of a row.
+type Subject = (Box<dyn RawNetwork<f32>>, Box<dyn Fn(usize) -> Cond>);
+
+fn subject(config: &str) -> Result<Subject, Box<dyn std::error::Error>> {
+    let mut config: serde_json::Value = serde_json::from_str(config)?;
+    if let Some(egnn) = config.get_mut("egnn") {
+        let config: EgnnConfig = serde_json::from_value(egnn.take())?;
+        let network = EgnnNetwork::new(&config, &random_weights(egnn::tensors(&config)))?;
+        return Ok((Box::new(network), Box::new(|row| Cond::Atoms(ATOMS[row % ATOMS.len()]))));
+    }
+    let config: AdmConfig = serde_json::from_value(config)?;
+    let network = Network::adm(&config, &random_weights(adm::tensors(&config)))?;
+    Ok((Box::new(network), Box::new(move |_| config.num_classes.map_or(Cond::None, |_| Cond::Class(0)))))
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo test` and `cargo bench` without arguments: nothing to compare with.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -51,15 +71,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("usage: network CONFIG.json BATCH THREADS SECONDS; see tools/bench/bench.py");
         return Ok(());
     };
-    let config: AdmConfig = serde_json::from_str(&std::fs::read_to_string(config)?)?;
     let (batch, limit) = (batch.parse::<usize>()?, Duration::from_secs_f64(seconds.parse()?));
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
-    let mut network = Network::adm(&config, &random_weights(&config))?;
+    let (mut network, cond) = subject(&std::fs::read_to_string(config)?)?;
     let mut next = noise(2);
     let x: Vec<f32> = (0..batch * network.dim()).map(|_| 10.0 * next()).collect();
     let (mut out, mut gradient) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-    let (t, cond) =
-        (vec![0.5; batch], vec![config.num_classes.map_or(Cond::None, |_| Cond::Class(0)); batch]);
+    let (t, cond): (Vec<_>, Vec<_>) = (0..batch).map(|row| (0.5, cond(row))).unzip();
     let rows = Rows { t: &t, x: &x, cond: &cond };
     let forward = time(limit, || network.forward(rows, &mut out).expect("the call is well formed"));
     let vjp = time(limit, || {

@@ -2,6 +2,9 @@
 
 usage: bench.py NETWORK_BENCH [--threads 2] [--rounds 5] [--seconds 1] [--batches 1 16] [CONFIG.json …]
 
+A CONFIG.json is that of an ADM UNet, or {"egnn": …} with that of an EGNN; batches of the latter are 1, 16 and 64 unless
+--batches says otherwise. PyTorch evaluates a batch of molecules padded to its largest, with masks.
+
 NETWORK_BENCH is the compiled benches/network.rs. Rounds alternate: one process of ours, then one of PyTorch, so that
 both see the same neighbours on the machine; the table has the median over all repetitions of all rounds.
 """
@@ -16,6 +19,8 @@ import time
 
 import yaml
 
+# Atoms of the molecules of a batch, over and over: the same in benches/network.rs.
+ATOMS = [18, 17, 19, 16, 20, 18, 21, 15]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -34,26 +39,36 @@ def torch_times(config, batch, threads, seconds):
     """The same figures as benches/network.rs, from PyTorch."""
     import torch
 
-    sys.path.insert(0, str(ROOT / "tools" / "train"))
-    from adm import Adm
-
     torch.set_num_threads(threads)
-    model = Adm(config)
+    t = torch.full((batch,), 0.5)
+    if "egnn" in config:
+        sys.path.insert(0, str(ROOT / "tools" / "reference"))
+        from egnn import Egnn, masks
+
+        model = Egnn(config["egnn"])
+        atoms = [ATOMS[row % len(ATOMS)] for row in range(batch)]
+        mask = masks(atoms, max(atoms), torch.float32)
+        x = torch.randn(batch, max(atoms), 8 + config["egnn"]["include_charges"], requires_grad=True)
+        arguments = (t, mask)
+    else:
+        sys.path.insert(0, str(ROOT / "tools" / "train"))
+        from adm import Adm
+
+        model = Adm(config)
+        size = config["image_size"]
+        x = torch.randn(batch, config["in_channels"], size, size, requires_grad=True)
+        arguments = (t, torch.zeros(batch, dtype=torch.long) if config.get("num_classes") else None)
     for parameter in model.parameters():
         torch.nn.init.uniform_(parameter, -0.1, 0.1)
         parameter.requires_grad_(False)
-    size = config["image_size"]
-    x = torch.randn(batch, config["in_channels"], size, size, requires_grad=True)
-    t = torch.full((batch,), 0.5)
-    labels = torch.zeros(batch, dtype=torch.long) if config.get("num_classes") else None
     cotangent = torch.randn_like(x)
 
     def forward():
         with torch.no_grad():
-            model(x, t, labels)
+            model(x, *arguments)
 
     def forward_vjp():
-        torch.autograd.grad(model(x, t, labels), x, cotangent)
+        torch.autograd.grad(model(x, *arguments), x, cotangent)
 
     return {
         "torch": torch.__version__,
@@ -94,20 +109,26 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--batches", type=int, nargs="+", help="default: 1 16; of molecules 1 16 64")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "bench")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    configs = [(path.stem, path) for path in args.configs or [ROOT / "benches" / "adm-4.6m.json"]]
-    for model in sorted((ROOT / "models").glob("*.yaml")):
-        path = args.work / f"{model.stem}.json"
-        path.write_text(json.dumps(yaml.safe_load(model.read_text())["network"]["adm"]))
-        configs.append((f"shipped prior {model.stem}", path))
-    print(f"Milliseconds, {args.threads} threads, 32x32, f32; ratio below 1: faster than PyTorch.\n")
+    shipped = [ROOT / "benches" / name for name in ("adm-4.6m.json", "edm-0.7m.json")]
+    configs = [(path.stem, path) for path in args.configs or shipped]
+    for model in sorted((ROOT / "models").glob("*.yaml")) if not args.configs else []:
+        model_file = yaml.safe_load(model.read_text())
+        # Weights of the others are not shipped, and their networks are of the kinds of those that are.
+        if "folder" not in model_file:
+            network = model_file["network"]
+            path = args.work / f"{model.stem}.json"
+            path.write_text(json.dumps(network if "egnn" in network else network["adm"]))
+            configs.append((f"shipped prior {model.stem}", path))
+    print(f"Milliseconds, {args.threads} threads, 32x32 or 18 atoms, f32; ratio below 1: faster than PyTorch.\n")
     print("| network | batch | forward | PyTorch | ratio | forward + VJP | PyTorch | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for name, path in configs:
-        for batch in args.batches:
+        is_egnn = "egnn" in json.loads(path.read_text())
+        for batch in args.batches or ([1, 16, 64] if is_egnn else [1, 16]):
             versions = compare(name, path, batch, args)
     print(f"\nInstruction set {versions[0]}, torch {versions[1]}; medians over {args.rounds} alternating rounds.")
 

@@ -36,6 +36,7 @@ done
 $era $here/weights.py $golden/weights
 $era $here/lbfgs.py $golden/lbfgs/torch-2.9.1.json
 $current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
+$era $here/egnn.py $golden/egnn ${DFLOW_TEST_DATA:+--data "$DFLOW_TEST_DATA"}
 $current $here/operators.py $golden/operators/operators.json
 $current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json

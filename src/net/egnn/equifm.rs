@@ -79,6 +79,10 @@ impl<N: RawNetwork<f32>> RawNetwork<f32> for EquiFmVelocity<N> {
         self.network.pull_back(inner, &scaled, out)
     }
 
+    fn extent(&self, cond: &Cond) -> usize {
+        self.network.extent(cond)
+    }
+
     fn tape_bytes_per_row(&self) -> usize {
         self.network.tape_bytes_per_row() + size_of::<f64>()
     }
@@ -134,7 +138,7 @@ mod tests {
     fn columns_are_scaled_forward_and_back() {
         let mut network = EquiFmVelocity::new(Double, &Representation::QM9);
         let dim = network.dim();
-        let (x, cond) = (vec![1.0; 2 * dim], [crate::flow::Cond::Atoms(29); 2]);
+        let (x, cond) = (vec![1.0; 2 * dim], [Cond::Atoms(29); 2]);
         let (mut out, mut gradient) = (vec![0.0; 2 * dim], vec![0.0; 2 * dim]);
         let tape = network.forward_taped(Rows { t: &[0.5, 1.0], x: &x, cond: &cond }, &mut out).unwrap();
         network.pull_back(tape, &x, &mut gradient).unwrap();

@@ -184,6 +184,13 @@ impl RawNetwork<f32> for EgnnNetwork {
         Ok(())
     }
 
+    fn extent(&self, cond: &Cond) -> usize {
+        match cond {
+            Cond::Atoms(n) => self.inner.dim.min(*n as usize * self.inner.dynamics.columns()),
+            Cond::None | Cond::Class(_) => self.inner.dim,
+        }
+    }
+
     /// That of a molecule of `max_atoms` atoms: an upper bound. A molecule of n atoms takes about (n / max_atoms)² of it.
     fn tape_bytes_per_row(&self) -> usize {
         self.tape_bytes(self.inner.max_atoms)

@@ -230,4 +230,6 @@ fn weights(path: &Path, source: WeightSource<'_>, data: Option<&Path>) -> Result
 }
 
 #[cfg(test)]
+mod molecule_tests;
+#[cfg(test)]
 mod tests;
