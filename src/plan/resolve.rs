@@ -11,7 +11,7 @@ use crate::spec::check::check;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::{Document, Problem};
 use crate::spec::init::InitSpec;
-use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, SampleSpec};
+use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, NormalizeSpec, SampleSpec};
 use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::{Bicubic, Boundary, CenterMask, GaussianBlur, OperatorSpec};
@@ -402,5 +402,12 @@ fn numbers_of(method: &MethodSpec) -> Value {
             MethodSpec::Ancestral(AncestralSpec { model: None, ..ancestral.clone() })
         }
     };
-    json!(bare)
+    let mut numbers = json!(bare);
+    // What is not done determines nothing: rows from before it could be asked for stay the same rows.
+    if let Some(Value::Object(dflow)) = numbers.get_mut("dflow")
+        && dflow.get("normalize") == Some(&json!(NormalizeSpec::None))
+    {
+        dflow.remove("normalize");
+    }
+    numbers
 }

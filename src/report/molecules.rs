@@ -452,9 +452,8 @@ impl Quality {
             }
             Self::ValidAndUnique => {
                 let texts = records.iter().filter_map(|record| record.molecule_graph.as_deref());
-                let graphs: Vec<MoleculeGraph> =
-                    texts.filter_map(|text| MoleculeGraph::from_text(text).ok()).collect();
-                share(distinct(&graphs), n)
+                let graphs: Result<Vec<MoleculeGraph>, _> = texts.map(MoleculeGraph::from_text).collect();
+                graphs.map_or(Cell::Missing, |graphs| share(distinct(&graphs), n))
             }
         }
     }

@@ -122,7 +122,7 @@ pub struct DflowSpec {
     #[serde(default)]
     pub optimizer: OptimizerSpec,
     /// What is done to x₀ after every outer step.
-    #[serde(default, skip_serializing_if = "NormalizeSpec::is_none")]
+    #[serde(default)]
     pub normalize: NormalizeSpec,
     /// Ends a sample's solve; any of them. Must not be empty.
     #[serde(default)]
@@ -280,12 +280,6 @@ pub enum NormalizeSpec {
     /// Every column of a molecule's state is shifted and scaled over its atoms to mean 0 and standard deviation 1
     /// (App. B.3).
     PerFeature(PerFeatureSpec),
-}
-
-impl NormalizeSpec {
-    const fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
 }
 
 /// Options of [`NormalizeSpec::PerFeature`]; the paper names none of them.

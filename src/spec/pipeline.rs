@@ -51,16 +51,16 @@ pub struct TaskSpec {
     /// Unique name.
     pub name: String,
     /// The degradation H of an image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub operator: Option<OperatorSpec>,
     /// σ_y of an `operator`: standard deviation of the noise on [−1, 1].
     #[serde(default)]
     pub noise: f64,
     /// The property that a molecule is to have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub property: Option<PropertySpec>,
     /// Nothing is asked of the sample: the prior alone is looked at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub generate: Option<GenerateSpec>,
 }
 

@@ -71,7 +71,7 @@ pub struct PropertySpec {
     /// The classifier F that reads it: a name under `models/classifiers/`, or a path ending in `.yaml`.
     pub classifier: String,
     /// The same target for every sample, in the property's unit; default: drawn from the dataset's statistics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub value: Option<f64>,
 }
 

@@ -24,12 +24,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metric", &["spec", "real", "operator", "molecule"]),
     ("store", &["spec", "plan"]),
     ("points", &["spec"]),
-    ("catalog", &["spec", "plan", "dataset", "operator", "path", "flow", "net", "points"]),
+    ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (
         "worker",
         &[
             "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
-            "method", "metric", "points", "catalog", "store",
+            "method", "metric", "molecule", "points", "catalog", "store",
             // `run::Launch`, which its threads implement.
             "run",
         ],
