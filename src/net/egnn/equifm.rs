@@ -86,10 +86,6 @@ impl<N: RawNetwork<f32>> RawNetwork<f32> for EquiFmVelocity<N> {
     fn tape_bytes_per_row(&self) -> usize {
         self.network.tape_bytes_per_row() + size_of::<f64>()
     }
-
-    fn extent(&self, cond: &Cond) -> usize {
-        self.network.extent(cond)
-    }
 }
 
 #[cfg(test)]

@@ -195,10 +195,4 @@ impl RawNetwork<f32> for EgnnNetwork {
     fn tape_bytes_per_row(&self) -> usize {
         self.tape_bytes(self.inner.max_atoms)
     }
-
-    /// The numbers of the atoms that are there.
-    fn extent(&self, cond: &Cond) -> usize {
-        let columns = self.inner.dim / self.inner.max_atoms;
-        atoms(*cond, self.inner.max_atoms).map_or(self.inner.dim, |atoms| atoms * columns)
-    }
 }
