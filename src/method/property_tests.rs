@@ -120,15 +120,17 @@ fn noise_of_molecules_has_no_centre_of_gravity() {
 
 #[test]
 fn every_outer_step_begins_with_normalised_columns() {
-    let rules = vec![StopRule::OuterSteps(4)];
-    let problem = problem(spec(per_feature(NormalizedResult::Accepted), rules), FAR);
-    let (outcome, starts) = run(&problem);
+    let problem_of = |normalize| problem(spec(normalize, vec![StopRule::OuterSteps(4)]), FAR);
+    let (outcome, starts) = run(&problem_of(per_feature(NormalizedResult::Accepted)));
     let outcome = outcome.expect("solves");
     assert_eq!((outcome.stop_reason, outcome.outer_steps), (StopReason::OuterSteps, 4));
     // The first point is drawn; each of the three later outer steps evaluates its normalised point first.
     assert!(!columns_are_normal(&starts[0]));
-    assert_eq!(starts.iter().filter(|x0| columns_are_normal(x0)).count(), 3);
+    // (Trials of a line search that finds nothing are as good as normalised too.)
+    assert!(starts.iter().filter(|x0| columns_are_normal(x0)).count() >= 3);
     assert_eq!(outcome.evals as usize, starts.len());
+    let unaltered = problem_of(NormalizeSpec::None);
+    assert!(!run(&unaltered).1.iter().any(|x0| columns_are_normal(x0)));
 }
 
 #[test]

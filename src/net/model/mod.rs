@@ -96,7 +96,9 @@ impl Model {
         batch: usize,
     ) -> Result<Box<dyn VelocityField<f32>>, FieldError> {
         let CpuNetwork::Adm(network) = &self.inner.network else {
-            return Err(FieldError::Other("networks of molecules run on CPU devices only".to_owned()));
+            return Err(FieldError::Other(
+                "networks of molecules run on CPU devices only: use --devices cpu".to_owned(),
+            ));
         };
         let network = DeviceNetwork::new(network, device, batch)?;
         Ok(Box::new(NetworkField::new(network, self.inner.file.convention())))
