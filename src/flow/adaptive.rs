@@ -264,3 +264,67 @@ fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = values.len().max(1) as f64;
     (values.map(|v| v * v).sum::<f64>() / n).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::Tape;
+    use super::*;
+    use crate::flow::{Grid, solve};
+    use crate::spec::solver::SolverSpec;
+
+    /// u_i = cos(5t + i)·(1 + x_i²) for the entries that are there, 0 for the others.
+    struct Entries {
+        dim: usize,
+    }
+
+    impl VelocityField<f32> for Entries {
+        fn dim(&self) -> usize {
+            self.dim
+        }
+
+        fn velocity(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+            let states = rows.x.chunks_exact(self.dim).zip(out.chunks_exact_mut(self.dim));
+            for ((x, out), (t, cond)) in states.zip(rows.t.iter().zip(rows.cond)) {
+                let extent = self.extent(cond);
+                for i in 0..self.dim {
+                    let slope = libm::cos(5.0 * t + i as f64) as f32;
+                    out[i] = if i < extent { slope * (1.0 + x[i] * x[i]) } else { 0.0 };
+                }
+            }
+            Ok(())
+        }
+
+        fn velocity_taped(&mut self, _: Rows<'_, f32>, _: &mut [f32]) -> Result<Tape, FieldError> {
+            Err(FieldError::Other("not differentiated".to_owned()))
+        }
+
+        fn pull_back(&mut self, _: Tape, _: &[f32], _: &mut [f32]) -> Result<(), FieldError> {
+            Err(FieldError::Other("not differentiated".to_owned()))
+        }
+
+        fn tape_bytes_per_row(&self) -> usize {
+            0
+        }
+
+        fn extent(&self, cond: &Cond) -> usize {
+            if let Cond::Atoms(n) = cond { *n as usize } else { self.dim }
+        }
+    }
+
+    #[test]
+    fn padding_changes_neither_steps_nor_states() {
+        let solver = SolverSpec::Dopri5(Adaptive { rtol: 1e-4, atol: 1e-5 });
+        let grid = Grid { solver, direction: Direction::Forward };
+        let start = [0.3, -0.2, 0.1];
+        let alone = solve(&mut Entries { dim: 3 }, &grid, &start, &[Cond::Atoms(3)]).expect("solves");
+        // With padding, and beside a row of another size.
+        let mut padded = vec![0.0; 2 * 40];
+        padded[..3].copy_from_slice(&start);
+        padded[40..60].fill(0.2);
+        let cond = [Cond::Atoms(3), Cond::Atoms(20)];
+        let both = solve(&mut Entries { dim: 40 }, &grid, &padded, &cond).expect("solves");
+        assert_eq!(both.x[..3], alone.x[..]);
+        assert!(both.x[3..40].iter().all(|x| *x == 0.0));
+        assert_eq!(both.nfe[0], alone.nfe[0]);
+    }
+}
