@@ -1,11 +1,16 @@
 //! Many independent solves on one device: their pending asks are grouped by kind, model and grid, and each group
 //! runs in lock-step as a whole evaluation (forward grid, losses on the host, backward grid).
 
+mod kind;
+mod read_out;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use kind::Kind;
 
 use super::protocol::MemoryPlan;
 use super::timed::Timed;
@@ -151,40 +156,6 @@ fn guarded(evaluate: impl FnOnce() -> Result<(), FieldError>) -> Result<(), Fiel
     catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or_else(|panic| {
         Err(FieldError::Other(format!("the network panicked: {}", panic_text(&*panic))))
     })
-}
-
-/// Kinds of evaluation that can share a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Solve(Grid),
-    /// A pull-back whose tape is gone (after a restart or an out-of-memory): the forward solve is repeated.
-    PullBack(Grid),
-    Velocity,
-    Vjp,
-    Noise,
-    ReadOut,
-    ReadOutVjp,
-}
-
-impl Kind {
-    /// What an ask asks for; `None`: nothing, or what cannot be answered.
-    fn of(state: &StoredSolve) -> Option<Self> {
-        match (&state.ask, &state.last) {
-            (Ask::Solve { grid, .. }, _) => Some(Self::Solve(*grid)),
-            (Ask::PullBack { .. }, Some((_, grid))) => Some(Self::PullBack(*grid)),
-            (Ask::Velocity { .. }, _) => Some(Self::Velocity),
-            (Ask::Vjp { .. }, _) => Some(Self::Vjp),
-            (Ask::Noise { .. }, _) => Some(Self::Noise),
-            (Ask::ReadOut { .. }, _) => Some(Self::ReadOut),
-            (Ask::ReadOutVjp { .. }, _) => Some(Self::ReadOutVjp),
-            (Ask::PullBack { .. }, None) | (Ask::Done, _) => None,
-        }
-    }
-
-    /// Whether it is asked of a read-out rather than of a field.
-    const fn is_of_reader(self) -> bool {
-        matches!(self, Self::ReadOut | Self::ReadOutVjp)
-    }
 }
 
 /// The slots of one device and the fields they are evaluated on.
@@ -412,17 +383,6 @@ impl Engine {
         self.pull_back(tape, model, members)
     }
 
-    /// Answers the read-outs that members ask for between a solve and its pull-back.
-    ///
-    /// One that fails here stays asked, and is found in the next round.
-    fn read_outs(&mut self, members: &[usize]) {
-        for _ in 0..2 {
-            for (kind, reader, members) in self.groups(members, Kind::is_of_reader) {
-                self.run_group(kind, reader, &members);
-            }
-        }
-    }
-
     fn velocity(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
         self.call(model, members, Answer::State, |field, rows, out| field.velocity(rows, out))
     }
@@ -470,40 +430,6 @@ impl Engine {
         Ok(())
     }
 
-    fn read_out(&mut self, reader: usize, members: &[usize]) -> Result<(), FieldError> {
-        let (dim, outputs) = (self.readers[reader].dim(), self.readers[reader].outputs());
-        let x = self.end_points(members, dim);
-        let cond = self.conds(members);
-        let mut out = vec![0.0; members.len() * outputs];
-        let clock = Instant::now();
-        self.readers[reader].read(&x, &cond, &mut out)?;
-        self.charge_reader(members, clock);
-        self.tell(members, outputs, &out, Answer::Value);
-        Ok(())
-    }
-
-    fn read_out_vjp(&mut self, reader: usize, members: &[usize]) -> Result<(), FieldError> {
-        let (dim, outputs) = (self.readers[reader].dim(), self.readers[reader].outputs());
-        let x = self.end_points(members, dim);
-        let cond = self.conds(members);
-        let cotangent = self.gather(members, outputs, |ask| {
-            if let Ask::ReadOutVjp { cotangent, .. } = ask { cotangent } else { &[] }
-        });
-        let mut out = vec![0.0; x.len()];
-        let clock = Instant::now();
-        self.readers[reader].vjp(&x, &cond, &cotangent, &mut out)?;
-        self.charge_reader(members, clock);
-        self.tell(members, dim, &out, Answer::Gradient);
-        Ok(())
-    }
-
-    fn end_points(&self, members: &[usize], dim: usize) -> Vec<f32> {
-        self.gather(members, dim, |ask| match ask {
-            Ask::ReadOut { x } | Ask::ReadOutVjp { x, .. } => x,
-            _ => &[],
-        })
-    }
-
     fn points(&self, members: &[usize], dim: usize) -> (Vec<f64>, Vec<f32>) {
         let time = |ask: &Ask| match ask {
             Ask::Velocity { t, .. } | Ask::Vjp { t, .. } | Ask::Noise { t, .. } => *t,
@@ -544,14 +470,6 @@ impl Engine {
         let called = self.fields[model].take_seconds();
         // A field that is solved in a basis of its own is not called by its front door: all of its solve counts.
         self.network_seconds += if called > 0.0 { called } else { seconds };
-        for &member in members {
-            self.slots[member].state.cost.device_seconds += seconds / members.len() as f64;
-        }
-    }
-
-    fn charge_reader(&mut self, members: &[usize], clock: Instant) {
-        let seconds = clock.elapsed().as_secs_f64();
-        self.network_seconds += seconds;
         for &member in members {
             self.slots[member].state.cost.device_seconds += seconds / members.len() as f64;
         }
