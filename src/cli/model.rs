@@ -15,7 +15,8 @@ use crate::flow::Cond;
 use crate::flow::gaussian_fit::GaussianFit;
 use crate::net::model::check::{FlowMatchingLoss, HeldOut, best_linear_loss, flow_matching_loss};
 use crate::net::model::{
-    Given, Import, Model, PathSpec, Precision, Prediction, StateShape, VpLinear, names_under,
+    Given, Import, Model, PathSpec, Precision, Prediction, StateShape, VpLinear, classifier_names,
+    names_under,
 };
 use crate::path::Path as ProbabilityPath;
 
@@ -28,9 +29,9 @@ pub(super) struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the models under `models/`.
+    /// List the models under `models/` and the property classifiers under `models/classifiers/`.
     List,
-    /// Load a model, and compare its held-out flow-matching loss with the best linear field's.
+    /// Load a model; with --dataset, for an image model, compare its held-out flow-matching loss with the best linear field's.
     Check {
         /// Name under `models/`, or path of a model file.
         name: String,
@@ -183,6 +184,11 @@ fn list(global: &Global) -> CliResult {
         lines.push(format!("{name}: {line}"));
         list.push(json!({ "name": name, "shape": shape, "classes": classes, "error": error }));
     }
+    for name in classifier_names(global.home.as_deref()) {
+        let (line, json) = classifier::listed(&name, global);
+        lines.push(line);
+        list.push(json);
+    }
     if lines.is_empty() {
         lines.push("no model under `models/`: run in a checkout of the project, or give --home".to_owned());
     }
@@ -223,6 +229,12 @@ fn check(name: &str, dataset: Option<&str>, images: usize, draws: usize, global:
         loss: None,
         linear_field_loss: None,
     };
+    if let (Some(dataset), StateShape::Molecule(_)) = (dataset, model.state()) {
+        return Err(CliError::usage(format!(
+            "--dataset {dataset}: the held-out loss is computed for image models only; that of a molecule model stands in \
+             its file, from its training"
+        )));
+    }
     if let Some(dataset) = dataset {
         let description = Description::load(dataset).map_err(CliError::usage)?;
         let open = |split| description.open(split, global.data.as_deref()).map_err(CliError::usage);

@@ -27,16 +27,16 @@ use crate::worker::assembly::{Assembly, Content};
 pub(super) struct ReportArgs {
     /// The run directory.
     run: PathBuf,
-    /// The task to draw; default: every task, one file each.
+    /// The task to draw; default: every task, one file each, or of molecules all in one.
     #[arg(long)]
     task: Option<String>,
     /// Samples drawn at the most.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
-    /// Pixels of the picture per pixel of an image.
+    /// Pixels of the picture per pixel of an image (drawings of molecules have their own size).
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     scale: u32,
-    /// Folder to write `<task>.png` to; default: `figures/` in the run directory.
+    /// Folder to write `<task>.png` to, or of molecules `molecules.svg` or `<task>.svg`; default: `figures/` in the run directory.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -66,7 +66,8 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
         }
     }
     let Some(shape) = shape else {
-        let path = molecules::draw(&run_dir, &assembly, &records, &tasks, args.samples, &folder)?;
+        let path = folder.join(format!("{}.svg", args.task.as_deref().unwrap_or("molecules")));
+        molecules::draw(&run_dir, &assembly, &records, &tasks, args.samples, &path)?;
         let text = path.display().to_string();
         print_lossy(&if global.json { json!([{ "picture": path }]).to_string() } else { text });
         return Ok(exit::OK);

@@ -223,8 +223,8 @@ pub enum MethodError {
     NoStart,
     /// Loss or gradient at the first point is NaN or infinite.
     #[error(
-        "the loss or its gradient is not finite at the first source point (loss {loss}): check the weights and the \
-         measurement"
+        "the loss or its gradient is not finite at the source point of an outer step (loss {loss}): check the weights, \
+         and the measurement or target"
     )]
     NonFinite {
         /// The loss there.

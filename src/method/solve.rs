@@ -118,6 +118,11 @@ impl Solve {
         }
     }
 
+    /// Whether it pulls the ends of its forward solves back.
+    pub const fn is_differentiated(&self) -> bool {
+        matches!(self, Self::Dflow(_))
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         match self {

@@ -125,7 +125,7 @@ fn table_4_stands_beside_the_paper_in_its_units() {
     assert_eq!(shown(table, &["free", "this run"], "gap"), "1000 ± 258");
     assert_eq!(shown(table, &["free", "ok/failed/planned"], "gap"), "4/0/4");
     let headers: Vec<&str> = table.columns.iter().map(|column| column.header.as_str()).collect();
-    assert_eq!(headers[2..], ["α Bohr³", "Δε meV (small classifier)"]);
+    assert_eq!(headers[2..], ["α Bohr³", "Δε meV †"]);
 }
 
 #[test]
@@ -182,7 +182,34 @@ fn missing_and_failed_rows_are_counted() {
     let table = &made(4, &plan, &rows)[0];
     assert_eq!(shown(table, &["d-flow", "ok/failed/planned"], "alpha"), "3/1/4");
     assert!(table.notes.iter().any(|note| note.starts_with("PARTIAL: 10 of 16")), "{:?}", table.notes);
+    assert!(table.notes.iter().any(|note| note.starts_with("1 failed molecules")), "{:?}", table.notes);
     assert_eq!(shown(table, &["free", "this run"], "gap"), "–");
+}
+
+#[test]
+fn two_tasks_of_one_property_have_a_column_each() {
+    let plan = plan(vec![
+        ("alpha-small", property(Property::Alpha, true)),
+        ("alpha-real", property(Property::Alpha, false)),
+    ]);
+    for number in [4, 5, 8] {
+        let table = &made(number, &plan, &records(&plan, 1.0))[0];
+        let keys: Vec<&str> = table.columns[2..].iter().map(|column| column.key.as_str()).collect();
+        assert_eq!(keys, ["alpha-small", "alpha-real"]);
+        assert!(table.columns[3].header.contains("(alpha-real)"), "{}", table.columns[3].header);
+        assert!(table.notes.iter().any(|note| note.contains("† small classifier")));
+        assert_eq!(shown(table, &["free", "ok/failed/planned"], "alpha-real"), "4/0/4");
+    }
+}
+
+#[test]
+fn rows_without_stability_say_so() {
+    let plan = both();
+    let mut rows = records(&plan, 1.0);
+    rows.iter_mut().for_each(|row| row.molecule_stable = None);
+    let table = &made(8, &plan, &rows)[0];
+    assert_eq!(shown(table, &["free", "stable, molecules"], "gap"), "–");
+    assert!(table.notes.iter().any(|note| note.contains("metrics: [molecule]")), "{:?}", table.notes);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Tables 4 (property errors), 5 (quality of controlled molecules), 7 (unconditional molecules) and 8 (errors of stable
-//! and of other molecules): a column per property, a row per method.
+//! and of other molecules): a column per property task, a row per method.
 
 use super::aggregate::{Group, groups, mean};
 use super::paper::{self, Profile, Row};
@@ -57,6 +57,18 @@ fn printed(property: Property) -> Printed {
     }
 }
 
+/// A property task: a column.
+struct Asked<'a> {
+    task: &'a str,
+    goal: &'a PropertyGoal,
+}
+
+impl Asked<'_> {
+    fn property(&self) -> Property {
+        self.goal.spec.name
+    }
+}
+
 /// What tables of one run share.
 struct Page<'a> {
     number: u32,
@@ -92,30 +104,37 @@ impl<'a> Page<'a> {
         methods
     }
 
-    /// The properties of the run, in the paper's order.
-    fn properties(&self) -> Vec<Property> {
-        let has = |property: &Property| self.groups.iter().any(|group| name(group) == Some(*property));
-        Property::ALL.into_iter().filter(has).collect()
+    /// The property tasks of the run: properties in the paper's order, tasks of one property in the run's.
+    fn asked(&self) -> Vec<Asked<'a>> {
+        let mut asked: Vec<Asked<'a>> = Vec::new();
+        for group in &self.groups {
+            if let Some(goal) = group.cell.goal.property()
+                && !asked.iter().any(|other| other.task == group.cell.task)
+            {
+                asked.push(Asked { task: &group.cell.task, goal });
+            }
+        }
+        asked.sort_by_key(|asked| asked.property());
+        asked
     }
 
-    fn group(&self, method: &str, property: Property) -> Option<&Group<'a>> {
-        self.groups.iter().find(|group| group.cell.method == method && name(group) == Some(property))
-    }
-
-    /// Task and classifier of a property.
-    fn goal(&self, property: Property) -> Option<&PropertyGoal> {
-        self.groups.iter().find(|group| name(group) == Some(property))?.cell.goal.property()
+    fn group(&self, method: &str, asked: &Asked<'a>) -> Option<&Group<'a>> {
+        self.groups.iter().find(|group| group.cell.method == method && group.cell.task == asked.task)
     }
 
     /// A column per property.
     fn columns(&self, leading: &[(&str, &str)], with_unit: bool) -> Vec<Column> {
         let mut columns: Vec<Column> =
             leading.iter().map(|(key, header)| Column::new(*key, *header, Kind::Text)).collect();
-        columns.extend(self.properties().into_iter().map(|property| {
+        let all = self.asked();
+        columns.extend(all.iter().map(|asked| {
+            let property = asked.property();
             let unit = if with_unit { format!(" {}", printed(property).unit) } else { String::new() };
-            let small = self.goal(property).is_some_and(|goal| goal.classifier.small);
-            let mark = if small { " (small classifier)" } else { "" };
-            Column::new(property.key(), format!("{}{unit}{mark}", property.symbol()), Kind::Mean)
+            let mark = if asked.goal.classifier.small { " †" } else { "" };
+            let several = all.iter().filter(|other| other.property() == property).count() > 1;
+            let task = if several { format!(" ({})", asked.task) } else { String::new() };
+            let key = if several { asked.task } else { property.key() };
+            Column::new(key, format!("{}{unit}{task}{mark}", property.symbol()), Kind::Mean)
         }));
         columns
     }
@@ -126,11 +145,11 @@ impl<'a> Page<'a> {
         statistic: &str,
         of: impl Fn(&Group<'a>, Property) -> Cell,
     ) -> impl Iterator<Item = Vec<Cell>> {
-        let properties = self.properties();
+        let all = self.asked();
         self.methods().into_iter().map(move |method| {
             let mut row = vec![Cell::text(method), Cell::text(statistic)];
-            row.extend(properties.iter().map(|property| {
-                self.group(method, *property).map_or(Cell::Missing, |group| of(group, *property))
+            row.extend(all.iter().map(|asked| {
+                self.group(method, asked).map_or(Cell::Missing, |group| of(group, asked.property()))
             }));
             row
         })
@@ -139,7 +158,7 @@ impl<'a> Page<'a> {
     /// A row of the paper.
     fn paper_row(&self, row: &Row, leading: [&str; 2], digits: impl Fn(Property) -> usize) -> Vec<Cell> {
         let mut cells: Vec<Cell> = leading.map(Cell::text).to_vec();
-        cells.extend(self.properties().into_iter().map(|property| {
+        cells.extend(self.asked().iter().map(Asked::property).map(|property| {
             row.number(property.key()).map_or(Cell::Missing, |value| Cell::Number(value, digits(property)))
         }));
         cells
@@ -167,7 +186,8 @@ impl<'a> Page<'a> {
         );
         notes.push(
             "qm9*: the classifier's own error on real molecules that it was not trained on: no generator can be \
-             shown to be better. Rows marked `published` are other papers' priors, classifiers and targets."
+             shown to be better. Rows marked `published` are other papers' priors, classifiers and targets, as \
+             remembered and not read again in the papers: check before quoting."
                 .to_owned(),
         );
         if self.groups.iter().any(|group| matches!(group.cell.solve, MethodSpec::Sample(_))) {
@@ -182,9 +202,9 @@ impl<'a> Page<'a> {
     /// The classifiers' own errors, as their files state them.
     fn lower_bound(&self) -> Vec<Cell> {
         let mut row = vec![Cell::text("qm9*"), Cell::text("these classifiers")];
-        row.extend(self.properties().into_iter().map(|property| {
-            let held_out = self.goal(property).and_then(|goal| goal.classifier.held_out);
-            let Printed { factor, digits, .. } = printed(property);
+        row.extend(self.asked().iter().map(|asked| {
+            let held_out = asked.goal.classifier.held_out;
+            let Printed { factor, digits, .. } = printed(asked.property());
             held_out.map_or(Cell::Missing, |held_out| Cell::Number(factor * held_out.mae, digits))
         }));
         row
@@ -266,6 +286,7 @@ impl<'a> Page<'a> {
         for quality in Quality::ALL {
             rows.extend(self.rows(quality.heading(), |group, _| quality.of(&group.ok)));
         }
+        rows.extend(self.rows("ok/failed/planned", |group, _| Cell::text(group.counts())));
         let mut notes = self.notes();
         notes.push(QUALITY_NOTE.to_owned());
         self.table("", self.columns(&[("method", "method"), ("quality", "quality, %")], false), rows, notes)
@@ -280,10 +301,12 @@ impl<'a> Page<'a> {
                 })
             }));
             rows.extend(self.rows(&format!("{heading}, molecules"), |group, _| {
+                let scored = group.ok.iter().filter(|record| record.molecule_stable.is_some()).count();
                 let count = group.ok.iter().filter(|record| record.molecule_stable == Some(stable)).count();
-                Cell::Share(count, group.ok.len())
+                if scored == 0 { Cell::Missing } else { Cell::Share(count, scored) }
             }));
         }
+        rows.extend(self.rows("ok/failed/planned", |group, _| Cell::text(group.counts())));
         rows.sort_by_key(|row| {
             let method = row[0].display();
             self.methods().iter().position(|name| *name == method)
@@ -368,6 +391,23 @@ impl<'a> Page<'a> {
                 "PARTIAL: {missing} of {planned} planned rows are missing; run again to continue."
             ));
         }
+        let failed: usize = self.groups.iter().map(|group| group.failed).sum();
+        if failed > 0 {
+            notes.push(format!(
+                "{failed} failed molecules are in no figure: methods may be averaged over different samples."
+            ));
+        }
+        if self.groups.iter().any(|group| group.ok.iter().any(|record| record.molecule_stable.is_none())) {
+            notes.push(
+                "Rows without stability were run without `metrics: [molecule]`: run into another output to have it."
+                    .to_owned(),
+            );
+        }
+        if self.asked().iter().any(|asked| asked.goal.classifier.small) {
+            notes.push(
+                "† small classifier: shipped in the place of a public one, with larger errors.".to_owned(),
+            );
+        }
         let hash: String = self.run.plan.dataset.manifest.chars().take(16).collect();
         notes.push(format!("Run `{}`, seed {}, targets {hash}.", self.run.plan.name, self.run.plan.seed));
         notes
@@ -380,10 +420,6 @@ const PAPER_MINUTES: f64 = 2.5;
 const QUALITY_NOTE: &str = "Molecule stability: all atoms have their valence; atom stability: over the atoms of all \
     molecules; validity: as RDKit's sanitisation, disconnected molecules included; valid and unique: distinct largest \
     parts of valid molecules over all molecules.";
-
-fn name(group: &Group<'_>) -> Option<Property> {
-    group.cell.goal.property().map(|goal| goal.spec.name)
-}
 
 fn relaxed_error(record: &Record) -> Option<f64> {
     Some((record.property_relaxed? - record.target?).abs())

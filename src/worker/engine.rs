@@ -280,7 +280,7 @@ impl Engine {
 
     fn evaluate(&mut self, kind: Kind, model: usize, members: &[usize]) -> Result<(), FieldError> {
         guarded(|| match kind {
-            Kind::Solve(grid) => self.solve(grid, model, members),
+            Kind::Solve(grid, is_taped) => self.solve(grid, is_taped, model, members),
             Kind::PullBack(grid) => self.repeat_and_pull_back(grid, model, members),
             Kind::Velocity => self.velocity(model, members),
             Kind::Vjp => self.vjp(model, members),
@@ -291,7 +291,13 @@ impl Engine {
     }
 
     /// Forward grid, losses on the host, backward grid for those that ask for it.
-    fn solve(&mut self, grid: Grid, model: usize, members: &[usize]) -> Result<(), FieldError> {
+    fn solve(
+        &mut self,
+        grid: Grid,
+        is_taped: bool,
+        model: usize,
+        members: &[usize],
+    ) -> Result<(), FieldError> {
         let dim = self.fields[model].dim();
         let start =
             self.gather(members, dim, |ask| if let Ask::Solve { start, .. } = ask { start } else { &[] });
@@ -300,12 +306,12 @@ impl Engine {
         let clock = Instant::now();
         let field = &mut self.fields[model];
         let (solution, tape) = match grid.direction {
-            Direction::Forward => {
+            Direction::Forward if is_taped => {
                 let (solution, tape) =
                     flow::solve_taped(field, &grid, &start, &cond, keep).map_err(field_error)?;
                 (solution, Some(tape))
             }
-            Direction::Backward => (flow::solve(field, &grid, &start, &cond).map_err(field_error)?, None),
+            _ => (flow::solve(field, &grid, &start, &cond).map_err(field_error)?, None),
         };
         self.charge(model, members, clock);
         for (&member, &nfe) in members.iter().zip(&solution.nfe) {

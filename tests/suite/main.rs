@@ -11,3 +11,5 @@ mod own_data;
 mod pipelines;
 mod run;
 mod run_test;
+#[path = "../../src/test_data.rs"]
+mod test_data;

@@ -18,8 +18,8 @@ pub(super) struct ClassifierArgs {
     #[arg(long, default_value = "qm9-test-split")]
     dataset: String,
     /// Molecules used; default: all of the split.
-    #[arg(long)]
-    molecules: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    molecules: Option<u64>,
 }
 
 pub(super) fn run(args: &ClassifierArgs, global: &Global) -> CliResult {
@@ -27,7 +27,9 @@ pub(super) fn run(args: &ClassifierArgs, global: &Global) -> CliResult {
         .map_err(CliError::usage)?;
     let description = Description::load(&args.dataset).map_err(CliError::usage)?;
     let set = description.open_molecules(Split::Test, global.data.as_deref()).map_err(CliError::usage)?;
-    let count = args.molecules.unwrap_or(usize::MAX).min(set.len());
+    let most =
+        args.molecules.map_or(usize::MAX, |molecules| usize::try_from(molecules).unwrap_or(usize::MAX));
+    let count = most.min(set.len());
     let labelled = &set.molecules()[..count];
     let molecules: Vec<Molecule> = labelled.iter().map(|labelled| labelled.molecule.clone()).collect();
     let property = loaded.classifier.config().property;
@@ -36,7 +38,7 @@ pub(super) fn run(args: &ClassifierArgs, global: &Global) -> CliResult {
         .iter()
         .zip(labelled)
         .map(|(value, labelled)| (f64::from(*value) - labelled.property(property)).abs());
-    let mae = errors.sum::<f64>() / count.max(1) as f64;
+    let mae = errors.sum::<f64>() / count as f64;
     if !mae.is_finite() {
         return Err(CliError::failure(format!("{}: no finite value for some molecule", args.name)));
     }
@@ -49,4 +51,28 @@ pub(super) fn run(args: &ClassifierArgs, global: &Global) -> CliResult {
         format!("{}: mean absolute error {mae:.4} {unit} of {property} on {count} molecules", args.name);
     print_lossy(&if global.json { json.to_string() } else { text });
     Ok(exit::OK)
+}
+
+/// A line and a JSON object of `dflow model list`.
+pub(super) fn listed(name: &str, global: &Global) -> (String, serde_json::Value) {
+    let loaded = load_classifier(name, global.home.as_deref(), global.data.as_deref());
+    match loaded.map(|loaded| loaded.file.classifier) {
+        Ok(config) => {
+            let unit = config.property.unit();
+            let error = config.held_out.map_or_else(String::new, |held_out| {
+                format!(", mean absolute error {} {unit} on {} molecules", held_out.mae, held_out.molecules)
+            });
+            let small = if config.small { "small " } else { "" };
+            let line = format!("classifiers/{name}: {small}classifier of {}{error}", config.property);
+            let json = json!({
+                "name": name, "property": config.property, "unit": unit, "small": config.small,
+                "mae": config.held_out.map(|held_out| held_out.mae), "error": null,
+            });
+            (line, json)
+        }
+        Err(error) => {
+            let error = error.to_string();
+            (format!("classifiers/{name}: {error}"), json!({ "name": name, "error": error }))
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Drawings of a run's molecules in one SVG file: a row per method, and per task unless every task has one target of its
 //! own (figure 6), where the tasks stand side by side.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::atomic;
 use crate::cli::CliError;
@@ -26,8 +26,8 @@ pub(super) fn draw(
     records: &[Record],
     tasks: &[&str],
     samples: u32,
-    folder: &Path,
-) -> Result<PathBuf, CliError> {
+    file: &Path,
+) -> Result<(), CliError> {
     let plan = run_dir.plan();
     let has_own_target =
         |cell: &&Cell| cell.goal.property().is_some_and(|property| property.spec.value.is_some());
@@ -56,10 +56,8 @@ pub(super) fn draw(
     }
     let drawings: Vec<Vec<Drawing<'_>>> =
         rows.iter().map(|(_, row)| row.iter().map(Shown::drawing).collect()).collect();
-    let path = folder.join("molecules.svg");
-    atomic::write_bytes(&path, figure(&plan.name, &drawings).as_bytes())
-        .map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))?;
-    Ok(path)
+    atomic::write_bytes(file, figure(&plan.name, &drawings).as_bytes())
+        .map_err(|error| CliError::failure(format!("cannot write {}: {error}", file.display())))
 }
 
 impl Shown {

@@ -203,6 +203,7 @@ impl GatedSum<'_> {
         assert_eq!(gates.len(), self.receivers.edges(), "a gate for every edge");
         assert_eq!(sums.len(), self.receivers.count * self.width, "a sum for every receiver");
         assert!(self.gate.is_none_or(|(w, _)| w.len() >= self.width), "a weight for every channel");
+        assert!(self.width <= MAX_WIDTH, "a row of channels fits its buffer");
     }
 
     /// Writes the gates, and `scale · Σ_j gate_ij · silu(z_ij)` to `sums`.

@@ -230,7 +230,7 @@ fn array(archive: &Path, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn public_classifiers_have_their_measured_errors_on_test_molecules() {
+fn public_classifiers_have_the_errors_of_pytorch_on_real_molecules() {
     const MOLECULES: usize = 1024;
     const ROWS: usize = 29;
     let Some(data) = crate::test_data::folder() else { return };
@@ -263,7 +263,5 @@ fn public_classifiers_have_their_measured_errors_on_test_molecules() {
             predictions.iter().zip(&labels).map(|(a, b)| (f64::from(*a) - f64::from(*b) * factor).abs());
         let mae = errors.sum::<f64>() / MOLECULES as f64;
         assert!((mae - expected).abs() < 1e-5, "{name}: {mae}");
-        let stated = loaded.file.classifier.held_out.unwrap();
-        assert_eq!((stated.molecules, (1e4 * mae).round()), (MOLECULES, (1e4 * stated.mae).round()));
     }
 }

@@ -7,7 +7,8 @@ use crate::method::Ask;
 /// Kinds of evaluation that can share a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    Solve(Grid),
+    /// A solve; whether its end will be pulled back, so that a tape is worth its memory.
+    Solve(Grid, bool),
     /// A pull-back whose tape is gone (after a restart or an out-of-memory): the forward solve is repeated.
     PullBack(Grid),
     Velocity,
@@ -21,7 +22,7 @@ impl Kind {
     /// What an ask asks for; `None`: nothing, or what cannot be answered.
     pub(super) fn of(state: &StoredSolve) -> Option<Self> {
         match (&state.ask, &state.last) {
-            (Ask::Solve { grid, .. }, _) => Some(Self::Solve(*grid)),
+            (Ask::Solve { grid, .. }, _) => Some(Self::Solve(*grid, state.solve.is_differentiated())),
             (Ask::PullBack { .. }, Some((_, grid))) => Some(Self::PullBack(*grid)),
             (Ask::Velocity { .. }, _) => Some(Self::Velocity),
             (Ask::Vjp { .. }, _) => Some(Self::Vjp),
