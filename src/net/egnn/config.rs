@@ -7,7 +7,7 @@ use crate::molecule::{ELEMENTS, Representation};
 use crate::net::kernel::MAX_WIDTH;
 
 /// More atoms than any molecule of small elements has: a larger number is a slip.
-const MAX_ATOMS: usize = 512;
+const MAX_ATOMS: usize = 256;
 /// More layers than any network has.
 const MAX_LAYERS: usize = 1000;
 
