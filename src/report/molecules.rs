@@ -114,7 +114,7 @@ impl<'a> Page<'a> {
                 asked.push(Asked { task: &group.cell.task, goal });
             }
         }
-        asked.sort_by_key(|asked| asked.property());
+        asked.sort_by_key(Asked::property);
         asked
     }
 

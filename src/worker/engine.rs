@@ -390,11 +390,11 @@ impl Engine {
     }
 
     fn velocity(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        self.call(model, members, Answer::State, |field, rows, out| field.velocity(rows, out))
+        self.call(model, members, Answer::State, VelocityField::velocity)
     }
 
     fn noise(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        self.call(model, members, Answer::State, |field, rows, out| field.noise(rows, out))
+        self.call(model, members, Answer::State, VelocityField::noise)
     }
 
     /// One forward call at the points that are asked for.

@@ -85,21 +85,18 @@ impl Dynamics {
         let node = &mut workspace.node[..n * self.inputs()];
         self.embedding.forward(node, &mut workspace.h[..n * self.width], Write::Over, team);
         geometry::distances(&workspace.x[..SPACE * n], &mut workspace.distances[1]);
-        match tape {
-            Some(mut rest) => {
-                for block in &self.blocks {
-                    let (part, after) = std::mem::take(&mut rest).split_at_mut(block.tape_len(n));
-                    rest = after;
-                    block.forward(sample, self.norm_constant, workspace, part, team);
-                }
+        if let Some(mut rest) = tape {
+            for block in &self.blocks {
+                let (part, after) = std::mem::take(&mut rest).split_at_mut(block.tape_len(n));
+                rest = after;
+                block.forward(sample, self.norm_constant, workspace, part, team);
             }
-            None => {
-                let mut part = std::mem::take(&mut workspace.tape);
-                for block in &self.blocks {
-                    block.forward(sample, self.norm_constant, workspace, &mut part, team);
-                }
-                workspace.tape = part;
+        } else {
+            let mut part = std::mem::take(&mut workspace.tape);
+            for block in &self.blocks {
+                block.forward(sample, self.norm_constant, workspace, &mut part, team);
             }
+            workspace.tape = part;
         }
         let node = &mut workspace.node[..n * self.inputs()];
         self.embedding_out.forward(&workspace.h[..n * self.width], node, Write::Over, team);
