@@ -2,9 +2,9 @@
 //!
 //! Tensors (f32): `truth/<sample>`, `y/<task>/<sample>`, `z/<sample>` (noise of the initial point),
 //! `x0/<method>/<task>/<sample>`, `atoms/<sample>` and `target/<task>/<sample>` of molecules, and where they are drawn
-//! `steps/<method>/<task>/<sample>` (noise of a stochastic sampler, step by step), `probes/<method>/<task>/<sample>` (signs of the likelihood
-//! penalty, probe by probe) and `hole/<task>/<sample>` (1: not observed; per pixel). The labels of the samples stand in
-//! the file's metadata as JSON.
+//! `steps/<method>/<task>/<sample>` (noise of a stochastic sampler, step by step), `probes/<method>/<task>/<sample>`
+//! (signs of the likelihood penalty, probe by probe) and `hole/<task>/<sample>` (1: not observed; per pixel). The labels
+//! of the samples stand in the file's metadata as JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -36,7 +36,8 @@ pub(super) struct ReportArgs {
     /// Pixels of the picture per pixel of an image (drawings of molecules have their own size).
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     scale: u32,
-    /// Folder to write `<task>.png` to, or of molecules `molecules.svg` or `<task>.svg`; default: `figures/` in the run directory.
+    /// Folder to write `<task>.png` to, or of molecules `molecules.svg` or `<task>.svg`; default: `figures/` in the run
+    /// directory.
     #[arg(long)]
     out: Option<PathBuf>,
 }
