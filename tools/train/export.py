@@ -132,6 +132,27 @@ def export_classifier(folder, prop, unit, size, scale, ema, facts):
     write_model(Path(folder) / "classifiers" / f"{name}.yaml", model)
 
 
+def export_features(folder, name, stages, tensors, facts):
+    """Writes FOLDER/features/NAME.yaml and FOLDER/weights/features-NAME.safetensors."""
+    text = [
+        f"Classifier of `{facts['dataset']}`, trained for this project on {facts['trained_on']:,} of its training",
+        f"images; the mean over the image of its last layer is what FD({name}) compares. No substitute for FID.",
+        f"{facts['parameters']:,} parameters; {facts['epochs']} epochs of batch {facts['batch']}, seed 0, rounded to "
+        "float16.",
+        f"Accuracy on {facts['tested_on']:,} test images: {100 * facts['accuracy']:.1f} %.",
+        f"Made by: {facts['command']}",
+    ]
+    written = write_weights(folder, f"features-{name}", tensors)
+    model = {
+        "about": "\n".join(text) + "\n",
+        "licence": LICENCES[facts["dataset"]],
+        "network": {"conv_stack": {"stages": stages, "classes": int(tensors["head.bias"].numel())}},
+        "weights": f"../{written['weights']}",
+        "blake3": written["blake3"],
+    }
+    write_model(Path(folder) / "features" / f"{name}.yaml", model)
+
+
 def training(facts):
     """Size and course of a run, in one line."""
     return (

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Re-creates the shipped networks: models/*.yaml, models/classifiers/*.yaml and their weights. mini-images always, cifar10
+# Re-creates the shipped networks: models/*.yaml, models/features/*.yaml, models/classifiers/*.yaml and their weights. mini-images always, cifar10
 # and the molecule networks if DATA names the folder that holds cifar10_jpeg/ or qm9_test_split/. A run that was stopped
 # goes on from its checkpoint.
 #
@@ -34,6 +34,14 @@ export_images mini-images train --count 40000
 export_images mini-images test
 prior mini-images 1200
 
+# features NAME DATASET EPOCHS OPTION...
+features() {
+    local name=$1 dataset=$2 epochs=${EPOCHS:-$3}; shift 3
+    "$venv/bin/python" tools/train/train_features.py --config "$name" --data "$work/$dataset" \
+        --work "$work/run-features-$name" --epochs "$epochs" --export models "$@"
+}
+features mini mini-images 8
+
 # molecules TASK STEPS OPTION...
 molecules() {
     local task=$1 steps=${STEPS:-$2}; shift 2
@@ -45,6 +53,7 @@ if [ -d "${DATA:-}/cifar10_jpeg" ]; then
     export_images cifar10 train --data "$DATA"
     export_images cifar10 test --data "$DATA"
     prior cifar10 3600 --flip
+    features cifar10 cifar10 14 --flip
 fi
 
 if [ -d "${DATA:-}/qm9_test_split" ]; then
