@@ -19,7 +19,8 @@ use crate::exit;
 use crate::method::{Goal, PropertyTarget, Restoration};
 use crate::plan::Unit;
 use crate::spec::method::MethodSpec;
-use crate::worker::assembly::{Assembly, Content, Sample};
+use crate::score::{Content, Sample};
+use crate::worker::assembly::Assembly;
 use crate::worker::device::{Device, DeviceKind, granted_cores};
 use crate::worker::engine::{Engine, MemoryBudget};
 

@@ -43,6 +43,7 @@ impl Resolver<'_> {
                 self.check_task(i, task, dataset);
             }
         }
+        self.check_metrics();
         let classifiers: Vec<_> = (0..self.spec.tasks.len()).map(|i| self.classifier(i)).collect();
         let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
         let dataset = dataset?;
@@ -122,6 +123,15 @@ impl Resolver<'_> {
             self.problems.len() == known && !self.problems.iter().any(|problem| problem.path.starts_with(at));
         if is_sound && let Err(message) = self.resources.operator(operator, shape) {
             self.problem(at, message);
+        }
+    }
+
+    /// Whether the networks of the metrics are what they should be, where they are there.
+    fn check_metrics(&mut self) {
+        for (i, metric) in self.spec.metrics.iter().enumerate() {
+            if let Err(message) = self.resources.metric(metric) {
+                self.problem(format!("metrics[{i}]"), message);
+            }
         }
     }
 
@@ -382,7 +392,7 @@ fn goal(task: &TaskSpec, classifier: Option<&ClassifierInfo>) -> Option<Goal> {
 /// The metrics that samples of this kind have.
 fn applicable(metrics: &[MetricSpec], shape: StateShape) -> Vec<MetricSpec> {
     let is_image = shape.image().is_some();
-    metrics.iter().copied().filter(|metric| (*metric == MetricSpec::Molecule) != is_image).collect()
+    metrics.iter().filter(|metric| metric.is_of_images() == is_image).cloned().collect()
 }
 
 /// A resolved method without what its numbers do not depend on: the name of the model and of a file of points,

@@ -66,6 +66,13 @@ impl Resources for World {
         Ok(ClassifierInfo { identity: reference.to_owned(), property, small: true, held_out: None })
     }
 
+    fn metric(&self, metric: &MetricSpec) -> Result<(), String> {
+        match metric {
+            MetricSpec::Features(name) if name == "broken" => Err("its weights are damaged".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn operator(&self, operator: &OperatorSpec, _: ImageShape) -> Result<(), String> {
         let heavy = matches!(operator, OperatorSpec::RandomMask(_));
         if heavy { Err("no such mask can be built".to_owned()) } else { Ok(()) }

@@ -12,6 +12,7 @@ use super::init::{BlendSpec, InitSpec, Lift};
 use super::method::{
     DflowSpec, LbfgsSpec, LossSpec, LpSpec, MethodSpec, NllSpec, OptimizerSpec, RegularizerSpec,
 };
+use super::metric::MetricSpec;
 use super::operator::{Bicubic, CenterMask, GaussianBlur, OperatorSpec, PinvCutoff, RandomMask};
 use super::parse::join;
 use super::pipeline::{PipelineSpec, TaskKind, TaskSpec};
@@ -71,8 +72,25 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
         }
     }
     check_repeats(&mut found, "metrics", &spec.metrics);
+    check_metrics(&mut found, &spec.metrics);
     check_repeats(&mut found, "save", &spec.save);
     found.problems
+}
+
+/// A row has one column for LPIPS.
+fn check_metrics(found: &mut Found, metrics: &[MetricSpec]) {
+    let trunks = metrics.iter().enumerate().filter(|(_, metric)| matches!(metric, MetricSpec::Lpips(_)));
+    for (i, _) in trunks.skip(1) {
+        found.value(
+            &format!("metrics[{i}]"),
+            "a second trunk of LPIPS: rows have one; `dflow score` adds others beside them",
+        );
+    }
+    for (i, metric) in metrics.iter().enumerate() {
+        if matches!(metric, MetricSpec::Features(name) if name.trim().is_empty()) {
+            found.value(&format!("metrics[{i}].features"), "the name of a feature network is empty");
+        }
+    }
 }
 
 /// The problems found so far.
