@@ -8,6 +8,7 @@
 
 pub mod molecule;
 pub mod psnr;
+pub mod set;
 pub mod ssim;
 
 use serde::{Deserialize, Serialize};
