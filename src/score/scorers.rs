@@ -1,7 +1,5 @@
 //! The networks of a plan's metrics.
 
-use std::sync::Arc;
-
 use crate::catalog::Catalog;
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips};
 use crate::operator::Shape;
@@ -81,7 +79,7 @@ impl Scorers {
     /// A sentence: an image that is too small, or not finite.
     pub fn lpips(&self, x: &[f32], truth: &[f32], shape: Shape) -> Result<Option<LpipsValue>, String> {
         let Some((trunk, loaded)) = &self.lpips else { return Ok(None) };
-        let score = loaded.net.distance(x, truth, sides(shape)).map_err(|error| error.to_string())?;
+        let score = loaded.lpips.distance(x, truth, sides(shape)).map_err(|error| error.to_string())?;
         let network = format!("{trunk}:{}", loaded.identity);
         Ok(Some(LpipsValue { network, total: score.total, layers: score.layers }))
     }
@@ -92,8 +90,8 @@ impl Scorers {
     /// As [`Self::lpips`].
     pub fn feature_vectors(&self, x: &[f32], shape: Shape) -> Result<Vec<Vec<f32>>, String> {
         let of = |loaded: &LoadedFeatures| {
-            let net = Arc::clone(&loaded.net);
-            net.features(x, sides(shape)).map_err(|error| format!("features of {}: {error}", loaded.name))
+            let features = loaded.net.features(x, sides(shape));
+            features.map_err(|error| format!("features of {}: {error}", loaded.name))
         };
         self.features.iter().map(of).collect()
     }

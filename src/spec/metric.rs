@@ -23,15 +23,15 @@ pub enum MetricSpec {
     Features(String),
 }
 
-/// The trunks of LPIPS (arXiv 1801.03924).
+/// The trunks of LPIPS (arXiv 1801.03924): classifiers of ImageNet without their classifying layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LpipsTrunk {
-    /// AlexNet: the default of the public packages.
+    /// torchvision's AlexNet, five layers: the default of the public packages.
     Alex,
-    /// VGG16.
+    /// torchvision's VGG16 without batch normalisation: five layers.
     Vgg,
-    /// SqueezeNet 1.1.
+    /// torchvision's SqueezeNet 1.1: seven layers.
     Squeeze,
 }
 

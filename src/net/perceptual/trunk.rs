@@ -3,39 +3,14 @@
 //! A trunk is cut into slices; the output of each, behind its ReLU, is one layer of the distance. Layers after
 //! torchvision 0.29 and the `lpips` package 0.1.4.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use crate::spec::metric::LpipsTrunk as Trunk;
 
 use crate::net::kernel::Window;
 
 use super::layer::{Layer, conv};
 use super::pool::MaxPool;
 
-/// A classifier of ImageNet without its classifying layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Trunk {
-    /// torchvision's AlexNet: five layers.
-    Alex,
-    /// torchvision's VGG16 without batch normalisation: five layers.
-    Vgg,
-    /// torchvision's SqueezeNet 1.1: seven layers.
-    Squeeze,
-}
-
 impl Trunk {
-    /// All trunks.
-    pub const ALL: [Self; 3] = [Self::Alex, Self::Vgg, Self::Squeeze];
-
-    /// Its name in files and pipelines.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alex => "alex",
-            Self::Vgg => "vgg",
-            Self::Squeeze => "squeeze",
-        }
-    }
-
     /// Channels of the layers that are compared.
     pub const fn channels(self) -> &'static [usize] {
         match self {
@@ -52,12 +27,6 @@ impl Trunk {
             Self::Vgg => vgg(),
             Self::Squeeze => squeeze(),
         }
-    }
-}
-
-impl std::fmt::Display for Trunk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }
 
