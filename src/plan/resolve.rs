@@ -11,7 +11,7 @@ use crate::spec::check::check;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::{Document, Problem};
 use crate::spec::init::InitSpec;
-use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, NormalizeSpec, SampleSpec};
+use crate::spec::method::{ConditionSpec, MethodSpec, NormalizeSpec};
 use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::{Bicubic, Boundary, CenterMask, GaussianBlur, OperatorSpec};
@@ -241,11 +241,8 @@ impl Resolver<'_> {
         if matches!(method, MethodSpec::Ancestral(_)) && !model.predicts_noise {
             self.problem(&at, "the ancestral sampler needs a diffusion model that predicts the noise");
         }
-        let MethodSpec::Dflow(dflow) = method else { return };
-        for (task, other) in &dflow.per_task {
-            if let Some(condition) = other.condition {
-                self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
-            }
+        for (task, condition) in method.conditions_by_task() {
+            self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
         }
     }
 
@@ -398,20 +395,12 @@ fn applicable(metrics: &[MetricSpec], shape: StateShape) -> Vec<MetricSpec> {
 /// A resolved method without what its numbers do not depend on: the name of the model and of a file of points,
 /// whose contents are hashed instead.
 fn numbers_of(method: &MethodSpec) -> Value {
-    let bare = match method {
-        MethodSpec::Dflow(dflow) => {
-            let init = match &dflow.init {
-                InitSpec::Given(_) => InitSpec::Given(String::new()),
-                other => other.clone(),
-            };
-            MethodSpec::Dflow(Box::new(DflowSpec { model: None, init, ..(**dflow).clone() }))
-        }
-        MethodSpec::Pinv(_) => method.clone(),
-        MethodSpec::Sample(sample) => MethodSpec::Sample(SampleSpec { model: None, ..sample.clone() }),
-        MethodSpec::Ancestral(ancestral) => {
-            MethodSpec::Ancestral(AncestralSpec { model: None, ..ancestral.clone() })
-        }
-    };
+    let mut bare = method.without_model();
+    if let MethodSpec::Dflow(dflow) = &mut bare
+        && let InitSpec::Given(path) = &mut dflow.init
+    {
+        path.clear();
+    }
     let mut numbers = json!(bare);
     // What is not done determines nothing: rows from before it could be asked for stay the same rows.
     if let Some(Value::Object(dflow)) = numbers.get_mut("dflow")

@@ -123,7 +123,12 @@ impl Assembly {
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
         engine.memory_plan(self.plan().cells.iter().filter_map(|cell| match &cell.solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
-            MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
+            // A step pulls its own call back at once.
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => Some(1),
+            MethodSpec::RedDiff(_)
+            | MethodSpec::Pinv(_)
+            | MethodSpec::Sample(_)
+            | MethodSpec::Ancestral(_) => None,
         }))
     }
 

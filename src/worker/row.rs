@@ -363,6 +363,10 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
         let remedy = match assembly.cell(slot.unit).solve {
             MethodSpec::Dflow(_) => "look at the trace, and lower `lr` or change `init`",
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => {
+                "look at the trace, take more steps, or start later (`start`)"
+            }
+            MethodSpec::RedDiff(_) => "look at the trace, and lower `lr` or `lambda`, or change `init`",
             MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => "take more steps, or check the weights",
             MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
         };
