@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::AttemptId;
 use super::error::StoreError;
+use super::float_log::{FloatLog, Placed, from_bytes, hash, to_bytes};
 use super::fs::Fs;
 use super::layout::Layout;
-use super::log::{Log, create_dirs};
+use super::log::create_dirs;
 use super::record::{Key, Record};
 
 /// Ending of the name of a file of reconstructions.
-pub(super) const EXTENSION: &str = "f32";
+pub(super) use super::float_log::EXTENSION;
 /// The first frame of every file.
 const HEADER: &[u8] = br#"{"dflow_artifacts":1,"dtype":"f32, little-endian"}"#;
 
@@ -59,6 +60,13 @@ impl Artifact {
     }
 }
 
+impl<'a> Reconstruction<'a> {
+    fn label(&self) -> Label<'a> {
+        let (cell_hash, sample_id) = self.key;
+        Label { cell_hash, sample_id, shape: self.shape }
+    }
+}
+
 /// What a frame's JSON line says.
 #[derive(Debug, Serialize)]
 struct Label<'a> {
@@ -70,51 +78,27 @@ struct Label<'a> {
 /// Appends reconstructions to files of its own.
 #[derive(Debug)]
 pub struct ArtifactWriter {
-    log: Log,
+    log: FloatLog,
 }
 
 impl ArtifactWriter {
     /// A writer for one attempt; its first file is created by the first append.
     pub fn new(fs: Arc<dyn Fs>, layout: &Layout, attempt: &AttemptId) -> Self {
-        let header = vec![HEADER.to_vec()];
-        Self { log: Log::new(fs, layout.artifacts(), attempt.clone(), EXTENSION, header) }
+        Self { log: FloatLog::new(fs, layout.artifacts(), attempt, HEADER.to_vec()) }
     }
 
     /// Appends reconstructions with one fsync; on return they are durable.
     pub fn append(&mut self, items: &[Reconstruction<'_>]) -> Result<Vec<Artifact>, StoreError> {
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let labels = items.iter().map(label).collect::<Result<Vec<_>, _>>()?;
-        let floats: Vec<Vec<u8>> = items.iter().map(|item| to_bytes(item.x1)).collect();
-        let payloads: Vec<Vec<u8>> =
-            labels.iter().zip(&floats).map(|(label, floats)| [&label[..], floats].concat()).collect();
-        let locations = self.log.append(&payloads)?;
-        let artifacts = items.iter().zip(locations).zip(labels.iter().zip(&floats));
-        let artifact =
-            |((item, location), (label, floats)): ((&Reconstruction<'_>, _), (&Vec<u8>, &Vec<u8>))| {
-                let super::log::Location { name, offset } = location;
-                let (offset, shape) = (offset + label.len() as u64, item.shape.to_vec());
-                Artifact { file: name, offset, shape, blake3: hash(floats) }
-            };
-        Ok(artifacts.map(artifact).collect())
+        let labelled: Vec<_> = items.iter().map(|item| (item.label(), item.x1)).collect();
+        let placed = self.log.append(&labelled)?.into_iter().zip(items);
+        let artifact = |(Placed { file, offset, blake3 }, item): (Placed, &Reconstruction<'_>)| Artifact {
+            file,
+            offset,
+            shape: item.shape.to_vec(),
+            blake3,
+        };
+        Ok(placed.map(artifact).collect())
     }
-}
-
-fn label(item: &Reconstruction<'_>) -> Result<Vec<u8>, StoreError> {
-    let (cell_hash, sample_id) = item.key;
-    let label = Label { cell_hash, sample_id, shape: item.shape };
-    let mut line = serde_json::to_vec(&label).map_err(|error| StoreError::Encode(error.to_string()))?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-fn to_bytes(floats: &[f32]) -> Vec<u8> {
-    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
-fn hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// The `x1_blake3` of a reconstruction, kept or not: with it, two runs compare their reconstructions bit for bit.
@@ -133,8 +117,7 @@ pub fn read(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<Option<Vec<
         let detail = format!("the reconstruction at {offset} does not have the hash of its row");
         return Err(StoreError::Damaged { path, detail });
     }
-    let (floats, _) = bytes.as_chunks::<4>();
-    Ok(Some(floats.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()))
+    Ok(Some(from_bytes(&bytes).collect()))
 }
 
 /// Path of a row's file for eyes under `artifacts/<kind>/`: `<task>/<method>/<sample>.<kind>`, with whatever has no place in a

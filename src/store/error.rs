@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::metric::set::SetError;
 use crate::plan::CellConflict;
 
 /// Errors of the store.
@@ -67,6 +68,26 @@ pub enum StoreError {
     NoRun {
         /// The directory.
         path: PathBuf,
+    },
+    /// Results of other weights than those that are wanted.
+    #[error("{} holds {what} with weights {found}, and those of {expected} are wanted: two sets of weights are never mixed; move it (and the folder of the same name beside it) away and run `dflow score` to compute them anew", path.display())]
+    OtherWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+        /// Identity of its weights.
+        found: String,
+        /// The wanted identity.
+        expected: String,
+    },
+    /// Features that no metric can be computed from.
+    #[error("{}: {source}", path.display())]
+    Features {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: SetError,
     },
     /// Rows that could not be encoded.
     #[error("cannot encode rows: {0}")]

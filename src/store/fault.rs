@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fs::{Fs, FsFile, LockGuard};
+use super::fs::{Fs, FsFile, FsRead, LockGuard};
 
 /// What happens at the chosen operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,11 +215,10 @@ impl Fs for FaultFs {
         Ok(state.files[state.file(path)?].live.clone())
     }
 
-    fn read_range(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.read(path)?;
-        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
-        let range = rest.and_then(|rest| rest.get(..length));
-        range.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FsRead>> {
+        let state = self.state();
+        state.alive()?;
+        Ok(Arc::new(FaultFile { fs: self.clone(), index: state.file(path)? }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -310,6 +309,22 @@ impl FsFile for FaultFile {
         content.live.truncate(length as usize);
         content.common = content.common.min(content.live.len());
         Ok(())
+    }
+}
+
+impl FsRead for FaultFile {
+    fn size(&self) -> io::Result<u64> {
+        let state = self.fs.state();
+        state.alive()?;
+        Ok(state.files[self.index].live.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let state = self.fs.state();
+        state.alive()?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| state.files[self.index].live.get(offset..));
+        let range = rest.and_then(|rest| rest.get(..length));
+        range.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptId;
@@ -18,8 +19,12 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens a file for reading: what is read is of this file, also when another gets its name meanwhile.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FsRead>>;
     /// `length` bytes from `offset`; fewer is an error.
-    fn read_range(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    fn read_range(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.open(path)?.read_at(offset, length)
+    }
     /// Names in a directory, sorted; names that are not UTF-8 are no names of ours and are left out.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Whether there is a file or directory of that name.
@@ -53,6 +58,14 @@ pub trait FsFile: fmt::Debug + Send {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
 
+/// A file open for reading.
+pub trait FsRead: fmt::Debug + Send + Sync {
+    /// Bytes in it.
+    fn size(&self) -> io::Result<u64>;
+    /// `length` bytes from `offset`; fewer is an error.
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+}
+
 /// The operating system's files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsFs;
@@ -74,16 +87,8 @@ impl Fs for OsFs {
         std::fs::read(path)
     }
 
-    fn read_range(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        use std::os::unix::fs::FileExt;
-        let file = File::open(path)?;
-        // Before the allocation: a damaged length must not ask for all memory.
-        if file.metadata()?.len().checked_sub(offset).is_none_or(|rest| rest < length as u64) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FsRead>> {
+        Ok(Arc::new(OsFile(File::open(path)?)))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -149,6 +154,23 @@ impl FsFile for OsFile {
     }
 }
 
+impl FsRead for OsFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt;
+        // Before the allocation: a damaged length must not ask for all memory.
+        if self.size()?.checked_sub(offset).is_none_or(|rest| rest < length as u64) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+}
+
 /// Writes a file so that its name holds either the old content or the new, whole and durable, never anything
 /// between: temporary file, fsync, rename, directory fsync. After an error the temporary file is removed if it can be.
 ///
@@ -165,10 +187,27 @@ pub fn write_atomic_pieces<T: AsRef<[u8]>>(
     path: &Path,
     pieces: impl Iterator<Item = Result<T, StoreError>>,
 ) -> Result<(), StoreError> {
+    write_atomic_with(fs, path, |file| {
+        for piece in pieces {
+            file.append(piece?.as_ref()).map_err(StoreError::io("write", path))?;
+        }
+        Ok(())
+    })
+}
+
+/// As [`write_atomic`], for content that `body` appends. An error of it leaves the name its old content.
+///
+/// # Panics
+/// If `path` has no parent or file name.
+pub fn write_atomic_with(
+    fs: &dyn Fs,
+    path: &Path,
+    body: impl FnOnce(&mut dyn FsFile) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let dir = path.parent().expect("a file of the store lies in a directory");
     let name = path.file_name().expect("a file of the store has a name").to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}.tmp", AttemptId::new()));
-    let result = write_and_sync(fs, &temporary, pieces)
+    let result = write_and_sync(fs, &temporary, body)
         .and_then(|()| fs.rename(&temporary, path).map_err(StoreError::io("rename to", path)));
     if result.is_err() {
         // Best effort: the first error is the one to report.
@@ -179,15 +218,13 @@ pub fn write_atomic_pieces<T: AsRef<[u8]>>(
 }
 
 /// Writes a new file and makes its content (not yet its name) durable.
-fn write_and_sync<T: AsRef<[u8]>>(
+fn write_and_sync(
     fs: &dyn Fs,
     path: &Path,
-    pieces: impl Iterator<Item = Result<T, StoreError>>,
+    body: impl FnOnce(&mut dyn FsFile) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut file = fs.create_new(path).map_err(StoreError::io("create", path))?;
-    for piece in pieces {
-        file.append(piece?.as_ref()).map_err(StoreError::io("write", path))?;
-    }
+    body(&mut *file)?;
     file.sync().map_err(StoreError::io("sync", path))
 }
 

@@ -157,7 +157,10 @@ fn read_all<T>(
 }
 
 /// Damage of one file must not hide the rows of the others; any other error stays one.
-fn note_damage<T>(result: Result<T, StoreError>, notes: &mut Vec<Note>) -> Result<Option<T>, StoreError> {
+pub(super) fn note_damage<T>(
+    result: Result<T, StoreError>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<T>, StoreError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Damaged { path, detail }) => {

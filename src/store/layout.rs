@@ -49,6 +49,26 @@ impl Layout {
         self.root.join("artifacts")
     }
 
+    /// Per-sample features of a network, as their workers wrote them.
+    pub fn feature_logs(&self, net: &str) -> PathBuf {
+        self.root.join("features").join(net)
+    }
+
+    /// The merged features of a network.
+    pub fn features(&self, net: &str) -> PathBuf {
+        self.root.join("features").join(format!("{net}.parquet"))
+    }
+
+    /// Parts of the scores of a metric.
+    pub fn score_parts(&self, metric: &str) -> PathBuf {
+        self.root.join("scores").join(metric)
+    }
+
+    /// The merged scores of a metric.
+    pub fn scores(&self, metric: &str) -> PathBuf {
+        self.root.join("scores").join(format!("{metric}.parquet"))
+    }
+
     /// What happened, one JSON object per line, for people.
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")

@@ -18,7 +18,10 @@ pub mod checkpoint;
 pub mod columns;
 pub mod error;
 pub mod fault;
+pub mod features;
+mod float_log;
 pub mod frame;
+mod frame_reader;
 pub mod fs;
 pub mod gather;
 pub mod handle;
@@ -28,6 +31,7 @@ mod log;
 pub mod merge;
 pub mod parts;
 pub mod record;
+pub mod references;
 pub mod run_dir;
 #[cfg(test)]
 mod samples;
@@ -37,13 +41,22 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod x1_key;
 
 pub use error::StoreError;
+pub use features::{
+    FeatureMerge, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, clean_cell, merge_features,
+};
 pub use gather::{Finished, Note};
 pub use handle::Store;
 pub use layout::Layout;
 pub use merge::{Columns, MergeReport, merge, read_samples};
 pub use record::{COLUMNS, Key, Record, Status, TracePoint};
+pub use references::{ReferenceInfo, cached_reference, read_reference, write_reference};
 pub use run_dir::{Completeness, Found, RunDir, Start};
 pub use schema::columns_markdown;
+pub use scores::{
+    ScoreMerge, ScoreRow, ScoreSchema, ScoreTable, ScoreWriter, merge_scores, read_scores, scored,
+};
 pub use verify::{Depth, Verdict, same_as, verify};
+pub use x1_key::X1Key;

@@ -158,7 +158,8 @@ pub(super) fn footer_value(bytes: &[u8], key: &str) -> Option<String> {
     metadata_value(&metadata, key)
 }
 
-fn metadata_value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
+/// The value of a key in a footer, if it has it.
+pub(super) fn metadata_value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
     let pairs = metadata.metadata().file_metadata().key_value_metadata()?;
     pairs.iter().find(|pair| pair.key == key)?.value.clone()
 }
