@@ -1,7 +1,7 @@
 //! Shared by the tests of networks: the random numbers of `tools/reference/adm.py`, and comparisons.
 
 /// Stream `name` of `tools/reference/adm.py`: numbers in (0, 1) by position. FNV-1a seed, splitmix64 numbers.
-pub(super) fn uniform(name: &str) -> impl Fn(u64) -> f64 {
+pub(super) fn uniform(name: &str) -> impl Fn(u64) -> f64 + use<> {
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
     move |k: u64| {
@@ -13,7 +13,7 @@ pub(super) fn uniform(name: &str) -> impl Fn(u64) -> f64 {
 }
 
 /// Box–Muller normals of a stream.
-pub(super) fn normals(name: &str) -> impl Iterator<Item = f64> {
+pub(super) fn normals(name: &str) -> impl Iterator<Item = f64> + use<> {
     let uniform = uniform(name);
     (0..).map(move |i| {
         (-2.0 * uniform(2 * i).ln()).sqrt() * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()

@@ -4,7 +4,7 @@
 # usage: tools/reference/parity.sh        environment: VENVS (default .venv-parity), PYTHON (python3),
 #        GUIDED_DIFFUSION (a checkout of github.com/openai/guided-diffusion at the commit below; without it the ADM
 #        files are left alone), DFLOW_TEST_DATA (the folder of the public data: its gschnet_qm9/samples.npz and
-#        qm9_test_split/test.npz are compared too)
+#        qm9_test_split/test.npz are compared too, its lpips/heads_v0.1 are needed for the perceptual networks)
 # needs the program: make build
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -41,6 +41,12 @@ $current $here/operators.py $golden/operators/operators.json
 $current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
 $current $here/molecules.py golden $golden/molecules
+if [ -n "${DFLOW_TEST_DATA:-}" ]; then
+    $current $here/perceptual.py "$venvs/tm/1.9.0" $golden/perceptual/perceptual.safetensors \
+        --heads "$DFLOW_TEST_DATA/lpips/heads_v0.1"
+else
+    echo "DFLOW_TEST_DATA is not set (the LPIPS heads): $golden/perceptual is left as it is"
+fi
 [ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
 if [ -n "${GUIDED_DIFFUSION:-}" ]; then
     $era $here/adm.py "$GUIDED_DIFFUSION" $guided_diffusion_commit $golden/adm

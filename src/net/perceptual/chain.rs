@@ -3,7 +3,7 @@
 use crate::net::kernel::Team;
 
 use super::conv::Conv;
-use super::pool::{AveragePool, MaxPool};
+use super::pool::{MaxPool, average, average_pull_back};
 use super::value::Value;
 
 /// One step of a network.
@@ -13,8 +13,8 @@ pub(super) enum Step {
     Conv(Box<Conv>),
     /// Maximum of windows.
     MaxPool(MaxPool),
-    /// Mean of 3×3 windows.
-    AveragePool(AveragePool),
+    /// Mean of the 3×3 pixels around every pixel, without padding.
+    Average,
     /// Branches on the same input, whose channels follow each other in the output.
     Split(Vec<Chain>),
 }
@@ -88,7 +88,7 @@ impl Step {
         match self {
             Self::Conv(conv) => conv.output(sides),
             Self::MaxPool(pool) => pool.output(sides),
-            Self::AveragePool(_) => Some(sides),
+            Self::Average => Some(sides),
             Self::Split(branches) => {
                 let sides: Option<Vec<_>> = branches.iter().map(|branch| branch.output(sides)).collect();
                 sides.map(|sides| sides[0])
@@ -100,7 +100,7 @@ impl Step {
         match self {
             Self::Conv(conv) => conv.forward(x, team),
             Self::MaxPool(pool) => pool.forward(x),
-            Self::AveragePool(pool) => pool.forward(x),
+            Self::Average => average(x),
             Self::Split(branches) => {
                 let parts: Vec<Value> = branches.iter().map(|branch| branch.forward(x, team)).collect();
                 Value::concat(&parts)
@@ -121,7 +121,7 @@ impl Step {
         match self {
             Self::Conv(conv) => conv.pull_back(x.sides, &kept.output, cotangent, team),
             Self::MaxPool(pool) => pool.pull_back(x, &cotangent),
-            Self::AveragePool(pool) => pool.pull_back(&cotangent),
+            Self::Average => average_pull_back(&cotangent),
             Self::Split(branches) => {
                 let mut gradient = Value::zeros(x.sides, x.channels);
                 let mut first = 0;

@@ -147,7 +147,7 @@ fn layers() -> Vec<Layer> {
         Block { name: "Mixed_6d", inputs: 768 }.c(160),
         Block { name: "Mixed_6e", inputs: 768 }.c(192),
         Block { name: "Mixed_7a", inputs: 768 }.d(),
-        Block { name: "Mixed_7b", inputs: 1280 }.e(Layer::AveragePool),
+        Block { name: "Mixed_7b", inputs: 1280 }.e(Layer::Average),
         // The maximum is a quirk of the graph that FID was defined with.
         Block { name: "Mixed_7c", inputs: 2048 }.e(Layer::MaxPool(AROUND)),
     ]
@@ -191,7 +191,7 @@ impl Block {
                 ("branch3x3dbl_2", 96, THREE),
                 ("branch3x3dbl_3", 96, THREE),
             ]),
-            self.pooled(Layer::AveragePool, pool),
+            self.pooled(Layer::Average, pool),
         ])
     }
 
@@ -224,7 +224,7 @@ impl Block {
                 ("branch7x7dbl_4", inner, COLUMN_OF_7),
                 ("branch7x7dbl_5", 192, ROW_OF_7),
             ]),
-            self.pooled(Layer::AveragePool, 192),
+            self.pooled(Layer::Average, 192),
         ])
     }
 

@@ -6,7 +6,7 @@ use crate::net::weights::{Tensor, Weights};
 use super::PerceptualError;
 use super::chain::{Chain, Step};
 use super::conv::Conv;
-use super::pool::{AveragePool, MaxPool};
+use super::pool::MaxPool;
 
 /// One layer of a network.
 #[derive(Debug, Clone)]
@@ -15,8 +15,8 @@ pub(super) enum Layer {
     Conv(ConvLayer),
     /// Maximum of windows.
     MaxPool(MaxPool),
-    /// Mean of 3×3 windows that leaves the padding out.
-    AveragePool,
+    /// Mean of the 3×3 pixels around every pixel, without padding.
+    Average,
     /// Branches on the same input, whose channels follow each other in the output.
     Split(Vec<Vec<Layer>>),
 }
@@ -44,7 +44,7 @@ pub(super) fn tensors(layers: &[Layer]) -> Vec<(String, Vec<usize>)> {
     let of_layer = |layer: &Layer| match layer {
         Layer::Conv(conv) => conv.tensors(),
         Layer::Split(branches) => branches.iter().flat_map(|branch| tensors(branch)).collect(),
-        Layer::MaxPool(_) | Layer::AveragePool => Vec::new(),
+        Layer::MaxPool(_) | Layer::Average => Vec::new(),
     };
     layers.iter().flat_map(of_layer).collect()
 }
@@ -62,7 +62,7 @@ pub(super) fn build(
         Ok(match layer {
             Layer::Conv(conv) => Step::Conv(Box::new(conv.build(weights, set)?)),
             Layer::MaxPool(pool) => Step::MaxPool(*pool),
-            Layer::AveragePool => Step::AveragePool(AveragePool),
+            Layer::Average => Step::Average,
             Layer::Split(branches) => {
                 let branches = branches.iter().map(|branch| build(branch, weights, set));
                 Step::Split(branches.collect::<Result<_, PerceptualError>>()?)

@@ -45,3 +45,8 @@ pub trait FeatureNet: Send + Sync + std::fmt::Debug {
     /// [`PerceptualError::NotFinite`].
     fn features(&self, image: &[f32], sides: [usize; 3]) -> Result<Vec<f32>, PerceptualError>;
 }
+
+#[cfg(test)]
+mod file_tests;
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ pub(super) struct MaxPool {
     pub stride: usize,
     /// Whether a window that reaches beyond the end is kept (`ceil_mode` of PyTorch).
     pub ceil: bool,
-    /// Whether one pixel on each side is padded, which never is the maximum.
+    /// Pixels on each side that are not there: never the maximum, and in no mean.
     pub padding: usize,
 }
 
@@ -72,39 +72,33 @@ impl MaxPool {
     }
 }
 
-/// Mean of 3×3 windows with stride 1 around every pixel, over the pixels that exist (`count_include_pad=False`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AveragePool;
-
-impl AveragePool {
-    /// The result, of the input's sides.
-    pub(super) fn forward(self, x: &Value) -> Value {
-        let mut y = Value::zeros(x.sides, x.channels);
-        for (pixel, to) in y.data.chunks_exact_mut(x.channels).enumerate() {
-            let mut count = 0.0;
-            for from in AROUND.window(x.sides, pixel / x.sides[1], pixel % x.sides[1]) {
-                count += 1.0;
-                to.iter_mut().zip(&x.data[from * x.channels..]).for_each(|(to, from)| *to += from);
-            }
-            to.iter_mut().for_each(|to| *to /= count);
+/// The mean of the 3×3 pixels around every pixel, as far as they exist (`count_include_pad=False`).
+pub(super) fn average(x: &Value) -> Value {
+    let mut y = Value::zeros(x.sides, x.channels);
+    for (pixel, to) in y.data.chunks_exact_mut(x.channels).enumerate() {
+        let mut count = 0.0;
+        for from in AROUND.window(x.sides, pixel / x.sides[1], pixel % x.sides[1]) {
+            count += 1.0;
+            to.iter_mut().zip(&x.data[from * x.channels..]).for_each(|(to, from)| *to += from);
         }
-        y
+        to.iter_mut().for_each(|to| *to /= count);
     }
+    y
+}
 
-    /// (∂y/∂x)ᵀ cotangent.
-    pub(super) fn pull_back(self, cotangent: &Value) -> Value {
-        let Value { sides, channels, .. } = *cotangent;
-        let mut gradient = Value::zeros(sides, channels);
-        for (pixel, from) in cotangent.pixels().enumerate() {
-            let window = || AROUND.window(sides, pixel / sides[1], pixel % sides[1]);
-            let count = window().count() as f32;
-            for to in window() {
-                let to = &mut gradient.data[to * channels..][..channels];
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += from / count);
-            }
+/// (∂y/∂x)ᵀ cotangent of [`average`].
+pub(super) fn average_pull_back(cotangent: &Value) -> Value {
+    let Value { sides, channels, .. } = *cotangent;
+    let mut gradient = Value::zeros(sides, channels);
+    for (pixel, from) in cotangent.pixels().enumerate() {
+        let window = || AROUND.window(sides, pixel / sides[1], pixel % sides[1]);
+        let count = window().count() as f32;
+        for to in window() {
+            let to = &mut gradient.data[to * channels..][..channels];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from / count);
         }
-        gradient
     }
+    gradient
 }
 
 /// The 3×3 pixels around a pixel.
@@ -122,7 +116,8 @@ mod tests {
     fn windows_are_counted_as_pytorch_counts_them() {
         let ceil = MaxPool { ceil: true, ..MaxPool::new(3, 2) };
         // torch.nn.MaxPool2d(3, 2, ceil_mode=…) on sides 1 to 8.
-        let counted = |pool: MaxPool| (1..=8).map(|n| pool.output([n, 8]).map_or(0, |s| s[0])).collect::<Vec<_>>();
+        let counted =
+            |pool: MaxPool| (1..=8).map(|n| pool.output([n, 8]).map_or(0, |s| s[0])).collect::<Vec<_>>();
         assert_eq!(counted(MaxPool::new(3, 2)), [0, 0, 1, 1, 2, 2, 3, 3]);
         assert_eq!(counted(ceil), [0, 1, 1, 2, 2, 3, 3, 4]);
         assert_eq!(counted(AROUND), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -135,7 +130,7 @@ mod tests {
         let ceil = MaxPool { ceil: true, ..MaxPool::new(3, 2) };
         assert_eq!(ceil.forward(&x).data, [10.0, 11.0]);
         // The corner has 4 pixels: 0, 1, 4, 5; the edge 6: 0, 1, 2, 4, 5, 6.
-        assert_eq!(AveragePool.forward(&x).data[..2], [2.5, 3.0]);
+        assert_eq!(average(&x).data[..2], [2.5, 3.0]);
     }
 
     #[test]
@@ -147,9 +142,13 @@ mod tests {
 
     #[test]
     fn means_and_their_pull_back_are_adjoint() {
-        let (x, g) = (ramp([3, 4]), Value { data: ramp([3, 4]).data.iter().map(|v| v.sin()).collect(), ..ramp([3, 4]) });
-        let dot = |a: &Value, b: &Value| a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let (x, g) = (
+            ramp([3, 4]),
+            Value { data: ramp([3, 4]).data.iter().map(|v| v.sin()).collect(), ..ramp([3, 4]) },
+        );
+        let dot =
+            |a: &Value, b: &Value| a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         // Rounding of f32.
-        assert!((dot(&AveragePool.forward(&x), &g) - dot(&x, &AveragePool.pull_back(&g))).abs() < 1e-4);
+        assert!((dot(&average(&x), &g) - dot(&x, &average_pull_back(&g))).abs() < 1e-4);
     }
 }

@@ -68,7 +68,7 @@ impl ConvStackConfig {
         layers
     }
 
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let head = [
             ("head.weight".to_owned(), vec![self.classes, self.dims()]),
             ("head.bias".to_owned(), vec![self.classes]),
@@ -124,7 +124,12 @@ impl FeatureNet for ConvStack {
         let image = clamped(image, sides, CHANNELS)?;
         let [_, height, width] = sides;
         if self.chain.output([height, width]).is_none() {
-            return Err(PerceptualError::TooSmall { height, width, network: "conv_stack", least: self.least });
+            return Err(PerceptualError::TooSmall {
+                height,
+                width,
+                network: "conv_stack",
+                least: self.least,
+            });
         }
         let x = Value::from_planes(&image, sides);
         Ok(self.chain.forward(&x, Team::SOLO).spatial_mean())
