@@ -10,6 +10,7 @@ pub mod molecule_svg;
 pub mod molecules;
 pub mod paired;
 pub mod paper;
+pub mod plot;
 pub mod render;
 pub mod restoration;
 pub mod settings;
