@@ -5,6 +5,7 @@
 
 mod ancestral;
 mod dflow;
+mod likelihood;
 pub mod loss;
 mod nll;
 mod normalize;
@@ -19,8 +20,9 @@ pub mod stop;
 mod tests;
 
 pub use dflow::DflowSolve;
+pub use likelihood::{Bits, LikelihoodSolve};
 pub use problem::{Draws, Goal, MethodError, Points, Problem, PropertyTarget, Restoration};
-pub use solve::{Outcome, PinvSolve, Progress, Solve, TracePoint};
+pub use solve::{Outcome, PinvSolve, Progress, Snapshot, Solve, TracePoint};
 pub use stop::StopReason;
 
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,7 @@ use crate::spec::check::check;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::{Document, Problem};
 use crate::spec::init::InitSpec;
+use crate::spec::likelihood::LikelihoodSpec;
 use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, NormalizeSpec, SampleSpec};
 use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
@@ -400,6 +401,9 @@ fn numbers_of(method: &MethodSpec) -> Value {
         MethodSpec::Sample(sample) => MethodSpec::Sample(SampleSpec { model: None, ..sample.clone() }),
         MethodSpec::Ancestral(ancestral) => {
             MethodSpec::Ancestral(AncestralSpec { model: None, ..ancestral.clone() })
+        }
+        MethodSpec::Likelihood(spec) => {
+            MethodSpec::Likelihood(LikelihoodSpec { model: None, ..spec.clone() })
         }
     };
     let mut numbers = json!(bare);

@@ -5,6 +5,7 @@
 //! or JSON. Every table names its profile, n, and what it may not be compared with. Nothing here reads a file.
 
 pub mod aggregate;
+pub mod figures;
 pub mod grid;
 pub mod molecule_svg;
 pub mod molecules;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::init::InitSpec;
+use super::likelihood::LikelihoodSpec;
 use super::model::ModelRef;
 use super::solver::SolverSpec;
 use super::stop::StopRule;
@@ -22,6 +23,8 @@ pub enum MethodSpec {
     Sample(SampleSpec),
     /// The ancestral sampler of a diffusion model (EDM, arXiv 2203.17003): an unconditional sample.
     Ancestral(AncestralSpec),
+    /// Bits per dimension of H†y under the model: nothing is restored.
+    Likelihood(LikelihoodSpec),
 }
 
 /// Options of the unconditional sample.
@@ -370,6 +373,7 @@ impl MethodSpec {
             Self::Pinv(_) => "pinv",
             Self::Sample(_) => "sample",
             Self::Ancestral(_) => "ancestral",
+            Self::Likelihood(_) => "likelihood",
         }
     }
 
@@ -380,6 +384,7 @@ impl MethodSpec {
             Self::Pinv(spec) => &spec.name,
             Self::Sample(spec) => &spec.name,
             Self::Ancestral(spec) => &spec.name,
+            Self::Likelihood(spec) => &spec.name,
         };
         given.as_deref().unwrap_or(self.kind())
     }
@@ -391,6 +396,7 @@ impl MethodSpec {
             Self::Pinv(spec) => spec.tasks.as_deref(),
             Self::Sample(spec) => spec.tasks.as_deref(),
             Self::Ancestral(spec) => spec.tasks.as_deref(),
+            Self::Likelihood(spec) => spec.tasks.as_deref(),
         }
     }
 
@@ -411,6 +417,9 @@ impl MethodSpec {
             Self::Ancestral(spec) => {
                 Self::Ancestral(AncestralSpec { name: None, tasks: None, ..spec.clone() })
             }
+            Self::Likelihood(spec) => {
+                Self::Likelihood(LikelihoodSpec { name: None, tasks: None, ..spec.clone() })
+            }
         }
     }
 
@@ -421,6 +430,7 @@ impl MethodSpec {
             Self::Pinv(_) => None,
             Self::Sample(spec) => spec.model.as_ref(),
             Self::Ancestral(spec) => spec.model.as_ref(),
+            Self::Likelihood(spec) => spec.model.as_ref(),
         }
     }
 
@@ -431,6 +441,7 @@ impl MethodSpec {
             Self::Pinv(_) => None,
             Self::Sample(spec) => Some(spec.condition),
             Self::Ancestral(spec) => Some(spec.condition),
+            Self::Likelihood(spec) => Some(spec.condition),
         }
     }
 

@@ -26,4 +26,6 @@ impl MetricSpec {
 pub enum SaveSpec {
     /// Lossless f32 reconstructions; for eyes PNG, or XYZ and SDF of molecules.
     Reconstructions,
+    /// x₀ and x(1) of evaluations 1, 2, 4, 8 … of an optimisation, lossless f32.
+    Trajectory,
 }

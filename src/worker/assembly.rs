@@ -18,6 +18,7 @@ use crate::random::{Purpose, Stream};
 use crate::spec::dataset::DatasetRef;
 use crate::spec::init::InitSpec;
 use crate::spec::method::{ConditionSpec, MethodSpec};
+use crate::spec::metric::SaveSpec;
 
 /// Plan, dataset, models and degradations of a run.
 pub struct Assembly {
@@ -143,7 +144,10 @@ impl Assembly {
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
         engine.memory_plan(self.plan.cells.iter().filter_map(|cell| match &cell.solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
-            MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
+            MethodSpec::Pinv(_)
+            | MethodSpec::Sample(_)
+            | MethodSpec::Ancestral(_)
+            | MethodSpec::Likelihood(_) => None,
         }))
     }
 
@@ -201,7 +205,8 @@ impl Assembly {
         let stream = |purpose| self.stream(&sample.id, purpose);
         let draws = Draws { given, ..Draws::for_method(&cell.solve, &goal, stream) };
         let path = prepared.prior.and_then(|index| self.priors[index].path());
-        Ok(Problem { path, ..Problem::new(cell.solve.clone(), goal, draws) })
+        let keeps_trajectory = self.plan.save.contains(&SaveSpec::Trajectory);
+        Ok(Problem { path, keeps_trajectory, ..Problem::new(cell.solve.clone(), goal, draws) })
     }
 
     fn goal(&self, unit: Unit, sample: &Sample) -> Result<Goal, String> {
