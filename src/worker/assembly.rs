@@ -140,6 +140,16 @@ impl Assembly {
         self.readers.iter().map(reader).collect()
     }
 
+    /// A field of the unit's prior, on the host and ready to be evaluated; `None`: its method needs none.
+    ///
+    /// # Errors
+    /// When the prior cannot be made ready.
+    pub fn field(&self, unit: Unit) -> Result<Option<Field>, String> {
+        let Some(index) = self.cells[unit.cell].prior else { return Ok(None) };
+        self.priors[index].prepare()?;
+        Ok(Some(self.priors[index].field()))
+    }
+
     /// The decision between tape and recompute.
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
         engine.memory_plan(self.plan.cells.iter().filter_map(|cell| match &cell.solve {

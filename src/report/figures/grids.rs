@@ -12,8 +12,8 @@ use crate::spec::operator::OperatorSpec;
 
 /// One of the paper's picture grids.
 #[derive(Debug)]
-pub struct Definition {
-    number: Option<u32>,
+pub(super) struct Definition {
+    number: u32,
     about: &'static str,
     /// Whether a task (its operator and σ_y) is shown.
     shows: fn(&OperatorSpec, f64) -> bool,
@@ -25,25 +25,21 @@ const fn is_denoising(operator: &OperatorSpec) -> bool {
 
 /// Figure 5: measurements without noise.
 pub(super) const FIGURE_5: Definition = Definition {
-    number: Some(5),
+    number: 5,
     about: "linear inverse problems without noise",
     shows: |operator, noise| !is_denoising(operator) && noise == 0.0,
 };
 
 /// Figure 8: noisy measurements.
 pub(super) const FIGURE_8: Definition = Definition {
-    number: Some(8),
+    number: 8,
     about: "linear inverse problems with noise",
     shows: |operator, noise| !is_denoising(operator) && noise > 0.0,
 };
 
 /// Figure 9: denoising.
 pub(super) const FIGURE_9: Definition =
-    Definition { number: Some(9), about: "denoising", shows: |operator, _| is_denoising(operator) };
-
-/// Every task of a run, for `dflow report`.
-pub(super) const EVERYTHING: Definition =
-    Definition { number: None, about: "ground truth, degraded image and methods", shows: |_, _| true };
+    Definition { number: 9, about: "denoising", shows: |operator, _| is_denoising(operator) };
 
 impl Definition {
     fn shows(&self, cell: &plan::Cell) -> bool {
@@ -58,24 +54,12 @@ pub(super) fn draw(
     options: Options,
 ) -> Result<Drawn, FigureError> {
     let shown = cells(run, |cell| definition.shows(cell));
-    draw_cells(definition, run, &shown, pictures, options)
-}
-
-/// As [`draw`], of these cells.
-pub(super) fn draw_cells(
-    definition: &Definition,
-    run: Run<'_>,
-    shown: &[(usize, &plan::Cell)],
-    pictures: &dyn Pictures,
-    options: Options,
-) -> Result<Drawn, FigureError> {
-    let figure = definition.number.unwrap_or_default();
     if shown.is_empty() {
-        return Err(not_in_run(figure, "tasks that restore images at its noise levels", run));
+        return Err(not_in_run(definition.number, "tasks that restore images at its noise levels", run));
     }
     let mut methods: Vec<&str> = Vec::new();
     let mut tasks: Vec<&str> = Vec::new();
-    for (_, cell) in shown {
+    for (_, cell) in &shown {
         if !methods.contains(&cell.method.as_str()) {
             methods.push(&cell.method);
         }
@@ -95,10 +79,7 @@ pub(super) fn draw_cells(
     let columns = ["ground truth", "degraded"].into_iter().chain(methods).map(str::to_owned).collect();
     let grid = ImageGrid { shape: pictures.shape(), scale: options.scale, columns, rows };
     let n = shown_samples(run, options).len();
-    let title = match definition.number {
-        Some(number) => title(number, definition.about, run, n),
-        None => format!("{}: {}", run.plan.name, definition.about),
-    };
+    let title = title(definition.number, definition.about, run, n);
     let mut notes = notes(run);
     notes.insert(0, "Below each image its PSNR against the ground truth (R = 2); degraded: y, or H†y where y has not the \
          image's shape. Grey: not kept, failed, or not run."
@@ -154,6 +135,6 @@ fn table(definition: &Definition, title: String, rows: Vec<Vec<Cell>>, notes: Ve
         Column::new("psnr", "PSNR dB", Kind::Number),
         Column::new("ssim_tm13", "SSIM", Kind::Number),
     ];
-    let id = definition.number.map_or_else(|| "pictures".to_owned(), |number| format!("figure{number}"));
+    let id = format!("figure{}", definition.number);
     Table { id, title, columns, rows, notes, group_columns: 0 }
 }

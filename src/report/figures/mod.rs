@@ -29,7 +29,6 @@ use crate::plan::{Cell, Unit};
 use crate::store::{Record, Status};
 
 pub use gradients::GradientPair;
-pub use grids::Definition;
 
 /// Numbers of the figures that are made here.
 pub const NUMBERS: [u32; 7] = [2, 3, 4, 5, 7, 8, 9];
