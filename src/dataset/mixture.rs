@@ -11,7 +11,7 @@ use super::{Dataset, DatasetError, Image, SampleError, Split};
 use crate::random::{Purpose, Stream};
 
 /// Channels, height, width of a point.
-pub const SHAPE: [usize; 3] = [2, 1, 1];
+pub(super) const SHAPE: [usize; 3] = [2, 1, 1];
 
 /// Enters every sample's hash: to be raised whenever any point changes.
 const VERSION: u32 = 1;

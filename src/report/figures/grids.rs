@@ -8,6 +8,7 @@ use crate::plan::{self, Unit};
 use crate::report::Run;
 use crate::report::plot::{Figure, ImageGrid, ImageRow, Panel, Picture};
 use crate::report::table::{Cell, Column, Kind, Table};
+use crate::spec::method::MethodSpec;
 use crate::spec::operator::OperatorSpec;
 
 /// One of the paper's picture grids.
@@ -43,7 +44,9 @@ pub(super) const FIGURE_9: Definition =
 
 impl Definition {
     fn shows(&self, cell: &plan::Cell) -> bool {
-        cell.goal.restoration().is_some_and(|goal| (self.shows)(&goal.operator, goal.noise))
+        // A likelihood restores nothing.
+        let restores = !matches!(cell.solve, MethodSpec::Likelihood(_));
+        restores && cell.goal.restoration().is_some_and(|goal| (self.shows)(&goal.operator, goal.noise))
     }
 }
 

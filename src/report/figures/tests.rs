@@ -134,13 +134,15 @@ fn dflow(regularizer: Value) -> Value {
 }
 
 fn charts(drawn: &Drawn) -> Vec<&plot::Chart> {
-    let chart = |panel| if let plot::Panel::Chart(chart) = panel { Some(chart) } else { None };
-    drawn.figure.panels.iter().filter_map(chart).collect()
+    let panels = drawn.figure.panels.iter();
+    panels
+        .filter_map(|panel| if let plot::Panel::Chart(chart) = panel { Some(chart) } else { None })
+        .collect()
 }
 
 fn grid(drawn: &Drawn) -> &plot::ImageGrid {
-    let grid = |panel| if let plot::Panel::Images(grid) = panel { Some(grid) } else { None };
-    drawn.figure.panels.iter().find_map(grid).unwrap()
+    let mut panels = drawn.figure.panels.iter();
+    panels.find_map(|panel| if let plot::Panel::Images(grid) = panel { Some(grid) } else { None }).unwrap()
 }
 
 /// Every figure is XML and a PNG of some size.
