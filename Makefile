@@ -12,7 +12,7 @@ OPTIONS := $(if $(LIMIT),--limit $(LIMIT)) $(if $(DEVICES),--devices '$(DEVICES)
 RUN      = $(DFLOW) run $(1) $(OPTIONS) || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure6 bench parity train-mini check-cuda clean-runs
+.PHONY: help build test lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench parity train-mini check-cuda clean-runs
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9% -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]*):.*## /\1\t/' | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -39,9 +39,20 @@ table7: build ## Table 7: unconditional molecules by solver (PROFILE=mini|qm9)
 	$(call RUN,pipelines/table7-$(PROFILE).yaml)
 	@$(DFLOW) table 7 reports/table7-$(PROFILE)
 
+# A figure is drawn also where some samples failed: they stay grey.
+FIGURE   = $(DFLOW) figure $(1) reports/figure$(1)-$(PROFILE) $(if $(DATA),--data $(DATA))
+
+figure2: build ## Figure 2: x(1) along the optimisation (PROFILE=mini|cifar10)
+figure3: build ## Figure 3: bits per dimension of images and their masked copies (PROFILE=mini|cifar10)
+figure4: build ## Figure 4: raw against projected gradient on a mixture in the plane (PROFILE=mini)
+figure5: build ## Figure 5: pictures of every method, no noise (PROFILE=mini|cifar10)
 figure6: build ## Figure 6: one molecule per target of the polarisability, drawn (PROFILE=mini|qm9)
-	$(call RUN,pipelines/figure6-$(PROFILE).yaml)
-	@$(DFLOW) report reports/figure6-$(PROFILE) $(if $(DATA),--data $(DATA))
+figure7: build ## Figure 7: the weight λ of the χ penalty (PROFILE=mini|cifar10|paper)
+figure8: build ## Figure 8: pictures of every method, with noise (PROFILE=mini|cifar10)
+figure9: build ## Figure 9: pictures of every method, denoising (PROFILE=mini|cifar10)
+figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9: build
+	$(call RUN,pipelines/$@-$(PROFILE).yaml)
+	@$(call FIGURE,$(@:figure%=%))
 
 table2 table3: build ## Tables of domains that are not built yet: says what is missing
 	@$(DFLOW) table $(@:table%=%)
@@ -70,4 +81,4 @@ check-cuda: ## Type-check the CUDA build (needs a CUDA 13 toolkit or tools/cuda)
 	tools/cuda/check.sh
 
 clean-runs: ## Remove the results of the mini, cifar10 and qm9 profiles
-	rm -rf reports/table*-mini reports/table*-cifar10 reports/*-qm9 reports/figure*-mini
+	rm -rf reports/table*-mini reports/table*-cifar10 reports/*-qm9 reports/figure*-mini reports/figure*-cifar10

@@ -5,9 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::dataset::{self, Dataset, Description, Manifest, MoleculeTargets, Opened, Split};
+use crate::dataset::{
+    self, Dataset, Description, Layout, Manifest, MoleculeTargets, Opened, PlaneComponent, Split,
+};
 use crate::flow::gaussian_fit::GaussianFit;
-use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
+use crate::flow::{
+    Component, FieldError, GaussianField, GaussianMixture, InBasis, Rows, Tape, VelocityField,
+};
 use crate::molecule::Representation;
 use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips, PerceptualError, load_features, load_lpips};
@@ -71,6 +75,8 @@ pub enum Prior {
     Network(Model),
     /// A Gaussian fitted to training images.
     Gaussian(Fitted),
+    /// The exact law of the dataset.
+    Mixture(Arc<Law>),
 }
 
 impl Prior {
@@ -80,7 +86,7 @@ impl Prior {
     /// A whole sentence: what is wrong with the training images.
     pub fn prepare(&self) -> Result<(), String> {
         match self {
-            Self::Network(_) => Ok(()),
+            Self::Network(_) | Self::Mixture(_) => Ok(()),
             Self::Gaussian(fitted) => fitted.field().map(|_| ()),
         }
     }
@@ -98,7 +104,7 @@ impl Prior {
     /// Whether it can be evaluated at once: [`Self::prepare`] has ended.
     pub fn is_ready(&self) -> bool {
         match self {
-            Self::Network(_) => true,
+            Self::Network(_) | Self::Mixture(_) => true,
             Self::Gaussian(fitted) => fitted.field.get().is_some(),
         }
     }
@@ -108,6 +114,7 @@ impl Prior {
         match self {
             Self::Network(model) => model.field(),
             Self::Gaussian(fitted) => Box::new(FittedField { fitted: fitted.clone(), own: None }),
+            Self::Mixture(law) => Box::new(law.field.clone()),
         }
     }
 
@@ -129,6 +136,7 @@ impl Prior {
                 ModelInfo { identity: model.identity(), shape, classes, predicts_noise }
             }
             Self::Gaussian(fitted) => fitted.info.clone(),
+            Self::Mixture(law) => law.info.clone(),
         }
     }
 
@@ -139,7 +147,7 @@ impl Prior {
                 ModelState::Molecule(representation) => Some(representation),
                 ModelState::Image(_) => None,
             },
-            Self::Gaussian(_) => None,
+            Self::Gaussian(_) | Self::Mixture(_) => None,
         }
     }
 
@@ -147,8 +155,41 @@ impl Prior {
     pub fn path(&self) -> Option<ProbabilityPath> {
         match self {
             Self::Network(model) => Some(model.file().convention().path),
-            Self::Gaussian(_) => Some(ProbabilityPath::CondOt),
+            Self::Gaussian(_) | Self::Mixture(_) => Some(ProbabilityPath::CondOt),
         }
+    }
+}
+
+/// The law of a dataset that is a mixture, with its exact flow.
+pub struct Law {
+    field: GaussianMixture,
+    info: ModelInfo,
+}
+
+impl Law {
+    /// # Errors
+    /// A whole sentence: the dataset is no mixture.
+    fn new(description: &Description) -> Result<Self, String> {
+        let Layout::Mixture(layout) = &description.layout else {
+            return Err(format!(
+                "model: {{ mixture: {{ of: dataset }} }}: the dataset {} is not drawn from a mixture; name ring-mixture, or \
+                 a description whose layout is `mixture`",
+                description.name
+            ));
+        };
+        let part = |component: &PlaneComponent| Component {
+            weight: component.weight,
+            mean: component.mean.to_vec(),
+            covariance: component.covariance.concat(),
+        };
+        let components: Vec<Component> = layout.components.iter().map(part).collect();
+        let field = GaussianMixture::new(ProbabilityPath::CondOt, &components).map_err(|e| e.to_string())?;
+        let law = serde_json::to_string(&layout.components).map_err(|error| error.to_string())?;
+        let identity = format!("mixture {}", blake3::hash(law.as_bytes()).to_hex());
+        let [channels, height, width] =
+            description.image_shape().map_err(|e| e.to_string())?.map(|side| side as u32);
+        let shape = StateShape::Image(ImageShape { channels, height, width });
+        Ok(Self { field, info: ModelInfo { identity, shape, classes: 0, predicts_noise: false } })
     }
 }
 
@@ -343,6 +384,10 @@ impl Catalog {
                     .map_err(|error| error.to_string())?,
             ),
             ModelRef::Gaussian(_) => self.gaussian(dataset)?,
+            ModelRef::Mixture(_) => {
+                let description = Description::load(&dataset.name).map_err(|error| error.to_string())?;
+                Prior::Mixture(Arc::new(Law::new(&description)?))
+            }
         };
         if let Ok(mut open) = self.models.lock() {
             open.insert(key, prior.clone());

@@ -76,6 +76,7 @@ pub(super) fn run(args: &DataArgs, global: &Global) -> CliResult {
             match (&mut description.layout, count) {
                 (_, None) => {}
                 (Layout::Procedural(layout), Some(count)) => (layout.train, layout.test) = (*count, *count),
+                (Layout::Mixture(layout), Some(count)) => (layout.train, layout.test) = (*count, *count),
                 (_, Some(_)) => {
                     let error =
                         format!("--count is for procedural datasets; `{name}` is exported as a whole");

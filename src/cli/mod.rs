@@ -3,6 +3,7 @@
 mod data;
 mod devices;
 mod draws;
+mod figure;
 mod list;
 mod merge;
 mod model;
@@ -71,6 +72,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Print one of the paper's tables from a run.
     Table(table::TableArgs),
+    /// Draw one of the paper's figures from a run, as SVG and PNG, with the plotted numbers as CSV.
+    Figure(figure::FigureArgs),
     /// Draw the picture grid of a run.
     Report(report::ReportArgs),
     /// Datasets: list them, or look at one.
@@ -155,6 +158,7 @@ fn dispatch(cli: Cli) -> CliResult {
         Command::Merge(args) => merge::run(&args, &global),
         Command::Verify(args) => verify::run(&args, &global),
         Command::Table(args) => table::run(&args, &global),
+        Command::Figure(args) => figure::run(&args, &global),
         Command::Report(args) => report::run(&args, &global),
         Command::Data(args) => data::run(&args, &global),
         Command::Model(args) => model::run(&args, &global),

@@ -1,6 +1,6 @@
 //! `dflow report`: the pictures of a run: a grid per task of images, drawings of its molecules.
 
-mod molecules;
+pub(super) mod molecules;
 
 use std::path::PathBuf;
 
@@ -95,7 +95,7 @@ pub(super) fn run(args: &ReportArgs, global: &Global) -> CliResult {
 }
 
 /// The dataset that the run's pipeline names.
-fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
+pub(super) fn dataset_of(run_dir: &RunDir) -> Result<DatasetRef, CliError> {
     let written = &run_dir.run().pipeline;
     let source = Source { name: written.file.clone(), text: written.text.clone() };
     let mut document = Document::parse(source).map_err(CliError::failure)?;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Manifest, seeded_order};
+use super::mixture::{self, MixtureLayout, MixturePoints};
 use super::molecules::{MoleculeSet, MoleculeSource};
 use super::parquet::{ParquetImages, ParquetLayout};
 use super::procedural::{self, Procedural};
@@ -15,12 +16,13 @@ use super::targets::{MoleculeTargets, TargetsLayout};
 use super::{Dataset, DatasetError, Split};
 
 /// The shipped descriptions, by name.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("mini-images", include_str!("../../datasets/mini-images.yaml")),
     ("cifar10", include_str!("../../datasets/cifar10.yaml")),
     ("qm9", include_str!("../../datasets/qm9.yaml")),
     ("qm9-test-split", include_str!("../../datasets/qm9-test-split.yaml")),
     ("qm9-targets", include_str!("../../datasets/qm9-targets.yaml")),
+    ("ring-mixture", include_str!("../../datasets/ring-mixture.yaml")),
 ];
 
 /// A dataset as its description file states it.
@@ -68,6 +70,8 @@ fn default_split() -> Split {
 pub enum Layout {
     /// Rendered by this program.
     Procedural(ProceduralLayout),
+    /// Points of the plane, drawn by this program.
+    Mixture(MixtureLayout),
     /// Encoded images in Parquet files.
     Parquet(ParquetLayout),
     /// Molecules with their properties: the first of these ways whose files are there.
@@ -228,6 +232,7 @@ impl Description {
         }
         match &self.layout {
             Layout::Procedural(_) => self.check_procedural(),
+            Layout::Mixture(layout) => self.check_mixture(layout),
             Layout::Parquet(_) => Ok(()),
             Layout::Molecules(sources) if sources.is_empty() => {
                 Err("layout: molecules: name at least one way in which they are stored".to_owned())
@@ -255,6 +260,18 @@ impl Description {
         Ok(())
     }
 
+    /// Points of the plane are what they are.
+    fn check_mixture(&self, layout: &MixtureLayout) -> Result<(), String> {
+        if self.shape != Some(mixture::SHAPE) {
+            return Err(format!("shape: points of a mixture are {:?}", mixture::SHAPE));
+        }
+        if self.selector != Selector::All {
+            return Err("selector: points of a mixture have one order; write `selector: all`".to_owned());
+        }
+        layout.check()?;
+        self.check_without_classes()
+    }
+
     fn check_without_classes(&self) -> Result<(), String> {
         if self.classes.is_empty() { Ok(()) } else { Err(format!("classes: {} have none", self.kind())) }
     }
@@ -262,7 +279,7 @@ impl Description {
     /// What the dataset has.
     pub fn kind(&self) -> Kind {
         match self.layout {
-            Layout::Procedural(_) | Layout::Parquet(_) => Kind::Images,
+            Layout::Procedural(_) | Layout::Mixture(_) | Layout::Parquet(_) => Kind::Images,
             Layout::Molecules(_) => Kind::Molecules,
             Layout::MoleculeTargets(_) => Kind::MoleculeTargets,
         }
@@ -287,18 +304,27 @@ impl Description {
     pub fn open(&self, split: Split, data: Option<&Path>) -> Result<Box<dyn Dataset>, DatasetError> {
         match &self.layout {
             Layout::Procedural(layout) => {
-                let count = match split {
-                    Split::Train => layout.train,
-                    Split::Valid => return Err(DatasetError::NoSplit { name: self.name.clone(), split }),
-                    Split::Test => layout.test,
-                };
+                let count = self.drawn(split, layout.train, layout.test)?;
                 Ok(Box::new(Procedural::new(&self.name, layout.seed, split, count)?))
+            }
+            Layout::Mixture(layout) => {
+                let count = self.drawn(split, layout.train, layout.test)?;
+                Ok(Box::new(MixturePoints::new(&self.name, layout, split, count)?))
             }
             Layout::Parquet(layout) => {
                 let folder = self.folder_under(data)?;
                 Ok(Box::new(ParquetImages::open(self, layout, split, &folder)?))
             }
             Layout::Molecules(_) | Layout::MoleculeTargets(_) => Err(self.is_no(Kind::Images)),
+        }
+    }
+
+    /// Number of samples of a split that this program draws.
+    fn drawn(&self, split: Split, train: u64, test: u64) -> Result<u64, DatasetError> {
+        match split {
+            Split::Train => Ok(train),
+            Split::Valid => Err(DatasetError::NoSplit { name: self.name.clone(), split }),
+            Split::Test => Ok(test),
         }
     }
 
@@ -343,7 +369,7 @@ impl Description {
     /// # Errors
     /// If the dataset has files and `data` is not given.
     pub fn check_files(&self, data: Option<&Path>) -> Result<Vec<FileCheck>, DatasetError> {
-        if let Layout::Procedural(_) | Layout::MoleculeTargets(_) = self.layout {
+        if let Layout::Procedural(_) | Layout::Mixture(_) | Layout::MoleculeTargets(_) = self.layout {
             return Ok(Vec::new());
         }
         let folder = self.folder_under(data)?;
@@ -363,7 +389,7 @@ impl Description {
     /// # Errors
     /// The first that is not; `data` is not given.
     pub fn find_files(&self, data: Option<&Path>) -> Result<(), DatasetError> {
-        if let Layout::Procedural(_) | Layout::MoleculeTargets(_) = self.layout {
+        if let Layout::Procedural(_) | Layout::Mixture(_) | Layout::MoleculeTargets(_) = self.layout {
             return Ok(());
         }
         let folder = self.folder_under(data)?;
@@ -382,7 +408,7 @@ impl Description {
     /// The files that are read, relative to the dataset's folder.
     fn files(&self, folder: &Path) -> Vec<&str> {
         match &self.layout {
-            Layout::Procedural(_) | Layout::MoleculeTargets(_) => Vec::new(),
+            Layout::Procedural(_) | Layout::Mixture(_) | Layout::MoleculeTargets(_) => Vec::new(),
             Layout::Parquet(layout) => layout.files.values().flatten().map(String::as_str).collect(),
             Layout::Molecules(sources) => {
                 let Some(source) = MoleculeSource::found_in(sources, folder) else { return Vec::new() };

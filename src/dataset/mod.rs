@@ -10,6 +10,7 @@
 mod description;
 mod export;
 mod manifest;
+mod mixture;
 pub mod molecules;
 pub mod mt19937;
 mod parquet;
@@ -29,6 +30,7 @@ pub use description::{
 };
 pub use export::export_npy;
 pub use manifest::{Entry, Manifest};
+pub use mixture::{MixtureLayout, MixturePoints, PlaneComponent};
 pub use molecules::{LabelledMolecule, MoleculeSet};
 pub use parquet::{IdSource, ParquetLayout};
 pub use statistics::{BINS, Histogram, Statistics};

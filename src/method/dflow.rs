@@ -11,7 +11,7 @@ use super::nll::{Pass, PassStep};
 use super::normalize;
 use super::problem::{Goal, MethodError, Next, Problem, PropertyTarget, Restoration};
 use super::regularizer::penalty;
-use super::solve::{Outcome, Progress, TracePoint};
+use super::solve::{Outcome, Progress, Snapshot, TracePoint};
 use super::stop::{Moment, State, StopReason, fired};
 use super::{Answer, Ask, Direction, Grid};
 use crate::optim::{Evaluation, Lbfgs, OuterEnd, OuterReport, Settings, Step, norm};
@@ -37,6 +37,8 @@ pub struct DflowSolve {
     ending: Option<StopReason>,
     /// The accepted point, with its objective, before x₀ was normalised; at an end with the normalised x₀, that.
     unaltered: Option<(Point, f64)>,
+    /// Evaluations 1, 2, 4, 8 …, where the problem asks for them.
+    snapshots: Vec<Snapshot>,
 }
 
 /// What is awaited.
@@ -111,6 +113,10 @@ impl DflowSolve {
 
     pub(super) fn source_point(&self) -> Option<&[f32]> {
         self.optimizer.as_ref().map(Lbfgs::x)
+    }
+
+    pub(super) fn snapshots(&self) -> &[Snapshot] {
+        &self.snapshots
     }
 
     pub(super) fn stop_reason(&self) -> Option<StopReason> {
@@ -313,6 +319,10 @@ impl DflowSolve {
             return Err(MethodError::OtherMethod);
         };
         let loss = point.fit.loss + penalty_value + penalty(&context.spec.regularizer, x0, &mut gradient);
+        if context.problem.keeps_trajectory && (self.evals + 1).is_power_of_two() {
+            let (x0, x1) = (x0.to_vec(), point.x1.clone());
+            self.snapshots.push(Snapshot { eval: self.evals + 1, x0, x1 });
+        }
         self.record(&point, loss, context.seconds);
         self.advance(context, Some(Evaluation { loss, gradient, payload: point }))
     }

@@ -6,6 +6,7 @@
 mod ancestral;
 mod dflow;
 mod guided;
+mod likelihood;
 pub mod loss;
 mod nll;
 mod normalize;
@@ -23,8 +24,9 @@ pub mod stop;
 mod tests;
 
 pub use dflow::DflowSolve;
+pub use likelihood::{Bits, LikelihoodSolve};
 pub use problem::{Draws, Goal, MethodError, Points, Problem, PropertyTarget, Restoration, StepNoise};
-pub use solve::{Outcome, PinvSolve, Progress, Solve, TracePoint};
+pub use solve::{Outcome, PinvSolve, Progress, Snapshot, Solve, TracePoint};
 pub use stop::StopReason;
 
 use serde::{Deserialize, Serialize};

@@ -194,7 +194,7 @@ fn first_answer(weight: f64, probes: &[Vec<f32>]) -> usize {
 }
 
 /// x + h Σⱼ weights[j]·k[j], summed in f64.
-fn combined(x: &[f32], h: f64, weights: &[f64], k: &[Vec<f32>]) -> Vec<f32> {
+pub(super) fn combined(x: &[f32], h: f64, weights: &[f64], k: &[Vec<f32>]) -> Vec<f32> {
     let mut sum = vec![0.0_f64; x.len()];
     for (weight, k) in weights.iter().zip(k).filter(|(weight, _)| **weight != 0.0) {
         sum.iter_mut().zip(k).for_each(|(sum, &k)| *sum += weight * f64::from(k));

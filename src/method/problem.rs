@@ -6,6 +6,7 @@ use crate::operator::{Operator, OperatorError};
 use crate::path::Path;
 use crate::random::{Purpose, Stream};
 use crate::spec::init::InitSpec;
+use crate::spec::likelihood::MeasuredData;
 use crate::spec::method::{MethodSpec, RegularizerSpec};
 
 /// The problem of one sample.
@@ -19,6 +20,8 @@ pub struct Problem {
     pub draws: Draws,
     /// The model's probability path, where the method steps along it by itself.
     pub path: Option<Path>,
+    /// Whether evaluations 1, 2, 4, 8 … are kept whole ([`super::Snapshot`]); never changes a number.
+    pub keeps_trajectory: bool,
 }
 
 /// What is asked of a sample.
@@ -129,11 +132,12 @@ impl Goal {
 pub struct Draws {
     /// z ~ N(0, I) of the initial source point: `dim` numbers.
     pub z: Vec<f32>,
-    /// Signs ±1 of the likelihood penalty's probes, `dim` each.
+    /// Signs ±1 of the probes of a likelihood or its penalty, `dim` each.
     pub probes: Vec<Vec<f32>>,
     /// The start that `init: { given: … }` names: `dim` numbers.
     pub given: Option<Vec<f32>>,
-    /// Noise of every step of the ancestral sampler, `dim` numbers each.
+    /// Noise of every step of the ancestral sampler, `dim` numbers each; of a likelihood the place within its level of
+    /// every byte, uniform in (0, 1).
     pub steps: Vec<Vec<f32>>,
     /// Noise of the steps of a method that makes many: drawn when it is needed.
     pub noise: Option<StepNoise>,
@@ -185,26 +189,36 @@ impl Draws {
                 let steps = (0..=spec.steps).map(|_| draw(&mut noise)).collect();
                 return Self { z: draw(&mut stream(Purpose::Init)), steps, ..Self::default() };
             }
+            MethodSpec::Likelihood(spec) => {
+                let mut uniform = stream(Purpose::MethodNoise);
+                let places = || (0..dim).map(|_| uniform.uniform() as f32).collect();
+                let is_dequantized = spec.data == MeasuredData::Dequantized;
+                let steps = is_dequantized.then(places).into_iter().collect();
+                let probes = signs(&mut stream(Purpose::LikelihoodProbe), spec.probes, dim);
+                return Self { probes, steps, ..Self::default() };
+            }
         };
         let z = match spec.init {
             InitSpec::Blend(_) | InitSpec::Source => draw(&mut stream(Purpose::Init)),
             InitSpec::Given(_) => Vec::new(),
         };
         let probes = match spec.regularizer {
-            RegularizerSpec::Nll(nll) => {
-                let mut signs = stream(Purpose::NllProbe);
-                (0..nll.probes).map(|_| (0..dim).map(|_| signs.rademacher() as f32).collect()).collect()
-            }
+            RegularizerSpec::Nll(nll) => signs(&mut stream(Purpose::NllProbe), nll.probes, dim),
             _ => Vec::new(),
         };
         Self { z, probes, ..Self::default() }
     }
 }
 
+/// Vectors of signs ±1.
+fn signs(stream: &mut Stream, count: u32, dim: usize) -> Vec<Vec<f32>> {
+    (0..count).map(|_| (0..dim).map(|_| stream.rademacher() as f32).collect()).collect()
+}
+
 impl Problem {
     /// A problem; the lengths are checked when the method starts.
     pub const fn new(method: MethodSpec, goal: Goal, draws: Draws) -> Self {
-        Self { method, goal, draws, path: None }
+        Self { method, goal, draws, path: None, keeps_trajectory: false }
     }
 
     /// Numbers in one state.

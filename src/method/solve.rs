@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ancestral::AncestralSolve;
 use super::dflow::DflowSolve;
 use super::guided::{GuidedSolve, Scheme};
+use super::likelihood::{Bits, LikelihoodSolve};
 use super::loss::{mean_squared_error, psnr};
 use super::ot_ode::GuidedFlow;
 use super::problem::{MethodError, Next, Problem, Restoration};
@@ -29,6 +30,8 @@ pub enum Solve {
     Sample(SampleSolve),
     /// A sample of the prior by the ancestral sampler.
     Ancestral(AncestralSolve),
+    /// Bits per dimension.
+    Likelihood(LikelihoodSolve),
 }
 
 /// How far a solve is.
@@ -53,6 +56,17 @@ pub struct TracePoint {
     pub loss: f64,
     /// Observed PSNR in dB; `None`: the loss compares no images.
     pub psnr: Option<f64>,
+}
+
+/// An evaluation that was kept whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its number, from 1.
+    pub eval: u32,
+    /// The source point: `dim` numbers.
+    pub x0: Vec<f32>,
+    /// The end of its flow: `dim` numbers.
+    pub x1: Vec<f32>,
 }
 
 /// What a finished solve leaves behind.
@@ -111,6 +125,7 @@ impl Solve {
             MethodSpec::Pinv(_) => Self::Pinv(PinvSolve::default()),
             MethodSpec::Sample(_) => Self::Sample(SampleSolve::default()),
             MethodSpec::Ancestral(_) => Self::Ancestral(AncestralSolve::default()),
+            MethodSpec::Likelihood(_) => Self::Likelihood(LikelihoodSolve::default()),
         }
     }
 
@@ -130,6 +145,7 @@ impl Solve {
             (Self::Pinv(solve), MethodSpec::Pinv(spec)) => solve.next(spec, problem, &answer),
             (Self::Sample(solve), MethodSpec::Sample(spec)) => solve.next(spec, problem, answer),
             (Self::Ancestral(solve), MethodSpec::Ancestral(spec)) => solve.next(spec, problem, answer),
+            (Self::Likelihood(solve), MethodSpec::Likelihood(spec)) => solve.next(spec, problem, answer),
             _ => Err(MethodError::OtherMethod),
         }
     }
@@ -146,7 +162,7 @@ impl Solve {
             Self::Guided(solve) => solve.progress(),
             Self::RedDiff(solve) => solve.progress(),
             Self::Ancestral(solve) => Progress { outer_steps: solve.steps(), ..Progress::default() },
-            Self::Pinv(_) | Self::Sample(_) => Progress::default(),
+            Self::Pinv(_) | Self::Sample(_) | Self::Likelihood(_) => Progress::default(),
         }
     }
 
@@ -167,6 +183,7 @@ impl Solve {
             Self::Pinv(solve) => solve.done.as_ref().map(|_| StopReason::Direct),
             Self::Sample(solve) => solve.is_done().then_some(StopReason::Direct),
             Self::Ancestral(solve) => solve.is_done().then_some(StopReason::Direct),
+            Self::Likelihood(solve) => solve.bits().map(|_| StopReason::Direct),
         }
     }
 
@@ -179,7 +196,18 @@ impl Solve {
             Self::Pinv(solve) => solve.outcome(),
             Self::Sample(solve) => solve.outcome(),
             Self::Ancestral(solve) => solve.outcome(),
+            Self::Likelihood(solve) => solve.outcome(),
         }
+    }
+
+    /// The bits per dimension that it measured, if that was its task and it has ended.
+    pub fn bits(&self) -> Option<Bits> {
+        if let Self::Likelihood(solve) = self { solve.bits() } else { None }
+    }
+
+    /// What was kept of its way, if it was to be kept.
+    pub fn snapshots(&self) -> &[Snapshot] {
+        if let Self::Dflow(solve) = self { solve.snapshots() } else { &[] }
     }
 }
 

@@ -191,7 +191,7 @@ impl Resolver<'_> {
             None => (self.spec.model.as_ref()?, "model".to_owned()),
         };
         // A Gaussian is fitted to the dataset: without it, the cause is reported already.
-        let cause_known = dataset.is_none() && matches!(reference, ModelRef::Gaussian(_));
+        let cause_known = dataset.is_none() && !matches!(reference, ModelRef::Name(_));
         if !method.needs_model() || cause_known {
             return None;
         }

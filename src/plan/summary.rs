@@ -108,6 +108,8 @@ fn calls_per_row(cell: &Cell) -> Option<u64> {
         MethodSpec::Pinv(_) => return Some(0),
         MethodSpec::Sample(sample) => return nfe(sample.solver),
         MethodSpec::Ancestral(ancestral) => return Some(u64::from(ancestral.steps) + 1),
+        // Every stage once forward, and once for each probe.
+        MethodSpec::Likelihood(spec) => return Some(nfe(spec.solver)? * (1 + u64::from(spec.probes))),
     };
     let cap = dflow.stop.iter().filter_map(|rule| match rule {
         StopRule::Evals(cap) => Some(u64::from(*cap)),

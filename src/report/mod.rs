@@ -5,11 +5,13 @@
 //! or JSON. Every table names its profile, n, and what it may not be compared with. Nothing here reads a file.
 
 pub mod aggregate;
+pub mod figures;
 pub mod grid;
 pub mod molecule_svg;
 pub mod molecules;
 pub mod paired;
 pub mod paper;
+pub mod plot;
 pub mod render;
 pub mod restoration;
 pub mod sets;

@@ -91,7 +91,7 @@ impl Profile {
     pub fn of(plan: &Plan) -> Self {
         let shape = plan.dataset.shape;
         match plan.dataset.id.as_str() {
-            "mini-images" => Self::Mini,
+            "mini-images" | "ring-mixture" => Self::Mini,
             "cifar10" => Self::Cifar10,
             "qm9-targets" if uses(plan, "mini-molecules") => Self::MiniMolecules,
             "qm9-targets" => Self::Qm9,

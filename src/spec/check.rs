@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use super::diagnostic::names_help;
 use super::document::Problem;
 use super::init::{BlendSpec, InitSpec, Lift};
+use super::likelihood::LikelihoodSpec;
 use super::method::{
     DflowSpec, LbfgsSpec, LossSpec, LpSpec, MethodSpec, NllSpec, OptimizerSpec, RegularizerSpec,
 };
@@ -73,6 +74,7 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
             MethodSpec::Pinv(_) => {}
             MethodSpec::Sample(sample) => check_solver(&mut found, &join(&at, "solver"), sample.solver),
             MethodSpec::Ancestral(ancestral) => check_steps(&mut found, &at, ancestral.steps),
+            MethodSpec::Likelihood(spec) => check_measured(&mut found, &at, spec),
         }
     }
     check_repeats(&mut found, "metrics", &spec.metrics);
@@ -229,6 +231,9 @@ fn check_kinds(found: &mut Found, at: &str, method: &MethodSpec, tasks: &[&TaskS
                 MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) | MethodSpec::RedDiff(_),
                 TaskKind::Property | TaskKind::Generate,
             ) => "there is no measurement that could guide it",
+            (MethodSpec::Likelihood(_), TaskKind::Property | TaskKind::Generate) => {
+                "there is no image to measure"
+            }
             (MethodSpec::Sample(_) | MethodSpec::Ancestral(_), TaskKind::Restore) => {
                 "a sample of the prior does not look at the measurement"
             }
@@ -240,6 +245,15 @@ fn check_kinds(found: &mut Found, at: &str, method: &MethodSpec, tasks: &[&TaskS
             "limit the method with `tasks: […]`",
         );
     }
+}
+
+/// A likelihood needs probes, and steps whose weights the divergence shares.
+fn check_measured(found: &mut Found, at: &str, spec: &LikelihoodSpec) {
+    found.count(at, "probes", spec.probes);
+    let solver = join(at, "solver");
+    check_solver(found, &solver, spec.solver);
+    let is_fixed = spec.solver.nfe().is_some();
+    found.require(is_fixed, &solver, "a likelihood needs fixed steps: use midpoint, heun, rk4 or euler");
 }
 
 fn check_steps(found: &mut Found, at: &str, steps: u32) {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::likelihood::LikelihoodSpec;
 use super::model::ModelRef;
 use super::solver::SolverSpec;
 
@@ -39,6 +40,8 @@ pub enum MethodSpec {
     Sample(SampleSpec),
     /// The ancestral sampler of a diffusion model (EDM, arXiv 2203.17003): an unconditional sample.
     Ancestral(AncestralSpec),
+    /// Bits per dimension of H†y under the model: nothing is restored.
+    Likelihood(LikelihoodSpec),
 }
 
 /// Options of the unconditional sample.
@@ -165,6 +168,7 @@ impl MethodSpec {
             Self::Pinv(_) => "pinv",
             Self::Sample(_) => "sample",
             Self::Ancestral(_) => "ancestral",
+            Self::Likelihood(_) => "likelihood",
         }
     }
 
@@ -176,6 +180,7 @@ impl MethodSpec {
             Self::RedDiff(spec) => common!(spec),
             Self::Sample(spec) => common!(spec),
             Self::Ancestral(spec) => common!(spec),
+            Self::Likelihood(spec) => common!(spec),
             Self::Pinv(PinvSpec { name, tasks, .. }) => {
                 Common { name: name.as_deref(), tasks: tasks.as_deref(), model: None, condition: None }
             }
@@ -220,7 +225,7 @@ impl MethodSpec {
             Self::OtOde(spec) => of(&spec.per_task, |other| other.condition),
             Self::Pigdm(spec) => of(&spec.per_task, |other| other.condition),
             Self::RedDiff(spec) => of(&spec.per_task, |other| other.condition),
-            Self::Pinv(_) | Self::Sample(_) | Self::Ancestral(_) => Vec::new(),
+            Self::Pinv(_) | Self::Sample(_) | Self::Ancestral(_) | Self::Likelihood(_) => Vec::new(),
         }
     }
 
@@ -238,6 +243,7 @@ impl MethodSpec {
             Self::Pinv(spec) => Self::Pinv(PinvSpec { name, tasks, ..spec.clone() }),
             Self::Sample(spec) => Self::Sample(SampleSpec { name, tasks, ..spec.clone() }),
             Self::Ancestral(spec) => Self::Ancestral(AncestralSpec { name, tasks, ..spec.clone() }),
+            Self::Likelihood(spec) => Self::Likelihood(LikelihoodSpec { name, tasks, ..spec.clone() }),
         }
     }
 
@@ -252,6 +258,7 @@ impl MethodSpec {
             Self::RedDiff(spec) => spec.model = None,
             Self::Sample(spec) => spec.model = None,
             Self::Ancestral(spec) => spec.model = None,
+            Self::Likelihood(spec) => spec.model = None,
             Self::Pinv(_) => {}
         }
         method

@@ -104,6 +104,8 @@ impl FromStr for MetricSpec {
 pub enum SaveSpec {
     /// Lossless f32 reconstructions; for eyes PNG, or XYZ and SDF of molecules.
     Reconstructions,
+    /// x₀ and x(1) of evaluations 1, 2, 4, 8 … of an optimisation, lossless f32.
+    Trajectory,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod device;
 pub mod diagnostic;
 pub mod document;
 pub mod init;
+pub mod likelihood;
 pub mod method;
 pub mod metric;
 pub mod model;

@@ -16,6 +16,8 @@ pub enum ModelRef {
     Name(String),
     /// A Gaussian fitted to the dataset's training images at run time.
     Gaussian(GaussianFit),
+    /// The exact law of a dataset whose layout is a mixture.
+    Mixture(MixtureOf),
 }
 
 /// A Gaussian prior N(m, S).
@@ -24,6 +26,22 @@ pub enum ModelRef {
 pub struct GaussianFit {
     /// The images it is fitted to.
     pub fit: FitSplit,
+}
+
+/// A mixture of Gaussians whose flow is known in closed form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MixtureOf {
+    /// Whose law it is.
+    pub of: MixtureSource,
+}
+
+/// Whose law a mixture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MixtureSource {
+    /// The pipeline's dataset.
+    Dataset,
 }
 
 /// Which split a prior is fitted to.
@@ -39,6 +57,7 @@ impl fmt::Display for ModelRef {
         match self {
             Self::Name(name) => f.write_str(name),
             Self::Gaussian(GaussianFit { fit: FitSplit::Train }) => f.write_str("gaussian (fit: train)"),
+            Self::Mixture(MixtureOf { of: MixtureSource::Dataset }) => f.write_str("mixture (of: dataset)"),
         }
     }
 }

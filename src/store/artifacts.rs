@@ -67,6 +67,20 @@ impl<'a> Reconstruction<'a> {
     }
 }
 
+/// Evaluations of a solve: their numbers, and x₀ and x(1) of each.
+pub type Trajectory = Vec<(u32, Vec<f32>, Vec<f32>)>;
+
+impl Artifact {
+    /// Sets the trajectory columns of a row: of evaluations with these numbers.
+    pub fn describe_trajectory(self, evals: Vec<u32>, record: &mut Record) {
+        record.trajectory_blake3 = Some(self.blake3);
+        record.trajectory_file = Some(self.file);
+        record.trajectory_offset = Some(self.offset);
+        record.trajectory_shape = self.shape;
+        record.trajectory_evals = evals;
+    }
+}
+
 /// What a frame's JSON line says.
 #[derive(Debug, Serialize)]
 struct Label<'a> {
@@ -109,15 +123,45 @@ pub fn x1_blake3(x1: &[f32]) -> String {
 /// The reconstruction of a row, checked against its hash; `None` if it was not kept.
 pub fn read(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<Option<Vec<f32>>, StoreError> {
     let (Some(file), Some(offset)) = (&record.x1_file, record.x1_offset) else { return Ok(None) };
-    let path = layout.artifacts().join(file);
-    let count: usize = record.x1_shape.iter().map(|&n| n as usize).product();
-    let bytes =
-        fs.read_range(&path, offset, count.saturating_mul(4)).map_err(StoreError::io("read", &path))?;
-    if record.x1_blake3.as_deref() != Some(&hash(&bytes)) {
-        let detail = format!("the reconstruction at {offset} does not have the hash of its row");
-        return Err(StoreError::Damaged { path, detail });
+    let place = Place { what: "reconstruction", file, offset, shape: &record.x1_shape };
+    place.read(fs, layout, record.x1_blake3.as_deref()).map(Some)
+}
+
+/// The trajectory of a row, checked against its hash; empty if it was not kept.
+pub fn read_trajectory(fs: &dyn Fs, layout: &Layout, record: &Record) -> Result<Trajectory, StoreError> {
+    let (Some(file), Some(offset)) = (&record.trajectory_file, record.trajectory_offset) else {
+        return Ok(Vec::new());
+    };
+    let place = Place { what: "trajectory", file, offset, shape: &record.trajectory_shape };
+    let floats = place.read(fs, layout, record.trajectory_blake3.as_deref())?;
+    let evals = &record.trajectory_evals;
+    let dim = floats.len() / (2 * evals.len()).max(1);
+    let points: Vec<&[f32]> = floats.chunks_exact(dim.max(1)).collect();
+    let (pairs, _) = points.as_chunks::<2>();
+    Ok(evals.iter().zip(pairs).map(|(eval, [x0, x1])| (*eval, x0.to_vec(), x1.to_vec())).collect())
+}
+
+/// Where floats of a row lie.
+struct Place<'a> {
+    what: &'static str,
+    file: &'a str,
+    offset: u64,
+    shape: &'a [u32],
+}
+
+impl Place<'_> {
+    fn read(&self, fs: &dyn Fs, layout: &Layout, blake3: Option<&str>) -> Result<Vec<f32>, StoreError> {
+        let Self { what, file, offset, shape } = *self;
+        let path = layout.artifacts().join(file);
+        let count = shape.iter().fold(1_usize, |count, &n| count.saturating_mul(n as usize));
+        let bytes =
+            fs.read_range(&path, offset, count.saturating_mul(4)).map_err(StoreError::io("read", &path))?;
+        if blake3 != Some(&*hash(&bytes)) {
+            let detail = format!("the {what} at {offset} does not have the hash of its row");
+            return Err(StoreError::Damaged { path, detail });
+        }
+        Ok(from_bytes(&bytes).collect())
     }
-    Ok(Some(from_bytes(&bytes).collect()))
 }
 
 /// Path of a row's file for eyes under `artifacts/<kind>/`: `<task>/<method>/<sample>.<kind>`, with whatever has no place in a
@@ -231,6 +275,23 @@ mod tests {
             assert_eq!(to_bytes(&read), to_bytes(image));
             assert_eq!(record.x1_blake3, Some(x1_blake3(image)));
         }
+    }
+
+    #[test]
+    fn trajectories_are_read_back_with_the_numbers_of_their_evaluations() {
+        let fs = FaultFs::new(Path::new("/run"));
+        let (layout, mut writer) = writer(&fs);
+        let mut record = record(0);
+        let floats: Vec<f32> = (0..12).map(|k| k as f32).collect();
+        let item = Reconstruction { key: &record.key(), shape: &[3, 2, 2], x1: &floats };
+        writer.append(&[item]).unwrap().remove(0).describe_trajectory(vec![1, 2, 4], &mut record);
+        let way = read_trajectory(&fs, &layout, &record).unwrap();
+        assert_eq!(way[0], (1, vec![0.0, 1.0], vec![2.0, 3.0]));
+        assert_eq!(way[2], (4, vec![8.0, 9.0], vec![10.0, 11.0]));
+        let shifted = Record { trajectory_offset: Some(0), ..record.clone() };
+        assert!(read_trajectory(&fs, &layout, &shifted).unwrap_err().to_string().contains("the trajectory"));
+        let none = Record { trajectory_file: None, ..record };
+        assert_eq!(read_trajectory(&fs, &layout, &none).unwrap(), []);
     }
 
     #[test]

@@ -144,6 +144,10 @@ columns! {
         loss: Option<f64>, "", reproducible;
         /// Euclidean norm of the returned source point x₀.
         x0_norm: Option<f64>, "", reproducible;
+        /// −log₂ p₁(x)/d + offset of H†y, mean over the probes of Hutchinson's estimate (method `likelihood`).
+        bits_per_dim: Option<f64>, "bits", reproducible;
+        /// Standard error of that mean; of two probes or more.
+        bits_per_dim_error: Option<f64>, "bits", reproducible;
     }
     "molecule" {
         /// Number of atoms.
@@ -178,6 +182,16 @@ columns! {
         x1_offset: Option<u64>, "bytes", varies;
         /// Its shape, such as [3, 32, 32].
         x1_shape: Vec<u32>, "", varies;
+        /// File under `artifacts/` that holds x₀ and x(1) of some evaluations as raw little-endian f32, if they were kept.
+        trajectory_file: Option<String>, "", varies;
+        /// Position of its first byte in that file.
+        trajectory_offset: Option<u64>, "bytes", varies;
+        /// Their shape: evaluations, 2 (x₀ and x(1)), and that of a sample, such as [7, 2, 3, 32, 32].
+        trajectory_shape: Vec<u32>, "", varies;
+        /// The numbers of those evaluations, from 1.
+        trajectory_evals: Vec<u32>, "", varies;
+        /// blake3 (hex) of their bytes.
+        trajectory_blake3: Option<String>, "", varies;
     }
     "history" {
         /// One point per evaluation. The seconds in it are not reproducible.

@@ -193,6 +193,10 @@ impl RunDir {
         });
         let saved = plan.save.iter().filter_map(|kind| match kind {
             SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),
+            // Only optimisers have one.
+            SaveSpec::Trajectory => {
+                lacking("a trajectory", &|row| row.evals > 0 && row.trajectory_file.is_none())
+            }
         });
         metrics.chain(saved).collect()
     }

@@ -315,6 +315,11 @@ fn check_deep(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(),
             let detail = format!("reconstruction of sample {}: {error}", record.sample_id);
             verdict.problems.push(Problem::Damaged { file, detail });
         }
+        if let Err(error) = artifacts::read_trajectory(fs, layout, record) {
+            let file = layout.artifacts().join(record.trajectory_file.as_deref().unwrap_or_default());
+            let detail = format!("trajectory of sample {}: {error}", record.sample_id);
+            verdict.problems.push(Problem::Damaged { file, detail });
+        }
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::score::{Content, Ground, Sample, Scorers};
 use crate::spec::dataset::DatasetRef;
 use crate::spec::init::InitSpec;
 use crate::spec::method::{ConditionSpec, MethodSpec};
+use crate::spec::metric::SaveSpec;
 
 /// Plan, dataset, models and degradations of a run.
 pub struct Assembly {
@@ -119,6 +120,16 @@ impl Assembly {
         self.readers.iter().map(reader).collect()
     }
 
+    /// A field of the unit's prior, on the host and ready to be evaluated; `None`: its method needs none.
+    ///
+    /// # Errors
+    /// When the prior cannot be made ready.
+    pub fn field(&self, unit: Unit) -> Result<Option<Field>, String> {
+        let Some(index) = self.cells[unit.cell].prior else { return Ok(None) };
+        self.priors[index].prepare()?;
+        Ok(Some(self.priors[index].field()))
+    }
+
     /// The decision between tape and recompute.
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
         engine.memory_plan(self.plan().cells.iter().filter_map(|cell| match &cell.solve {
@@ -128,7 +139,8 @@ impl Assembly {
             MethodSpec::RedDiff(_)
             | MethodSpec::Pinv(_)
             | MethodSpec::Sample(_)
-            | MethodSpec::Ancestral(_) => None,
+            | MethodSpec::Ancestral(_)
+            | MethodSpec::Likelihood(_) => None,
         }))
     }
 
@@ -171,7 +183,8 @@ impl Assembly {
         let stream = |purpose| self.ground.stream(&sample.id, purpose);
         let draws = Draws { given, ..Draws::for_method(&cell.solve, &goal, stream) };
         let path = prepared.prior.and_then(|index| self.priors[index].path());
-        Ok(Problem { path, ..Problem::new(cell.solve.clone(), goal, draws) })
+        let keeps_trajectory = self.plan().save.contains(&SaveSpec::Trajectory);
+        Ok(Problem { path, keeps_trajectory, ..Problem::new(cell.solve.clone(), goal, draws) })
     }
 
     fn goal(&self, unit: Unit, sample: &Sample) -> Result<Goal, String> {

@@ -51,7 +51,7 @@ const BATCH: usize = 16;
 pub fn field(prior: &Prior, index: usize) -> Result<Field, String> {
     match prior {
         // A closed form is cheaper on the host than its transfer.
-        Prior::Gaussian(_) => Ok(prior.field()),
+        Prior::Gaussian(_) | Prior::Mixture(_) => Ok(prior.field()),
         Prior::Network(model) => {
             let device =
                 candle_core::Device::new_cuda(index).map_err(|error| format!("cuda:{index}: {error}"))?;

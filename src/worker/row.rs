@@ -40,7 +40,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn open(assembly: &Assembly, run_dir: &RunDir, device: &Device) -> Result<Self, StoreError> {
         let store = run_dir.store()?;
-        let keep = assembly.plan().save.contains(&SaveSpec::Reconstructions);
+        let keep = !assembly.plan().save.is_empty();
         let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
         let artifacts = keep.then(new);
         let checkpoints =
@@ -85,14 +85,40 @@ impl Writer {
             .zip(identities)
             .map(|(slot, identity)| guarded(assembly, slot, identity))
             .collect();
-        self.keep(assembly, slots, &mut rows)?;
+        if assembly.plan().save.contains(&SaveSpec::Reconstructions) {
+            self.keep(assembly, slots, &mut rows)?;
+        }
+        self.keep_trajectories(assembly, slots, &mut rows)?;
         let (records, errors): (Vec<Record>, Vec<Option<String>>) =
             rows.into_iter().map(|row| (row.record.clone(), row.record.error)).unzip();
         self.store.append_all(&records)?;
         Ok(errors)
     }
 
-    /// Keeps the reconstructions, if the pipeline says so: durable before their rows.
+    /// Keeps what solves have kept of their way: durable before their rows.
+    fn keep_trajectories(
+        &mut self,
+        assembly: &Assembly,
+        slots: &[Slot],
+        rows: &mut [Row],
+    ) -> Result<(), StoreError> {
+        let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
+        let kept: Vec<KeptWay<'_>> = slots
+            .iter()
+            .zip(rows)
+            .filter(|(slot, row)| row.x1.is_some() && !slot.solve().snapshots().is_empty())
+            .map(|(slot, row)| KeptWay::new(assembly, slot, row))
+            .collect();
+        let items =
+            kept.iter().map(|way| Reconstruction { key: &way.key, shape: &way.shape, x1: &way.points });
+        let placed = artifacts.append(&items.collect::<Vec<_>>())?;
+        for (way, artifact) in kept.into_iter().zip(placed) {
+            artifact.describe_trajectory(way.evals, &mut way.row.record);
+        }
+        Ok(())
+    }
+
+    /// Keeps the reconstructions: durable before their rows.
     fn keep(&mut self, assembly: &Assembly, slots: &[Slot], rows: &mut [Row]) -> Result<(), StoreError> {
         let Some(artifacts) = &mut self.artifacts else { return Ok(()) };
         let keys: Vec<(Key, Vec<u32>)> =
@@ -160,6 +186,29 @@ struct Row {
     molecule: Option<Molecule>,
     /// Feature vectors of `x1`, one per network.
     features: Vec<Vec<f32>>,
+}
+
+/// The way of a solve, as it is stored.
+struct KeptWay<'a> {
+    row: &'a mut Row,
+    key: Key,
+    evals: Vec<u32>,
+    shape: Vec<u32>,
+    /// x₀ and x(1) of each evaluation.
+    points: Vec<f32>,
+}
+
+impl<'a> KeptWay<'a> {
+    fn new(assembly: &Assembly, slot: &Slot, row: &'a mut Row) -> Self {
+        let way = slot.solve().snapshots();
+        Self {
+            row,
+            key: key(assembly, slot.unit),
+            evals: way.iter().map(|snapshot| snapshot.eval).collect(),
+            shape: [vec![way.len() as u32, 2], state_shape(&slot.problem)].concat(),
+            points: way.iter().flat_map(|s| s.x0.iter().chain(&s.x1)).copied().collect(),
+        }
+    }
 }
 
 impl Row {
@@ -313,6 +362,8 @@ fn scored(assembly: &Assembly, slot: &Slot, sample: &Sample, outcome: &Outcome, 
         target_reached: target.zip(outcome.observed_psnr).map(|(target, psnr)| psnr >= target),
         loss: outcome.loss,
         x0_norm: outcome.x0_norm,
+        bits_per_dim: slot.solve().bits().map(|bits| bits.mean),
+        bits_per_dim_error: slot.solve().bits().and_then(|bits| bits.error),
         x1_blake3: Some(x1_blake3(&outcome.reconstruction)),
         trace: outcome
             .trace
@@ -368,7 +419,9 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
             }
             MethodSpec::RedDiff(_) => "look at the trace, and lower `lr` or `lambda`, or change `init`",
             MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => "take more steps, or check the weights",
-            MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
+            MethodSpec::Pinv(_) | MethodSpec::Likelihood(_) => {
+                "give H† a cut-off (`pinv_cutoff`), or lower the task's noise"
+            }
         };
         return failed(format!("the reconstruction is not finite; {remedy}"));
     }

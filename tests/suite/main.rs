@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod figures;
 mod interruptions;
 mod layering;
 mod molecules;

@@ -28,6 +28,19 @@ pub(super) fn draw(
     samples: u32,
     file: &Path,
 ) -> Result<(), CliError> {
+    let svg = svg(run_dir, assembly, records, tasks, samples)?;
+    atomic::write_bytes(file, svg.as_bytes())
+        .map_err(|error| CliError::failure(format!("cannot write {}: {error}", file.display())))
+}
+
+/// The drawings as an SVG document.
+pub(in crate::cli) fn svg(
+    run_dir: &RunDir,
+    assembly: &Assembly,
+    records: &[Record],
+    tasks: &[&str],
+    samples: u32,
+) -> Result<String, CliError> {
     let plan = run_dir.plan();
     let has_own_target =
         |cell: &&Cell| cell.goal.property().is_some_and(|property| property.spec.value.is_some());
@@ -56,8 +69,7 @@ pub(super) fn draw(
     }
     let drawings: Vec<Vec<Drawing<'_>>> =
         rows.iter().map(|(_, row)| row.iter().map(Shown::drawing).collect()).collect();
-    atomic::write_bytes(file, figure(&plan.name, &drawings).as_bytes())
-        .map_err(|error| CliError::failure(format!("cannot write {}: {error}", file.display())))
+    Ok(figure(&plan.name, &drawings))
 }
 
 impl Shown {
