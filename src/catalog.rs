@@ -10,6 +10,7 @@ use crate::flow::gaussian_fit::GaussianFit;
 use crate::flow::{FieldError, GaussianField, InBasis, Rows, Tape, VelocityField};
 use crate::molecule::Representation;
 use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
+use crate::net::perceptual::{LoadedFeatures, LoadedLpips, PerceptualError, load_features, load_lpips};
 use crate::operator::{Degradation, Shape};
 use crate::path::{Parametrisation, Path as ProbabilityPath};
 use crate::plan::{
@@ -17,6 +18,7 @@ use crate::plan::{
 };
 use crate::points::InitialPoints;
 use crate::spec::dataset::DatasetRef;
+use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
 
@@ -28,7 +30,12 @@ pub struct Catalog {
     datasets: Arc<Mutex<BTreeMap<String, Samples>>>,
     models: Arc<Mutex<BTreeMap<String, Prior>>>,
     classifiers: Arc<Mutex<BTreeMap<String, LoadedClassifier>>>,
+    features: Arc<Mutex<BTreeMap<String, LoadedFeatures>>>,
+    lpips: Arc<Mutex<BTreeMap<LpipsTrunk, LoadedLpips>>>,
 }
+
+/// What was asked for, or why it is not there and where it belongs.
+pub type IfThere<T> = Result<T, String>;
 
 /// The samples of a dataset; cheap to clone.
 #[derive(Clone)]
@@ -245,6 +252,8 @@ impl Catalog {
             datasets: Arc::default(),
             models: Arc::default(),
             classifiers: Arc::default(),
+            features: Arc::default(),
+            lpips: Arc::default(),
         }
     }
 
@@ -301,6 +310,24 @@ impl Catalog {
         Ok(classifier)
     }
 
+    /// A feature network: `models/features/<name>.yaml`, or a path ending in `.yaml`.
+    ///
+    /// # Errors
+    /// A whole sentence: an unknown name, or weights that are there and wrong.
+    pub fn open_features(&self, name: &str) -> Result<IfThere<LoadedFeatures>, String> {
+        let load = || load_features(name, self.home.as_deref(), self.data.as_deref());
+        kept(&self.features, name.to_owned(), load)
+    }
+
+    /// LPIPS by its trunk: `models/lpips/<trunk>.yaml`.
+    ///
+    /// # Errors
+    /// As [`Self::open_features`].
+    pub fn open_lpips(&self, trunk: LpipsTrunk) -> Result<IfThere<LoadedLpips>, String> {
+        let load = || load_lpips(trunk, self.home.as_deref(), self.data.as_deref());
+        kept(&self.lpips, trunk, load)
+    }
+
     /// A model; a Gaussian is one to be fitted to the training images of `dataset`.
     ///
     /// # Errors
@@ -328,6 +355,27 @@ impl Catalog {
         let train =
             description.open(Split::Train, self.data.as_deref()).map_err(|error| error.to_string())?;
         Fitted::new(train.into()).map(Prior::Gaussian)
+    }
+}
+
+/// What is kept under `key`, or what `load` gives, which is kept.
+fn kept<K: Ord, T: Clone>(
+    known: &Mutex<BTreeMap<K, T>>,
+    key: K,
+    load: impl FnOnce() -> Result<T, PerceptualError>,
+) -> Result<IfThere<T>, String> {
+    if let Some(found) = known.lock().ok().and_then(|known| known.get(&key).cloned()) {
+        return Ok(Ok(found));
+    }
+    match load() {
+        Ok(loaded) => {
+            if let Ok(mut known) = known.lock() {
+                known.insert(key, loaded.clone());
+            }
+            Ok(Ok(loaded))
+        }
+        Err(error) if error.is_missing() => Ok(Err(error.to_string())),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -367,6 +415,14 @@ impl Resources for Catalog {
             .held_out
             .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
         Ok(ClassifierInfo { identity, property: config.property, small: config.small, held_out })
+    }
+
+    fn metric(&self, metric: &MetricSpec) -> Result<(), String> {
+        match metric {
+            MetricSpec::Features(name) => self.open_features(name).map(|_| ()),
+            MetricSpec::Lpips(trunk) => self.open_lpips(*trunk).map(|_| ()),
+            MetricSpec::Psnr | MetricSpec::Ssim | MetricSpec::Molecule => Ok(()),
+        }
     }
 
     fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String> {

@@ -32,6 +32,7 @@ pub mod random;
 pub mod real;
 pub mod report;
 pub mod run;
+pub mod score;
 pub mod spec;
 pub mod store;
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Purpose {
 }
 
 /// A stream of random numbers; equal keys give equal streams on every machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
     rng: ChaCha12Rng,
     spare: Option<f64>,
@@ -112,6 +112,17 @@ impl Stream {
     /// `n` standard normals in f32.
     pub fn normals(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.normal() as f32).collect()
+    }
+
+    /// Block number `block` of a stream that is drawn in blocks of `n` standard normals, whatever has been drawn so far.
+    ///
+    /// Blocks of an even `n` follow each other as draws of [`Self::normals`] do.
+    pub fn block(&self, block: u64, n: usize) -> Vec<f32> {
+        /// 32-bit words of a pair of normals: two uniforms of 64 bits.
+        const WORDS: u128 = 4;
+        let mut stream = Self { rng: self.rng.clone(), spare: None };
+        stream.rng.set_word_pos(u128::from(block) * WORDS * n.div_ceil(2) as u128);
+        stream.normals(n)
     }
 
     /// +1 or −1 with equal probability.
@@ -172,6 +183,19 @@ mod tests {
         (0x87752fb190e4eb8d, 0xbff430ebb5628cec, 0xbfd137c024ea520f),
         (0xa00e0b0a694d2f41, 0xbfd34396ae11527f, 0xbfcde3f6b637bc03),
     ];
+
+    #[test]
+    fn blocks_are_parts_of_the_stream_in_any_order() {
+        let mut stream = Stream::new(0, "d", "s", Purpose::MethodNoise);
+        let blocks = stream.clone();
+        let drawn = stream.normals(12);
+        for block in [2, 0, 1] {
+            assert_eq!(blocks.block(block, 4), drawn[4 * block as usize..][..4]);
+            // What has been drawn from it moves no block.
+            assert_eq!(stream.block(block, 4), drawn[4 * block as usize..][..4]);
+        }
+        assert_eq!(blocks.block(1, 3)[..], drawn[4..7], "an odd block leaves the second of its last pair");
+    }
 
     #[test]
     fn uniforms_are_never_an_end_point() {

@@ -1,6 +1,7 @@
 //! `dflow draws`: every random draw of a pipeline as safetensors, for peers.
 //!
 //! Tensors (f32): `truth/<sample>`, `y/<task>/<sample>`, `z/<sample>` (noise of the initial point),
+//! `noise/<sample>` (of the steps of methods that draw some, step by step; of which one of fewer steps takes the first),
 //! `x0/<method>/<task>/<sample>`, `atoms/<sample>` and `target/<task>/<sample>` of molecules, and where they are drawn
 //! `steps/<method>/<task>/<sample>` (noise of a stochastic sampler, step by step), `probes/<method>/<task>/<sample>`
 //! (signs of the likelihood penalty, probe by probe) and `hole/<task>/<sample>` (1: not observed; per pixel). The labels
@@ -16,10 +17,11 @@ use super::pipeline::PipelineArgs;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
 use crate::exit;
-use crate::method::{Goal, PropertyTarget, Restoration};
+use crate::method::{Goal, PropertyTarget, Restoration, StepNoise};
 use crate::plan::Unit;
 use crate::spec::method::MethodSpec;
-use crate::worker::assembly::{Assembly, Content, Sample};
+use crate::score::{Content, Sample};
+use crate::worker::assembly::Assembly;
 use crate::worker::device::{Device, DeviceKind, granted_cores};
 use crate::worker::engine::{Engine, MemoryBudget};
 
@@ -74,6 +76,9 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
         if !problem.draws.z.is_empty() {
             tensors.insert(format!("z/{id}"), Flat::new(&problem.draws.z));
         }
+        if let Some(noise) = &problem.draws.noise {
+            insert_noise(&mut tensors, id, noise, problem.dim());
+        }
         if !problem.draws.probes.is_empty() {
             tensors.insert(of_method("probes"), Flat::new(&problem.draws.probes.concat()));
         }
@@ -96,6 +101,17 @@ pub(super) fn run(args: &DrawsArgs, global: &Global) -> CliResult {
     let text = format!("{}: {count} tensors", args.out.display());
     print_lossy(&if global.json { json.to_string() } else { text });
     Ok(exit::OK)
+}
+
+/// Noise of a method's steps: `steps × dim`, the longest that any method needs.
+fn insert_noise(tensors: &mut BTreeMap<String, Flat>, id: &str, noise: &StepNoise, dim: usize) {
+    let name = format!("noise/{id}");
+    let known = tensors.get(&name).map_or(0, |tensor| tensor.shape()[0]);
+    if known < noise.count as usize {
+        let steps: Vec<f32> = (0..noise.count).flat_map(|step| noise.of(step)).collect();
+        let Flat(_, bytes) = Flat::new(&steps);
+        tensors.insert(name, Flat(vec![noise.count as usize, dim], bytes));
+    }
 }
 
 /// What is asked of a sample: truth, measurement and hole of an image, atoms and target of a molecule.

@@ -20,7 +20,8 @@ use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::spec::method::{MethodSpec, PinvSpec};
 use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
-use crate::worker::assembly::{Assembly, Content};
+use crate::score::Content;
+use crate::worker::assembly::Assembly;
 
 /// Options of `dflow report`.
 #[derive(Debug, Args)]

@@ -1,13 +1,18 @@
 //! `dflow table`: one of the paper's tables from a run.
 
-use std::path::PathBuf;
+mod explain;
 
-use clap::Args;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::report::{self, Format, render, settings};
+use crate::report::{self, Format, PsnrColumn, SetColumn, render, settings};
+use crate::score::sets::{self, SetOptions};
 use crate::spec::document::Document;
+use crate::store::scores::fill_from_scores;
 use crate::store::{Columns, RunDir, read_samples};
 
 /// Options of `dflow table`.
@@ -20,6 +25,40 @@ pub(super) struct TableArgs {
     /// text, md, csv, latex or json.
     #[arg(long, default_value_t = Format::Text)]
     format: Format,
+    /// Which PSNR stands beside the paper's (tables 1 and 9): of floats, or of bytes whose differences wrap.
+    #[arg(long, value_enum, default_value_t)]
+    psnr: Psnr,
+    /// Print the resolved configuration of cells instead, such as `d-flow/inpainting`.
+    #[arg(long, value_name = "METHOD/TASK")]
+    explain: Option<String>,
+    /// Bootstrap samples for a standard deviation of the distances between sets (tables 1 and 9).
+    #[arg(long, value_name = "B")]
+    bootstrap: Option<NonZeroU32>,
+    /// Leave out the distances between sets, which take the longest.
+    #[arg(long)]
+    no_sets: bool,
+    /// Stored reference statistics (`dflow score --write-reference`) instead of the run's own clean images.
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+}
+
+/// `--psnr`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Psnr {
+    /// Of floats in [−1, 1], R = 2.
+    #[default]
+    Float,
+    /// Of bytes with differences modulo 256, as TorchMetrics before 1.5.0.
+    U8wrap,
+}
+
+impl From<Psnr> for PsnrColumn {
+    fn from(psnr: Psnr) -> Self {
+        match psnr {
+            Psnr::Float => Self::Float,
+            Psnr::U8wrap => Self::U8Wrap,
+        }
+    }
 }
 
 pub(super) fn run(args: &TableArgs, global: &Global) -> CliResult {
@@ -32,15 +71,46 @@ pub(super) fn run(args: &TableArgs, global: &Global) -> CliResult {
         }
         Some(path) => {
             let run_dir = RunDir::existing(path).map_err(CliError::store)?;
-            run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
-            let records = read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace)
-                .map_err(CliError::store)?;
-            report::tables(args.number, Some(report::Run { plan: run_dir.plan(), records: &records }))
+            if let Some(wanted) = &args.explain {
+                print_lossy(&explain::explain(run_dir.plan(), wanted)?);
+                return Ok(exit::OK);
+            }
+            return from_run(args, &run_dir, format);
         }
     };
-    let width = terminal_width();
-    print_lossy(&render::render(&tables.map_err(CliError::usage)?, format, width));
+    print(&tables.map_err(CliError::usage)?, format);
     Ok(exit::OK)
+}
+
+fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
+    run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
+    let mut records =
+        read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+    fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
+    let sets = set_columns(args, run_dir)?;
+    let run = report::Run {
+        sets: &sets,
+        psnr: args.psnr.into(),
+        ..report::Run::new(run_dir.plan(), &records)
+    };
+    print(&report::tables(args.number, Some(run)).map_err(CliError::usage)?, format);
+    Ok(exit::OK)
+}
+
+/// The distances between sets, for the tables that show them.
+fn set_columns(args: &TableArgs, run_dir: &RunDir) -> Result<Vec<SetColumn>, CliError> {
+    if args.no_sets || !matches!(args.number, 1 | 9) {
+        return Ok(Vec::new());
+    }
+    let options = SetOptions {
+        bootstrap: args.bootstrap.map(NonZeroU32::get),
+        reference: args.reference.as_deref().map(Path::to_owned),
+    };
+    sets::columns(run_dir, &options).map_err(CliError::usage)
+}
+
+fn print(tables: &[report::Table], format: Format) {
+    print_lossy(&render::render(tables, format, terminal_width()));
 }
 
 /// Columns of the terminal that stdout is, if it is one.

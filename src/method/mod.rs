@@ -5,12 +5,16 @@
 
 mod ancestral;
 mod dflow;
+mod guided;
 pub mod loss;
 mod nll;
 mod normalize;
+mod ot_ode;
+mod pigdm;
 mod problem;
 #[cfg(test)]
 mod property_tests;
+mod red_diff;
 pub mod regularizer;
 mod sample;
 mod solve;
@@ -19,7 +23,7 @@ pub mod stop;
 mod tests;
 
 pub use dflow::DflowSolve;
-pub use problem::{Draws, Goal, MethodError, Points, Problem, PropertyTarget, Restoration};
+pub use problem::{Draws, Goal, MethodError, Points, Problem, PropertyTarget, Restoration, StepNoise};
 pub use solve::{Outcome, PinvSolve, Progress, Solve, TracePoint};
 pub use stop::StopReason;
 
@@ -48,6 +52,8 @@ pub enum Ask {
         t: f64,
         /// State: `dim` numbers.
         x: Vec<f32>,
+        /// Whether a [`Vjp`](Self::Vjp) at the same point follows: what the call needs for it is worth keeping.
+        keep: bool,
     },
     /// (∂u/∂x)ᵀ c at (t, x); answered by [`Answer::Gradient`].
     Vjp {

@@ -69,7 +69,7 @@ impl Pass {
     pub(super) fn start(solver: SolverSpec, x0: Vec<f32>) -> Result<(Self, Ask), MethodError> {
         stepping(solver)?;
         let pass = Self { solver, states: vec![x0.clone()], x: x0.clone(), slopes: Vec::new(), back: None };
-        Ok((pass, Ask::Velocity { t: 0.0, x: x0 }))
+        Ok((pass, Ask::Velocity { t: 0.0, x: x0, keep: false }))
     }
 
     /// Takes the answer to the last call. `weight` is λ; `probes` are the signs ε.
@@ -98,7 +98,7 @@ impl Pass {
             self.states.push(self.x.clone());
         }
         let x = self.current().clone();
-        Ok(PassStep::Ask(Ask::Velocity { t: self.time(tableau, steps), x }))
+        Ok(PassStep::Ask(Ask::Velocity { t: self.time(tableau, steps), x, keep: false }))
     }
 
     /// The first call of the way back, from the data term's cotangent at x(1).

@@ -133,8 +133,26 @@ pub struct Draws {
     pub probes: Vec<Vec<f32>>,
     /// The start that `init: { given: … }` names: `dim` numbers.
     pub given: Option<Vec<f32>>,
-    /// Noise of every step of a stochastic sampler, `dim` numbers each.
+    /// Noise of every step of the ancestral sampler, `dim` numbers each.
     pub steps: Vec<Vec<f32>>,
+    /// Noise of the steps of a method that makes many: drawn when it is needed.
+    pub noise: Option<StepNoise>,
+}
+
+/// Standard normals of every step of a method: a step's are the same whenever, and how often, they are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepNoise {
+    stream: Stream,
+    dim: usize,
+    /// How many steps a whole solve draws.
+    pub count: u32,
+}
+
+impl StepNoise {
+    /// The noise of step `step`: `dim` numbers.
+    pub fn of(&self, step: u32) -> Vec<f32> {
+        self.stream.block(u64::from(step), self.dim)
+    }
 }
 
 impl Draws {
@@ -153,6 +171,14 @@ impl Draws {
         let spec = match method {
             MethodSpec::Dflow(spec) => spec,
             MethodSpec::Pinv(_) => return Self::default(),
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) | MethodSpec::RedDiff(_) => {
+                let count = method.steps_drawn();
+                let noise = StepNoise { stream: stream(Purpose::MethodNoise), dim, count };
+                let noise = (count > 0).then_some(noise);
+                let starts_from_noise = !matches!(method, MethodSpec::RedDiff(_));
+                let z = if starts_from_noise { draw(&mut stream(Purpose::Init)) } else { Vec::new() };
+                return Self { z, noise, ..Self::default() };
+            }
             MethodSpec::Sample(_) => return Self { z: draw(&mut stream(Purpose::Init)), ..Self::default() },
             MethodSpec::Ancestral(spec) => {
                 let mut noise = stream(Purpose::MethodNoise);
@@ -189,6 +215,16 @@ impl Problem {
     /// The inverse problem, which a method for images has.
     pub(super) fn restoration(&self) -> Result<&Restoration, MethodError> {
         self.goal.restoration().ok_or(MethodError::OtherMethod)
+    }
+
+    /// The model's path, along which a method steps by itself.
+    pub(super) fn path(&self) -> Next<&Path> {
+        self.path.as_ref().ok_or(MethodError::Incomplete { what: "the model's probability path" })
+    }
+
+    /// Noise of the method's steps.
+    pub(super) fn step_noise(&self) -> Next<&StepNoise> {
+        self.draws.noise.as_ref().ok_or(MethodError::Incomplete { what: "the noise of its steps" })
     }
 
     /// `values`, if there are `dim` of them.
@@ -242,6 +278,12 @@ pub enum MethodError {
         /// Steps asked for.
         steps: u32,
     },
+    /// A problem that was made for another method.
+    #[error("internal error: the problem of this method lacks {what}; please report this")]
+    Incomplete {
+        /// What it needs.
+        what: &'static str,
+    },
     /// The worker's answer does not belong to what was asked.
     #[error("internal error: a method was told {told} while it waited for {awaited}; please report this")]
     UnexpectedAnswer {
@@ -268,4 +310,4 @@ impl MethodError {
 }
 
 /// What follows from an answer.
-pub(super) type Next = Result<Ask, MethodError>;
+pub(super) type Next<T = Ask> = Result<T, MethodError>;

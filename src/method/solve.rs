@@ -4,18 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use super::ancestral::AncestralSolve;
 use super::dflow::DflowSolve;
+use super::guided::{GuidedSolve, Scheme};
 use super::loss::{mean_squared_error, psnr};
+use super::ot_ode::GuidedFlow;
 use super::problem::{MethodError, Next, Problem, Restoration};
+use super::red_diff::RedDiffSolve;
 use super::sample::SampleSolve;
 use super::stop::StopReason;
 use super::{Answer, Ask};
-use crate::spec::method::{HoleFill, MethodSpec, PinvSpec};
+use crate::spec::method::{HoleFill, MethodSpec, PigdmForm, PinvSpec};
 
 /// The state of one sample's solve: plain data that can be stored at every ask.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Solve {
     /// D-Flow.
     Dflow(Box<DflowSolve>),
+    /// OT-ODE or ΠGDM.
+    Guided(GuidedSolve),
+    /// RED-Diff.
+    RedDiff(RedDiffSolve),
     /// The pseudo-inverse.
     Pinv(PinvSolve),
     /// A sample of the prior.
@@ -99,6 +106,8 @@ impl Solve {
     pub fn new(problem: &Problem) -> Self {
         match problem.method {
             MethodSpec::Dflow(_) => Self::Dflow(Box::default()),
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => Self::Guided(GuidedSolve::default()),
+            MethodSpec::RedDiff(_) => Self::RedDiff(RedDiffSolve::default()),
             MethodSpec::Pinv(_) => Self::Pinv(PinvSolve::default()),
             MethodSpec::Sample(_) => Self::Sample(SampleSolve::default()),
             MethodSpec::Ancestral(_) => Self::Ancestral(AncestralSolve::default()),
@@ -111,6 +120,13 @@ impl Solve {
     pub fn next(&mut self, problem: &Problem, answer: Answer, seconds: f64) -> Next {
         match (self, &problem.method) {
             (Self::Dflow(solve), MethodSpec::Dflow(spec)) => solve.next(spec, problem, answer, seconds),
+            (Self::Guided(solve), MethodSpec::OtOde(spec)) => {
+                solve.next(&GuidedFlow::from(spec), problem, answer, seconds)
+            }
+            (Self::Guided(solve), MethodSpec::Pigdm(spec)) => {
+                solve.next(&*scheme(&spec.form), problem, answer, seconds)
+            }
+            (Self::RedDiff(solve), MethodSpec::RedDiff(spec)) => solve.next(spec, problem, answer, seconds),
             (Self::Pinv(solve), MethodSpec::Pinv(spec)) => solve.next(spec, problem, &answer),
             (Self::Sample(solve), MethodSpec::Sample(spec)) => solve.next(spec, problem, answer),
             (Self::Ancestral(solve), MethodSpec::Ancestral(spec)) => solve.next(spec, problem, answer),
@@ -127,6 +143,8 @@ impl Solve {
     pub fn progress(&self) -> Progress {
         match self {
             Self::Dflow(solve) => solve.progress(),
+            Self::Guided(solve) => solve.progress(),
+            Self::RedDiff(solve) => solve.progress(),
             Self::Ancestral(solve) => Progress { outer_steps: solve.steps(), ..Progress::default() },
             Self::Pinv(_) | Self::Sample(_) => Progress::default(),
         }
@@ -136,7 +154,7 @@ impl Solve {
     pub fn source_point(&self) -> Option<&[f32]> {
         match self {
             Self::Dflow(solve) => solve.source_point(),
-            Self::Pinv(_) | Self::Sample(_) | Self::Ancestral(_) => None,
+            _ => None,
         }
     }
 
@@ -144,6 +162,8 @@ impl Solve {
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self {
             Self::Dflow(solve) => solve.stop_reason(),
+            Self::Guided(solve) => solve.is_done().then_some(StopReason::Steps),
+            Self::RedDiff(solve) => solve.is_done().then_some(StopReason::Steps),
             Self::Pinv(solve) => solve.done.as_ref().map(|_| StopReason::Direct),
             Self::Sample(solve) => solve.is_done().then_some(StopReason::Direct),
             Self::Ancestral(solve) => solve.is_done().then_some(StopReason::Direct),
@@ -154,10 +174,20 @@ impl Solve {
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Dflow(solve) => solve.outcome(),
+            Self::Guided(solve) => solve.outcome(),
+            Self::RedDiff(solve) => solve.outcome(),
             Self::Pinv(solve) => solve.outcome(),
             Self::Sample(solve) => solve.outcome(),
             Self::Ancestral(solve) => solve.outcome(),
         }
+    }
+}
+
+/// How ΠGDM steps.
+fn scheme(form: &PigdmForm) -> Box<dyn Scheme> {
+    match form {
+        PigdmForm::Flow(flow) => Box::new(GuidedFlow::from(flow)),
+        PigdmForm::Ddim(ddim) => Box::new(*ddim),
     }
 }
 

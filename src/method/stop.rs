@@ -26,13 +26,15 @@ pub enum StopReason {
     Converged,
     /// A line search found no lower point, and would find none again.
     LineSearchFailed,
+    /// All steps of the method's own schedule were made.
+    Steps,
     /// The method does not iterate.
     Direct,
 }
 
 impl StopReason {
     /// Every reason, for tables and documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TargetPsnr,
         Self::Evals,
         Self::OuterSteps,
@@ -41,6 +43,7 @@ impl StopReason {
         Self::Stagnation,
         Self::Converged,
         Self::LineSearchFailed,
+        Self::Steps,
         Self::Direct,
     ];
 
@@ -55,6 +58,7 @@ impl StopReason {
             Self::Stagnation => "stagnation",
             Self::Converged => "converged",
             Self::LineSearchFailed => "line_search_failed",
+            Self::Steps => "steps",
             Self::Direct => "direct",
         }
     }

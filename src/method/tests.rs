@@ -100,7 +100,7 @@ impl<F: VelocityField<f32>> Driver<F> {
                 let tape = self.tape.take().unwrap_or_else(|| self.taped().1);
                 Answer::Gradient(pull_back(&mut self.field, tape, &COND, cotangent).unwrap().x)
             }
-            Ask::Velocity { t, x } => {
+            Ask::Velocity { t, x, .. } => {
                 let mut out = vec![0.0; x.len()];
                 self.field.velocity(Rows { t: &[*t], x, cond: &COND }, &mut out).unwrap();
                 Answer::State(out)

@@ -8,6 +8,7 @@
 
 pub mod molecule;
 pub mod psnr;
+pub mod set;
 pub mod ssim;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct ImageScores {
     pub hole_ssim_tm13: Option<f64>,
     /// Mean of the 1.9 map over the hole's pixels.
     pub hole_ssim_tm19: Option<f64>,
+    /// LPIPS, which needs a network: [`image_scores`] leaves it empty.
+    pub lpips: Option<f64>,
 }
 
 /// Scores of one reconstruction for the asked families.
@@ -59,7 +62,7 @@ pub fn image_scores(
         match family {
             MetricSpec::Psnr => add_psnr(&mut scores, &x, truth, hole),
             MetricSpec::Ssim => add_ssim(&mut scores, &x, truth, shape, hole),
-            MetricSpec::Molecule => {}
+            MetricSpec::Molecule | MetricSpec::Lpips(_) | MetricSpec::Features(_) => {}
         }
     }
     scores
@@ -126,9 +129,10 @@ pub struct Metric {
 pub const METRICS: &[Metric] = &[
     Metric { paper: Some("psnr"), ..decibel("psnr", "PSNR", |s| s.psnr) },
     Metric { paper: Some("ssim"), ..similarity("ssim_tm13", "SSIM", |s| s.ssim_tm13) },
+    Metric { paper: Some("lpips"), better: Better::Lower, ..similarity("lpips", "LPIPS", |s| s.lpips) },
     decibel("hole_psnr", "hole PSNR", |s| s.hole_psnr),
     similarity("hole_ssim_tm19", "hole SSIM", |s| s.hole_ssim_tm19),
-    decibel("psnr_u8wrap", "PSNR u8-wrap", |s| s.psnr_u8wrap),
+    Metric { paper: Some("psnr"), ..decibel("psnr_u8wrap", "PSNR u8-wrap", |s| s.psnr_u8wrap) },
     similarity("ssim_tm19", "SSIM 1.9", |s| s.ssim_tm19),
     similarity("hole_ssim_tm13", "hole SSIM 1.3", |s| s.hole_ssim_tm13),
     Metric { better: Better::Lower, digits: 5, ..similarity("mse", "MSE", |s| s.mse) },

@@ -14,6 +14,7 @@ mod memory;
 pub mod model;
 mod network;
 mod op;
+pub mod perceptual;
 mod pool;
 #[cfg(test)]
 mod testing;

@@ -296,6 +296,22 @@ impl Operator {
         }
     }
 
+    /// Hᵀ(r²HHᵀ + σ²I)⁻¹ y: the pull-back of a residual whose covariance is r²HHᵀ + σ²I (`r2` > 0, `sigma2` ≥ 0).
+    ///
+    /// By the singular values s it is V diag(s/(r²s² + σ²)) Uᵀ y with s = 0 ↦ 0. Without noise that is H†y/r², with the
+    /// spec's cut-off; with noise nothing needs to be cut off, and all modes count.
+    pub fn regularised_inverse(&self, y: &[f32], r2: f64, sigma2: f64) -> Vec<f32> {
+        self.check_measurement(y);
+        let scaled = |image: Vec<f32>, gain: f64| -> Vec<f32> {
+            image.into_iter().map(|v| (gain * f64::from(v)) as f32).collect()
+        };
+        match &self.linear {
+            Linear::Separable(map) if sigma2 > 0.0 => map.regularised_inverse(y, r2, sigma2),
+            Linear::Separable(map) => scaled(map.pinv(y), 1.0 / r2),
+            Linear::Mask(_) | Linear::Identity => scaled(self.adjoint(y), 1.0 / (r2 + sigma2)),
+        }
+    }
+
     /// As [`Self::pinv`], but a mask's hole holds the mean of its channel's observed entries instead of zeros.
     pub fn mean_fill(&self, y: &[f32]) -> Vec<f32> {
         match &self.linear {

@@ -18,7 +18,17 @@ pub(super) struct Separable {
     measurement: Shape,
     forward: Pair,
     adjoint: Pair,
+    modes: Modes,
     inverse: Inverse,
+}
+
+/// The singular value decomposition in two dimensions: Uᵀ Y U', values s_i·s_j, V Z V'ᵀ.
+#[derive(Debug)]
+struct Modes {
+    analyse_y: Pair,
+    synthesise: Pair,
+    /// Row-major over (i, j); 0 where it is so up to rounding.
+    values: Vec<f64>,
 }
 
 /// X ↦ left · X · right.
@@ -43,8 +53,8 @@ impl Pair {
 enum Inverse {
     /// Both are separable themselves.
     PerAxis { pinv: Pair, projection: Pair },
-    /// Products of singular values decide: Uᵀ Y U', a mask of (inverse) gains, V Z V'ᵀ.
-    Product { analyse_y: Pair, analyse_x: Pair, synthesise: Pair, gains: Vec<f64> },
+    /// Products of singular values decide: the [`Modes`] with (inverse) gains; Vᵀ X V' for the projection.
+    Product { analyse_x: Pair, gains: Vec<f64> },
 }
 
 impl Separable {
@@ -52,10 +62,12 @@ impl Separable {
     pub(super) fn new(axes: Axes, cutoff: PinvCutoff, image: Shape) -> Result<Self, OperatorError> {
         let rows = Svd::new(&axes.rows);
         let columns = if image.height == image.width { None } else { Some(Svd::new(&axes.columns)) };
-        let inverse = Inverse::new(&rows, columns.as_ref().unwrap_or(&rows), cutoff)?;
+        let columns = columns.as_ref().unwrap_or(&rows);
+        let inverse = Inverse::new(&rows, columns, cutoff)?;
+        let modes = Modes::new(&rows, columns);
         let measurement = Shape::new(image.channels, axes.rows.rows(), axes.columns.rows());
         let forward = Pair { left: axes.rows, right: axes.columns.transpose() };
-        Ok(Self { image, measurement, adjoint: forward.transpose(), forward, inverse })
+        Ok(Self { image, measurement, adjoint: forward.transpose(), forward, modes, inverse })
     }
 
     pub(super) const fn measurement_shape(&self) -> Shape {
@@ -71,11 +83,40 @@ impl Separable {
     }
 
     pub(super) fn pinv(&self, y: &[f32]) -> Vec<f32> {
-        per_plane(y, self.measurement, |plane| self.inverse.pinv(plane))
+        per_plane(y, self.measurement, |plane| self.inverse.pinv(&self.modes, plane))
+    }
+
+    /// V diag(s/(r²s² + σ²)) Uᵀ y over all singular values s > 0, for σ > 0.
+    pub(super) fn regularised_inverse(&self, y: &[f32], r2: f64, sigma2: f64) -> Vec<f32> {
+        let gain = |s: &f64| if *s > 0.0 { s / (r2 * s * s + sigma2) } else { 0.0 };
+        let gains: Vec<f64> = self.modes.values.iter().map(gain).collect();
+        per_plane(y, self.measurement, |plane| self.modes.filtered(plane, &gains))
     }
 
     pub(super) fn range_projection(&self, x: &[f32]) -> Vec<f32> {
-        per_plane(x, self.image, |plane| self.inverse.projection(plane))
+        per_plane(x, self.image, |plane| self.inverse.projection(&self.modes, plane))
+    }
+}
+
+impl Modes {
+    fn new(rows: &Svd, columns: &Svd) -> Self {
+        let (left, right) = (kept(rows, 0.0), kept(columns, 0.0));
+        let value = |i: usize, j: usize| {
+            if left[i] && right[j] { rows.values[i] * columns.values[j] } else { 0.0 }
+        };
+        let count = columns.values.len();
+        Self {
+            analyse_y: Pair { left: rows.u.transpose(), right: columns.u.clone() },
+            synthesise: Pair { left: rows.v.clone(), right: columns.v.transpose() },
+            values: (0..rows.values.len() * count).map(|k| value(k / count, k % count)).collect(),
+        }
+    }
+
+    /// V diag(gains) Uᵀ y for one plane.
+    fn filtered(&self, y: &[f64], gains: &[f64]) -> Vec<f64> {
+        let mut spectrum = self.analyse_y.apply(y);
+        spectrum.iter_mut().zip(gains).for_each(|(entry, gain)| *entry *= gain);
+        self.synthesise.apply(&spectrum)
     }
 }
 
@@ -112,32 +153,26 @@ impl Inverse {
         };
         let count = columns.values.len();
         Self::Product {
-            analyse_y: Pair { left: rows.u.transpose(), right: columns.u.clone() },
             analyse_x: Pair { left: rows.v.transpose(), right: columns.v.clone() },
-            synthesise: Pair { left: rows.v.clone(), right: columns.v.transpose() },
             gains: (0..rows.values.len() * count).map(|k| gain(k / count, k % count)).collect(),
         }
     }
 
-    fn pinv(&self, y: &[f64]) -> Vec<f64> {
+    fn pinv(&self, modes: &Modes, y: &[f64]) -> Vec<f64> {
         match self {
             Self::PerAxis { pinv, .. } => pinv.apply(y),
-            Self::Product { analyse_y, synthesise, gains, .. } => {
-                let mut spectrum = analyse_y.apply(y);
-                spectrum.iter_mut().zip(gains).for_each(|(entry, gain)| *entry *= gain);
-                synthesise.apply(&spectrum)
-            }
+            Self::Product { gains, .. } => modes.filtered(y, gains),
         }
     }
 
-    fn projection(&self, x: &[f64]) -> Vec<f64> {
+    fn projection(&self, modes: &Modes, x: &[f64]) -> Vec<f64> {
         match self {
             Self::PerAxis { projection, .. } => projection.apply(x),
-            Self::Product { analyse_x, synthesise, gains, .. } => {
+            Self::Product { analyse_x, gains } => {
                 let mut spectrum = analyse_x.apply(x);
                 let dropped = spectrum.iter_mut().zip(gains).filter(|(_, gain)| **gain == 0.0);
                 dropped.for_each(|(entry, _)| *entry = 0.0);
-                synthesise.apply(&spectrum)
+                modes.synthesise.apply(&spectrum)
             }
         }
     }

@@ -280,3 +280,33 @@ fn operators_equal_independent_python() {
         assert!(relative(&projection, &case.range_projection) < 1e-6, "{} projection", case.name);
     }
 }
+
+#[test]
+fn the_regularised_inverse_solves_its_normal_equations() {
+    let (r2, sigma2) = (0.3, 0.0025);
+    for spec in exact_specs().iter().chain(&cut_specs()) {
+        let h = build(spec, SHAPE);
+        let y = noise(4, h.measurement_dim());
+        let x = h.regularised_inverse(&y, r2, sigma2);
+        // (r²HᵀH + σ²I) x = Hᵀy, whatever the cut-off of H† is.
+        let normal: Vec<f32> = h
+            .adjoint(&h.apply(&x))
+            .iter()
+            .zip(&x)
+            .map(|(hhx, x)| (r2 * f64::from(*hhx) + sigma2 * f64::from(*x)) as f32)
+            .collect();
+        // x is rounded to f32, and is up to 1/(2rσ) = 18 times as long as y.
+        assert!(relative(&normal, &h.adjoint(&y)) < 1e-5, "{spec:?}");
+    }
+}
+
+#[test]
+fn without_noise_the_regularised_inverse_is_the_pseudo_inverse() {
+    for spec in exact_specs().iter().chain(&cut_specs()) {
+        let h = build(spec, SHAPE);
+        let y = noise(4, h.measurement_dim());
+        let scaled: Vec<f32> = h.pinv(&y).iter().map(|v| 4.0 * v).collect();
+        // A quarter is a power of two: no rounding.
+        assert_eq!(h.regularised_inverse(&y, 0.25, 0.0), scaled, "{spec:?}");
+    }
+}

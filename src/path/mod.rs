@@ -28,6 +28,19 @@ impl PathPoint {
         self.d_alpha * self.sigma - self.alpha * self.d_sigma
     }
 
+    /// σ²·d ln(α/σ)/dt: what a gradient of ln p(y | x_t) is multiplied by in the velocity of x given y.
+    ///
+    /// On the Cond-OT path (1 − t)/t, on a variance-preserving one d ln α/dt. Infinite at α = 0.
+    pub fn guidance(self) -> f64 {
+        self.sigma * self.wronskian() / self.alpha
+    }
+
+    /// σ²/(α² + σ²): the variance of x₁ given x_t where the data are N(0, I).
+    pub fn posterior_variance(self) -> f64 {
+        let noise = self.sigma * self.sigma;
+        noise / (self.alpha * self.alpha + noise)
+    }
+
     /// The point of a variance-preserving path at λ = ln(α/σ), moving with dλ/dt.
     fn variance_preserving(lambda: f64, d_lambda: f64) -> Self {
         // α² and σ² are logistic in 2λ; each from its own exponential, so that neither loses digits when small.
@@ -60,7 +73,7 @@ const POLYNOMIAL_PRECISION: f64 = 1e-5;
 impl Path {
     /// The discrete VP path of ADM: β from 1e-4 to 0.02 in 1000 linear steps.
     pub fn vp_linear() -> Self {
-        Self::VpDiscrete(Arc::new(VpTable::linear(1e-4, 0.02, 1000)))
+        Self::VpDiscrete(Arc::new(VpTable::standard().clone()))
     }
 
     /// α, σ and their derivatives at `t` in [0, 1] (a `t` outside is clamped).
@@ -71,6 +84,28 @@ impl Path {
             Self::VpDiscrete(table) => table.at(t),
             Self::Polynomial2 => polynomial_2(t),
         }
+    }
+
+    /// The time in [0, 1] at which ln(α/σ) is `log_ratio`, or the end that is nearer to it than any other time.
+    ///
+    /// States of two paths at equal α/σ differ by the factor of their α: this is how a state of one diffusion is shown
+    /// to the model of another path.
+    pub fn time_of(&self, log_ratio: f64) -> f64 {
+        if let Self::CondOt = self {
+            return 1.0 / (1.0 + libm::exp(-log_ratio));
+        }
+        let (mut below, mut above) = (0.0, 1.0);
+        // α/σ rises with t. Every step gains a bit, of which f64 has 53 and small times some more.
+        for _ in 0..64 {
+            let middle = 0.5 * (below + above);
+            let PathPoint { alpha, sigma, .. } = self.at(middle);
+            if libm::log(alpha / sigma) < log_ratio {
+                below = middle;
+            } else {
+                above = middle;
+            }
+        }
+        above
     }
 }
 
@@ -184,6 +219,46 @@ mod tests {
             assert!(start.alpha < 0.0064 && start.sigma > 0.9999);
             assert!(end.sigma < 0.0101 && end.alpha > 0.9999);
         }
+    }
+
+    #[test]
+    fn times_of_a_ratio_are_found_again() {
+        for path in paths() {
+            for t in [1e-3, 0.1, 0.333, 0.5, 0.9, 0.999] {
+                let PathPoint { alpha, sigma, .. } = path.at(t);
+                let found = path.time_of((alpha / sigma).ln());
+                // The ratio is known to 1e-16, and moves by at least one unit per unit of time.
+                assert!((found - t).abs() < 1e-13, "{path:?} {t}: {found}");
+            }
+        }
+        assert_eq!(Path::Polynomial2.time_of(100.0), 1.0);
+        assert_eq!(Path::CondOt.time_of(f64::NEG_INFINITY), 0.0);
+        // Steps of the diffusion on its own path.
+        for k in [0, 1, 333, 990, 999] {
+            let found = Path::vp_linear().time_of(VpTable::standard().log_ratio(k));
+            assert!((found - (1.0 - k as f64 / 999.0)).abs() < 1e-13, "{k}: {found}");
+        }
+    }
+
+    #[test]
+    fn on_cond_ot_a_step_of_the_diffusion_is_at_its_closed_form() {
+        for k in [0, 10, 500, 990] {
+            let PathPoint { alpha, sigma, .. } = VpTable::standard().step(k);
+            let t = Path::CondOt.time_of(VpTable::standard().log_ratio(k));
+            // Rounding of two roots and an exponential.
+            assert!((t - alpha / (alpha + sigma)).abs() < 1e-14, "{k}: {t}");
+        }
+    }
+
+    #[test]
+    fn guidance_has_the_closed_forms() {
+        let (t, vp) = (0.3, Path::vp_linear().at(0.3));
+        let flow = Path::CondOt.at(t);
+        assert!((flow.guidance() - (1.0 - t) / t).abs() < 1e-15 * flow.guidance());
+        assert!((flow.posterior_variance() - 0.49 / 0.58).abs() < 1e-15);
+        // d ln α/dt, through one more rounding or two.
+        assert!((vp.guidance() - vp.d_alpha / vp.alpha).abs() < 1e-13 * vp.guidance());
+        assert!((vp.posterior_variance() - vp.sigma * vp.sigma).abs() < 1e-15);
     }
 
     #[test]

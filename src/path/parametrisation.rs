@@ -29,6 +29,14 @@ pub struct Affine {
     pub y: f64,
 }
 
+impl Affine {
+    /// `self.x`·x + `self.y`·y, entry by entry; each is rounded once.
+    pub fn apply(self, x: &[f32], y: &[f32]) -> Vec<f32> {
+        let entry = |(&x, &y): (&f32, &f32)| (self.x * f64::from(x) + self.y * f64::from(y)) as f32;
+        x.iter().zip(y).map(entry).collect()
+    }
+}
+
 /// Distance that [`Parametrisation::usable_time`] keeps from an end at which the velocity is 0/0.
 const SINGULAR_MARGIN: f64 = 1e-3;
 

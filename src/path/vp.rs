@@ -1,6 +1,7 @@
 //! Variance-preserving paths given by a table of discrete diffusion steps.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::PathPoint;
 
@@ -41,6 +42,29 @@ impl VpTable {
             })
             .collect();
         Self { slope: slopes(&lambda), lambda }
+    }
+
+    /// The diffusion of the public code: β from 1e-4 to 0.02 in 1000 linear steps.
+    pub fn standard() -> &'static Self {
+        static TABLE: LazyLock<VpTable> = LazyLock::new(|| VpTable::linear(1e-4, 0.02, 1000));
+        &TABLE
+    }
+
+    /// ln(α/σ) at step `k`.
+    ///
+    /// # Panics
+    /// If the table has no such step.
+    pub fn log_ratio(&self, k: usize) -> f64 {
+        self.lambda[k]
+    }
+
+    /// The path at step `k`, by flow time.
+    ///
+    /// # Panics
+    /// If the table has no such step.
+    pub fn step(&self, k: usize) -> PathPoint {
+        let last = (self.steps() - 1) as f64;
+        PathPoint::variance_preserving(self.lambda[k], -last * self.slope[k])
     }
 
     /// Number of steps.

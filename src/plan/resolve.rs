@@ -11,7 +11,7 @@ use crate::spec::check::check;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::{Document, Problem};
 use crate::spec::init::InitSpec;
-use crate::spec::method::{AncestralSpec, ConditionSpec, DflowSpec, MethodSpec, NormalizeSpec, SampleSpec};
+use crate::spec::method::{ConditionSpec, MethodSpec, NormalizeSpec};
 use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::{Bicubic, Boundary, CenterMask, GaussianBlur, OperatorSpec};
@@ -43,6 +43,7 @@ impl Resolver<'_> {
                 self.check_task(i, task, dataset);
             }
         }
+        self.check_metrics();
         let classifiers: Vec<_> = (0..self.spec.tasks.len()).map(|i| self.classifier(i)).collect();
         let models: Vec<_> = (0..self.spec.methods.len()).map(|i| self.model(i, dataset.as_ref())).collect();
         let dataset = dataset?;
@@ -122,6 +123,15 @@ impl Resolver<'_> {
             self.problems.len() == known && !self.problems.iter().any(|problem| problem.path.starts_with(at));
         if is_sound && let Err(message) = self.resources.operator(operator, shape) {
             self.problem(at, message);
+        }
+    }
+
+    /// Whether the networks of the metrics are what they should be, where they are there.
+    fn check_metrics(&mut self) {
+        for (i, metric) in self.spec.metrics.iter().enumerate() {
+            if let Err(message) = self.resources.metric(metric) {
+                self.problem(format!("metrics[{i}]"), message);
+            }
         }
     }
 
@@ -231,11 +241,8 @@ impl Resolver<'_> {
         if matches!(method, MethodSpec::Ancestral(_)) && !model.predicts_noise {
             self.problem(&at, "the ancestral sampler needs a diffusion model that predicts the noise");
         }
-        let MethodSpec::Dflow(dflow) = method else { return };
-        for (task, other) in &dflow.per_task {
-            if let Some(condition) = other.condition {
-                self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
-            }
+        for (task, condition) in method.conditions_by_task() {
+            self.check_condition(&format!("{at}.per_task.{task}.condition"), condition, model, dataset);
         }
     }
 
@@ -382,26 +389,18 @@ fn goal(task: &TaskSpec, classifier: Option<&ClassifierInfo>) -> Option<Goal> {
 /// The metrics that samples of this kind have.
 fn applicable(metrics: &[MetricSpec], shape: StateShape) -> Vec<MetricSpec> {
     let is_image = shape.image().is_some();
-    metrics.iter().copied().filter(|metric| (*metric == MetricSpec::Molecule) != is_image).collect()
+    metrics.iter().filter(|metric| metric.is_of_images() == is_image).cloned().collect()
 }
 
 /// A resolved method without what its numbers do not depend on: the name of the model and of a file of points,
 /// whose contents are hashed instead.
 fn numbers_of(method: &MethodSpec) -> Value {
-    let bare = match method {
-        MethodSpec::Dflow(dflow) => {
-            let init = match &dflow.init {
-                InitSpec::Given(_) => InitSpec::Given(String::new()),
-                other => other.clone(),
-            };
-            MethodSpec::Dflow(Box::new(DflowSpec { model: None, init, ..(**dflow).clone() }))
-        }
-        MethodSpec::Pinv(_) => method.clone(),
-        MethodSpec::Sample(sample) => MethodSpec::Sample(SampleSpec { model: None, ..sample.clone() }),
-        MethodSpec::Ancestral(ancestral) => {
-            MethodSpec::Ancestral(AncestralSpec { model: None, ..ancestral.clone() })
-        }
-    };
+    let mut bare = method.without_model();
+    if let MethodSpec::Dflow(dflow) = &mut bare
+        && let InitSpec::Given(path) = &mut dflow.init
+    {
+        path.clear();
+    }
     let mut numbers = json!(bare);
     // What is not done determines nothing: rows from before it could be asked for stay the same rows.
     if let Some(Value::Object(dflow)) = numbers.get_mut("dflow")

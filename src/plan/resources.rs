@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::dataset::DatasetRef;
+use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
 use crate::spec::property::Property;
@@ -19,6 +20,9 @@ pub trait Resources {
 
     /// A property classifier.
     fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String>;
+
+    /// Whether a metric can be measured; weights that are not there are no error, wrong ones are.
+    fn metric(&self, metric: &MetricSpec) -> Result<(), String>;
 
     /// Whether an operator can be built for images of this shape.
     fn operator(&self, operator: &OperatorSpec, shape: ImageShape) -> Result<(), String>;

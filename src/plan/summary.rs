@@ -97,10 +97,14 @@ impl Summary {
     }
 }
 
-/// Every evaluation is a solve and its pull-back; a blended start adds one solve without a gradient.
+/// Every evaluation is a solve and its pull-back; a blended start adds one solve without a gradient. A guided step is a
+/// call and its pull-back.
 fn calls_per_row(cell: &Cell) -> Option<u64> {
     let dflow = match &cell.solve {
         MethodSpec::Dflow(dflow) => dflow,
+        MethodSpec::OtOde(ot_ode) => return Some(2 * u64::from(ot_ode.steps_made())),
+        MethodSpec::Pigdm(pigdm) => return Some(2 * u64::from(pigdm.form.steps_made())),
+        MethodSpec::RedDiff(red_diff) => return Some(u64::from(red_diff.steps)),
         MethodSpec::Pinv(_) => return Some(0),
         MethodSpec::Sample(sample) => return nfe(sample.solver),
         MethodSpec::Ancestral(ancestral) => return Some(u64::from(ancestral.steps) + 1),

@@ -66,6 +66,13 @@ impl Resources for World {
         Ok(ClassifierInfo { identity: reference.to_owned(), property, small: true, held_out: None })
     }
 
+    fn metric(&self, metric: &MetricSpec) -> Result<(), String> {
+        match metric {
+            MetricSpec::Features(name) if name == "broken" => Err("its weights are damaged".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn operator(&self, operator: &OperatorSpec, _: ImageShape) -> Result<(), String> {
         let heavy = matches!(operator, OperatorSpec::RandomMask(_));
         if heavy { Err("no such mask can be built".to_owned()) } else { Ok(()) }
@@ -401,4 +408,26 @@ fn what_does_not_fit_images_is_said() {
         let error = resolve(&text, &World::new()).unwrap_err();
         assert!(error.contains(message), "{to}: {error}");
     }
+}
+
+#[test]
+fn networks_of_metrics_are_checked_before_any_work() {
+    let with = |metrics: &str| {
+        let text = format!("{PIPELINE}metrics: {metrics}\n");
+        resolve(&text, &World::new()).map(|plan| plan.metrics)
+    };
+    let metrics = with("[ psnr, { lpips: alex }, { features: mini } ]").unwrap();
+    assert_eq!(metrics.len(), 3);
+    assert!(with("[ { features: broken } ]").unwrap_err().contains("its weights are damaged"));
+    assert!(with("[ { lpips: alex }, { lpips: vgg } ]").unwrap_err().contains("a second trunk of LPIPS"));
+    assert!(with("[ { features: '' } ]").unwrap_err().contains("is empty"));
+    assert!(with("[ psnr, psnr ]").is_err());
+}
+
+#[test]
+fn metrics_are_no_part_of_a_cell() {
+    let hashes_with = |metrics: &str| {
+        hashes(&resolve(&format!("{PIPELINE}metrics: {metrics}\n"), &World::new()).unwrap())
+    };
+    assert_eq!(hashes_with("[ psnr ]"), hashes_with("[ ssim, { features: mini } ]"));
 }

@@ -119,6 +119,7 @@ pub fn image_scores(record: &Record) -> ImageScores {
         hole_psnr: record.hole_psnr,
         hole_ssim_tm13: record.hole_ssim_tm13,
         hole_ssim_tm19: record.hole_ssim_tm19,
+        lpips: record.lpips,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod paired;
 pub mod paper;
 pub mod render;
 pub mod restoration;
+pub mod sets;
 pub mod settings;
 pub mod table;
 
@@ -21,6 +22,7 @@ use crate::plan::Plan;
 use crate::store::Record;
 
 pub use render::Format;
+pub use sets::{SetColumn, SetScore};
 pub use table::Table;
 
 /// Tables that need a run.
@@ -68,6 +70,27 @@ pub struct Run<'a> {
     pub plan: &'a Plan,
     /// The rows (`samples.parquet`); traces are not needed.
     pub records: &'a [Record],
+    /// Distances between sets of images, one column each.
+    pub sets: &'a [SetColumn],
+    /// Which PSNR stands in the main table.
+    pub psnr: PsnrColumn,
+}
+
+impl<'a> Run<'a> {
+    /// A run without distances between sets.
+    pub const fn new(plan: &'a Plan, records: &'a [Record]) -> Self {
+        Self { plan, records, sets: &[], psnr: PsnrColumn::Float }
+    }
+}
+
+/// Which PSNR a table of image restoration shows beside the paper's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PsnrColumn {
+    /// Of floats.
+    #[default]
+    Float,
+    /// Of bytes whose differences wrap, as TorchMetrics before 1.5.0 gave it: what the paper may have printed.
+    U8Wrap,
 }
 
 /// The tables that stand for the paper's table `number`. Table 6 needs no run: see [`settings::table`].

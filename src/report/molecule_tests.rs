@@ -100,7 +100,7 @@ fn records(plan: &Plan, scale: f64) -> Vec<Record> {
 }
 
 fn made(number: u32, plan: &Plan, records: &[Record]) -> Vec<Table> {
-    tables(number, Some(Run { plan, records })).expect("tables")
+    tables(number, Some(Run::new(plan, records))).expect("tables")
 }
 
 /// The cell of the row whose leading cells are these, in this column.
@@ -219,5 +219,5 @@ fn tasks_of_one_common_target_are_for_pictures() {
         goal.spec.value = Some(70.0);
     }
     let plan = plan(vec![("alpha-70", goal)]);
-    assert!(tables(4, Some(Run { plan: &plan, records: &[] })).is_err());
+    assert!(tables(4, Some(Run::new(&plan, &[]))).is_err());
 }

@@ -368,7 +368,7 @@ impl<'a> Page<'a> {
             dataset.id,
             dataset.samples.len()
         );
-        Table { id, title, columns, rows, notes, group_columns: 1 }
+        Table { id, title, columns, rows, notes, group_columns: 1, ..Table::default() }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use serde_json::{Map, Value, json};
 
-use super::table::{Kind, Table};
+use super::table::{Kind, Rank, Table};
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,13 +80,18 @@ fn text(table: &Table, width: Option<u16>) -> String {
         grid.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
     }
     grid.set_header(table.columns.iter().map(|column| &column.header));
-    grid.add_rows(table.display_rows());
+    grid.add_rows(table.display_rows(|text, rank| match rank {
+        Rank::Best => format!("{text}¹"),
+        Rank::Second => format!("{text}²"),
+    }));
     for (column, look) in table.columns.iter().zip(grid.column_iter_mut()) {
         if column.kind != Kind::Text {
             look.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let notes: String = table.notes.iter().map(|note| format!("  {note}\n")).collect();
+    let legend = (!table.ranks.is_empty()).then_some("¹ best of its task, ² second best.");
+    let notes = table.notes.iter().map(String::as_str).chain(legend);
+    let notes: String = notes.map(|note| format!("  {note}\n")).collect();
     format!("{}\n{}\n{notes}", table.title, grid.trim_fmt())
 }
 
@@ -96,7 +101,10 @@ fn markdown(table: &Table) -> String {
     let headers: Vec<String> = table.columns.iter().map(|column| escape(&column.header)).collect();
     let rule = |kind| if kind == Kind::Text { ":--" } else { "--:" };
     let rules: Vec<String> = table.columns.iter().map(|column| rule(column.kind).to_owned()).collect();
-    let rows = table.display_rows();
+    let rows = table.display_rows(|text, rank| match rank {
+        Rank::Best => format!("**{text}**"),
+        Rank::Second => format!("<u>{text}</u>"),
+    });
     let body: String =
         rows.iter().map(|row| line(&row.iter().map(|cell| escape(cell)).collect::<Vec<_>>())).collect();
     let notes: String = table.notes.iter().map(|note| format!("- {note}\n")).collect();
@@ -131,17 +139,23 @@ fn latex(table: &Table) -> String {
         table.columns.iter().map(|column| if column.kind == Kind::Text { 'l' } else { 'r' }).collect();
     let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
     let head = line(table.columns.iter().map(|column| latex_text(&column.header)).collect());
-    let body: String = table
-        .display_rows()
-        .iter()
-        .map(|row| line(row.iter().map(|cell| latex_text(cell)).collect()))
-        .collect();
+    let mark = |text: String, rank| match rank {
+        Rank::Best => format!("{BEST}{text}{END}"),
+        Rank::Second => format!("{SECOND}{text}{END}"),
+    };
+    let rows = table.display_rows(mark);
+    let body: String = rows.iter().map(|row| line(row.iter().map(|cell| latex_text(cell)).collect())).collect();
     let notes: String = table.notes.iter().map(|note| format!("% {note}\n")).collect();
     let title = format!("% {}\n", table.title);
     format!(
         "{title}{notes}\\begin{{tabular}}{{{align}}}\n\\toprule\n{head}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
     )
 }
+
+/// Stand for commands while text is escaped: characters that no text has.
+const BEST: char = '\u{e000}';
+const SECOND: char = '\u{e001}';
+const END: char = '\u{e002}';
 
 /// Text with LaTeX's special characters and the signs used in tables escaped.
 fn latex_text(text: &str) -> String {
@@ -163,6 +177,9 @@ fn latex_text(text: &str) -> String {
         '≠' => "$\\neq$".to_owned(),
         '−' => "$-$".to_owned(),
         '–' => "--".to_owned(),
+        BEST => "\\textbf{".to_owned(),
+        SECOND => "\\underline{".to_owned(),
+        END => "}".to_owned(),
         _ => c.to_string(),
     };
     text.chars().map(escape).collect::<String>().replace("$\\sigma$\\_y", "$\\sigma_y$")
@@ -174,5 +191,10 @@ fn json_table(table: &Table) -> Value {
         cells.map(|(column, cell)| (column.key.clone(), cell.json())).collect::<Map<_, _>>().into()
     };
     let rows: Vec<Value> = table.rows.iter().map(row).collect();
-    json!({ "table": table.id, "title": table.title, "notes": table.notes, "rows": rows })
+    let rank = |(&(row, column), rank): (&(usize, usize), &Rank)| {
+        let place = if *rank == Rank::Best { 1 } else { 2 };
+        json!({ "row": row, "column": table.columns[column].key, "rank": place })
+    };
+    let ranks: Vec<Value> = table.ranks.iter().map(rank).collect();
+    json!({ "table": table.id, "title": table.title, "notes": table.notes, "rows": rows, "ranks": ranks })
 }

@@ -5,9 +5,10 @@ use super::aggregate::{Group, groups};
 use super::paired;
 use super::paper::{self, Profile};
 use super::table::{Cell, Column, Kind, Table};
-use super::{ReportError, Run};
-use crate::metric::{Metric, metric};
+use super::{PsnrColumn, ReportError, Run, SetColumn};
+use crate::metric::{Better, Metric, metric};
 use crate::plan;
+use crate::spec::metric::MetricSpec;
 use crate::spec::operator::OperatorSpec;
 
 /// One of the paper's tables of image restoration.
@@ -37,8 +38,13 @@ pub const TABLE_1: Definition = Definition {
 pub const TABLE_9: Definition =
     Definition { number: 9, about: "denoising", needs: is_denoising, shows: is_denoising };
 
-/// Metrics of the first table, beside the paper's.
-const MAIN: [&str; 2] = ["psnr", "ssim_tm13"];
+/// Metrics of the first table, beside the paper's and in its order; distances between sets stand before them.
+const fn main_metrics(psnr: PsnrColumn) -> [&'static str; 3] {
+    match psnr {
+        PsnrColumn::Float => ["lpips", "psnr", "ssim_tm13"],
+        PsnrColumn::U8Wrap => ["lpips", "psnr_u8wrap", "ssim_tm13"],
+    }
+}
 /// Metrics of the second; the rest is in `samples.parquet`.
 const FURTHER: [&str; 4] = ["hole_psnr", "hole_ssim_tm19", "ssim_tm19", "psnr_u8wrap"];
 /// Metrics of the paired differences.
@@ -77,38 +83,59 @@ impl Context<'_> {
         let mut columns = leading_columns();
         columns.push(Column::new("rows", "ok/failed/planned", Kind::Text));
         columns.push(Column::new("reached_target", "ended by target", Kind::Share));
-        for metric in named(&MAIN) {
-            columns.extend(self.score_columns(metric));
+        let main = main_metrics(self.run.psnr);
+        let mut ranked: Vec<(String, Better)> = Vec::new();
+        for set in self.run.sets {
+            columns.extend(self.compared_columns(&set.key, &format!("{} ↓", set.display), &set.display));
+            ranked.push((set.key.clone(), Better::Lower));
+        }
+        for metric in named(&main) {
+            columns.extend(self.compared_columns(metric.name, &heading(metric), metric.display));
+            ranked.push((metric.name.to_owned(), metric.better));
         }
         let rows = groups.iter().map(|group| {
             let share = group.reached().map_or(Cell::Missing, |part| Cell::Share(part, group.ok.len()));
             let mut row = leading_cells(group);
             row.extend([Cell::text(group.counts()), share]);
-            row.extend(named(&MAIN).flat_map(|metric| self.score_cells(group, metric)));
+            row.extend(self.run.sets.iter().flat_map(|set| self.set_cells(group, set)));
+            row.extend(named(&main).flat_map(|metric| self.score_cells(group, metric)));
             row
         });
         let rows = rows.collect();
-        self.table("", columns, rows, self.score_notes(groups))
+        let competes: Vec<bool> = groups.iter().map(|group| !group.is_sanity()).collect();
+        self.table("", columns, rows, self.score_notes(groups)).ranked(&ranked, &competes)
     }
 
-    fn score_columns(&self, metric: &Metric) -> Vec<Column> {
-        let name = heading(metric);
-        let paper = format!("{}: {}", metric.display, self.profile.header());
+    /// A value of ours and, where it has one, the paper's.
+    fn compared_columns(&self, key: &str, heading: &str, display: &str) -> Vec<Column> {
         let mut columns = vec![
-            Column::new(metric.name, name, Kind::Mean),
-            Column::new(format!("{}_paper", metric.name), paper, Kind::Number),
+            Column::new(key, heading, Kind::Mean),
+            Column::new(format!("{key}_paper"), format!("{display}: {}", self.profile.header()), Kind::Number),
         ];
         if self.profile == Profile::Paper {
-            let difference = format!("{}: difference", metric.display);
-            columns.push(Column::new(format!("{}_difference", metric.name), difference, Kind::Number));
+            let difference = format!("{display}: difference");
+            columns.push(Column::new(format!("{key}_difference"), difference, Kind::Number));
         }
         columns
     }
 
     fn score_cells(&self, group: &Group<'_>, metric: &Metric) -> Vec<Cell> {
-        let ours = group.metric(metric);
-        let paper = paper_value(group, metric);
-        let number = |value: Option<f64>| value.map_or(Cell::Missing, |v| Cell::Number(v, metric.digits));
+        let ours = match group.metric(metric) {
+            Cell::Missing if metric.name == "lpips" && self.wants_lpips() && !group.ok.is_empty() => {
+                Cell::text("no weights")
+            }
+            cell => cell,
+        };
+        self.compared(ours, paper_value(group, metric), metric.digits)
+    }
+
+    fn set_cells(&self, group: &Group<'_>, set: &SetColumn) -> Vec<Cell> {
+        let paper = set.is_fid.then(|| paper_number(group, "fid")).flatten();
+        self.compared(set.cell(group.cell), paper, 2)
+    }
+
+    fn compared(&self, ours: Cell, paper: Option<f64>, digits: usize) -> Vec<Cell> {
+        let number = |value: Option<f64>| value.map_or(Cell::Missing, |v| Cell::Number(v, digits));
         let difference = match (&ours, paper) {
             (Cell::Mean { value, .. }, Some(paper)) => Some(value - paper),
             _ => None,
@@ -120,25 +147,32 @@ impl Context<'_> {
         cells
     }
 
+    fn wants_lpips(&self) -> bool {
+        self.run.plan.metrics.iter().any(|metric| matches!(metric, MetricSpec::Lpips(_)))
+    }
+
     /// Hole metrics, the pooled PSNR and the other eras' definitions.
     fn further_metrics(&self, groups: &[Group<'_>]) -> Table {
         let mut columns = leading_columns();
+        columns.extend(self.run.sets.iter().map(SetColumn::kernel_column));
         columns.push(Column::new("psnr_pooled", "pooled PSNR dB ↑", Kind::Mean));
         columns.extend(named(&FURTHER).map(|metric| Column::new(metric.name, heading(metric), Kind::Mean)));
         columns.push(Column::new("observed_psnr", "observed PSNR dB", Kind::Mean));
         let rows = groups.iter().map(|group| {
             let mut row = leading_cells(group);
+            row.extend(self.run.sets.iter().map(|set| set.kernel_cell(group.cell)));
             row.push(group.pooled_psnr());
             row.extend(named(&FURTHER).map(|metric| group.metric(metric)));
             row.push(group.decibels(2, |record| record.observed_psnr));
             row
         });
         let rows = rows.collect();
-        let notes = vec![
+        let mut notes: Vec<String> = self.run.sets.iter().map(SetColumn::kernel_note).collect();
+        notes.extend([
             "Pooled PSNR is that of the mean MSE (TorchMetrics' default); the table above shows the mean PSNR.".into(),
             "PSNR u8-wrap: differences of bytes wrap at 256 as in TorchMetrics before 1.5.0, never a quality.".into(),
             "Observed PSNR: of the pair that the loss compares, at the returned iterate.".into(),
-        ];
+        ]);
         self.table("metrics", columns, rows, notes)
     }
 
@@ -212,7 +246,7 @@ impl Context<'_> {
             dataset.shape,
             dataset.samples.len()
         );
-        Table { id, title, columns, rows, notes, group_columns: 2 }.without_empty_columns()
+        Table { id, title, columns, rows, notes, group_columns: 2, ..Table::default() }.without_empty_columns()
     }
 
     fn score_notes(&self, groups: &[Group<'_>]) -> Vec<String> {
@@ -222,6 +256,11 @@ impl Context<'_> {
              exact match counts as 120 dB."
                 .to_owned(),
         );
+        if self.run.psnr == PsnrColumn::U8Wrap {
+            notes.push("PSNR u8-wrap emulates TorchMetrics before 1.5.0 on bytes: far too high, never a quality.".into());
+        }
+        notes.extend(self.run.sets.iter().flat_map(SetColumn::notes));
+        notes.extend(self.lpips_note(groups));
         let hash = &self.run.plan.dataset.manifest;
         let short: String = hash.chars().take(16).collect();
         notes.push(format!("Run `{}`, seed {}, manifest {short}.", self.run.plan.name, self.run.plan.seed));
@@ -246,6 +285,20 @@ impl Context<'_> {
         notes
     }
 
+    /// What the LPIPS column is of, or how to fill it.
+    fn lpips_note(&self, groups: &[Group<'_>]) -> Option<String> {
+        let network = groups.iter().flat_map(|group| &group.ok).find_map(|row| row.lpips_network.as_deref());
+        if let Some((trunk, hash)) = network.and_then(|network| network.split_once(':')) {
+            return Some(format!("LPIPS: trunk {trunk}, weights {}.", &hash[..hash.len().min(16)]));
+        }
+        let wanted = self.run.plan.metrics.iter().find(|metric| matches!(metric, MetricSpec::Lpips(_)))?;
+        Some(format!(
+            "LPIPS: its weights were not there (`dflow model check`); once they are, `dflow score {} --metrics {wanted}` \
+             fills the column.",
+            self.run.plan.output
+        ))
+    }
+
     fn comparability(&self) -> String {
         let n = self.run.plan.dataset.samples.len();
         match self.profile {
@@ -261,7 +314,7 @@ impl Context<'_> {
     }
 }
 
-fn named(names: &'static [&'static str]) -> impl Iterator<Item = &'static Metric> {
+fn named(names: &[&'static str]) -> impl Iterator<Item = &'static Metric> {
     names.iter().filter_map(|name| metric(name))
 }
 
@@ -296,8 +349,12 @@ fn leading_cells(group: &Group<'_>) -> Vec<Cell> {
 
 /// The paper's value of a metric, for D-Flow under a learned prior.
 fn paper_value(group: &Group<'_>, metric: &Metric) -> Option<f64> {
+    paper_number(group, metric.paper?)
+}
+
+fn paper_number(group: &Group<'_>, key: &str) -> Option<f64> {
     let task = operator(group.cell).and_then(paper::task).filter(|_| group.is_paper_method())?;
-    paper::scores(task, noise(group.cell))?.number(metric.paper?)
+    paper::scores(task, noise(group.cell))?.number(key)
 }
 
 fn paper_minutes(group: &Group<'_>) -> Cell {

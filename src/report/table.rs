@@ -1,6 +1,10 @@
 //! A table as data: columns, typed cells, and the notes that must be printed with it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use crate::metric::Better;
 
 /// What a column holds; decides alignment and how many CSV columns it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,17 @@ impl Cell {
         }
     }
 
+    /// What the cell reads as, if it is a number.
+    fn shown_value(&self) -> Option<f64> {
+        let rounded = |value: f64, digits: usize| format!("{value:.digits$}").parse().ok();
+        match self {
+            Self::Number(value, digits) | Self::Mean { value, digits, .. } | Self::Interval { value, digits, .. } => {
+                rounded(*value, *digits).filter(|value: &f64| !value.is_nan())
+            }
+            Self::Missing | Self::Text(_) | Self::Share(..) => None,
+        }
+    }
+
     /// The cell's values for CSV, one per suffix of the column's kind.
     pub(super) fn values(&self, kind: Kind) -> Vec<String> {
         let mut values = match self {
@@ -154,7 +169,7 @@ fn signed(value: f64, digits: usize) -> String {
 }
 
 /// A table with everything that has to be said about it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
     /// Name in JSON, such as `table1-cost`.
     pub id: String,
@@ -168,9 +183,59 @@ pub struct Table {
     pub notes: Vec<String>,
     /// How many leading columns name a row's group: repeated values are left blank for people.
     pub group_columns: usize,
+    /// The best and second best cells, by row and column.
+    pub ranks: BTreeMap<(usize, usize), Rank>,
+}
+
+/// A cell's place among those of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// Bold, as the paper prints it.
+    Best,
+    /// Underlined.
+    Second,
 }
 
 impl Table {
+    /// Ranks the columns of `keys` within each group of rows, among the rows that `competes` holds for. Values that
+    /// read the same share a rank; a group with one competitor has none.
+    #[must_use]
+    pub fn ranked(mut self, keys: &[(String, Better)], competes: &[bool]) -> Self {
+        for (key, better) in keys {
+            let Some(column) = self.columns.iter().position(|column| column.key == *key) else { continue };
+            for rows in self.groups() {
+                let rows = rows.filter(|row| competes[*row]);
+                let mut values: Vec<(usize, f64)> =
+                    rows.filter_map(|row| Some((row, self.rows[row][column].shown_value()?))).collect();
+                let mut distinct: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
+                distinct.sort_by(|a, b| if *better == Better::Higher { b.total_cmp(a) } else { a.total_cmp(b) });
+                distinct.dedup();
+                if values.len() < 2 {
+                    continue;
+                }
+                for (rank, place) in [(Rank::Best, 0), (Rank::Second, 1)] {
+                    let of_place = |(_, value): &mut (usize, f64)| distinct.get(place) == Some(value);
+                    let ranked = values.iter_mut().filter_map(|entry| of_place(entry).then_some(entry.0));
+                    self.ranks.extend(ranked.map(|row| ((row, column), rank)));
+                }
+            }
+        }
+        self
+    }
+
+    /// The rows of each group: those that agree in the first leading columns.
+    fn groups(&self) -> Vec<std::ops::Range<usize>> {
+        let leading = |row: usize| &self.rows[row][..self.group_columns.min(self.rows[row].len())];
+        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        for row in 0..self.rows.len() {
+            match groups.last_mut() {
+                Some(group) if leading(group.start) == leading(row) => group.end = row + 1,
+                _ => groups.push(row..row + 1),
+            }
+        }
+        groups
+    }
+
     /// Removes the columns that hold nothing in any row.
     #[must_use]
     pub fn without_empty_columns(mut self) -> Self {
@@ -178,6 +243,9 @@ impl Table {
         let keep: Vec<bool> = (0..self.columns.len()).map(|index| !empty(index)).collect();
         let mut flags = keep.iter();
         self.columns.retain(|_| flags.next() == Some(&true));
+        let place = |column: usize| keep[..column].iter().filter(|kept| **kept).count();
+        let ranks = std::mem::take(&mut self.ranks).into_iter();
+        self.ranks = ranks.map(|((row, column), rank)| ((row, place(column)), rank)).collect();
         for row in &mut self.rows {
             let mut flags = keep.iter();
             row.retain(|_| flags.next() == Some(&true));
@@ -185,15 +253,19 @@ impl Table {
         self
     }
 
-    /// The rows as people read them: a leading cell that repeats the one above (and all before it) is blank.
-    pub(super) fn display_rows(&self) -> Vec<Vec<String>> {
+    /// The rows as people read them: a leading cell that repeats the one above (and all before it) is blank, a ranked
+    /// one is marked.
+    pub(super) fn display_rows(&self, mark: impl Fn(String, Rank) -> String) -> Vec<Vec<String>> {
         let mut above: Option<&Vec<Cell>> = None;
         let mut lines = Vec::new();
-        for row in &self.rows {
+        for (number, row) in self.rows.iter().enumerate() {
             let same = above.map_or(0, |above| row.iter().zip(above).take_while(|(a, b)| a == b).count());
             let blank = same.min(self.group_columns);
-            let text =
-                |(index, cell): (usize, &Cell)| if index < blank { String::new() } else { cell.display() };
+            let text = |(index, cell): (usize, &Cell)| match self.ranks.get(&(number, index)) {
+                _ if index < blank => String::new(),
+                Some(rank) => mark(cell.display(), *rank),
+                None => cell.display(),
+            };
             lines.push(row.iter().enumerate().map(text).collect());
             above = Some(row);
         }

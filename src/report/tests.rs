@@ -107,7 +107,7 @@ fn records(plan: &Plan) -> Vec<Record> {
 
 fn made(number: u32, plan: &Plan) -> Vec<Table> {
     let records = records(plan);
-    tables(number, Some(Run { plan, records: &records })).unwrap()
+    tables(number, Some(Run::new(plan, &records))).unwrap()
 }
 
 fn shown(table: &Table, row: usize, key: &str) -> String {
@@ -143,7 +143,7 @@ fn exact_matches_print_as_above_120() {
 fn a_mean_with_some_exact_matches_is_a_lower_bound() {
     let plan = plan(dataset("mini-images", 32, 2));
     let records = [record(&plan, 0, 0, f64::INFINITY), record(&plan, 0, 1, 40.0)];
-    let table = &tables(1, Some(Run { plan: &plan, records: &records })).unwrap()[0];
+    let table = &tables(1, Some(Run::new(&plan, &records))).unwrap()[0];
     assert_eq!(shown(table, 0, "psnr"), "> 80.00 ± 40.00");
 }
 
@@ -270,10 +270,10 @@ fn tables_that_cannot_be_made_say_why() {
     }
     let mut plan = plan(dataset("mini-images", 32, 2));
     plan.cells.truncate(3);
-    let error = tables(9, Some(Run { plan: &plan, records: &[] })).unwrap_err().to_string();
+    let error = tables(9, Some(Run::new(&plan, &[]))).unwrap_err().to_string();
     assert!(error.contains("its tasks are inpainting:"), "{error}");
     for number in [4, 5, 7, 8] {
-        let error = tables(number, Some(Run { plan: &plan, records: &[] })).unwrap_err().to_string();
+        let error = tables(number, Some(Run::new(&plan, &[]))).unwrap_err().to_string();
         assert!(error.contains("which is about") && error.contains("molecules"), "{error}");
     }
 }
@@ -300,4 +300,97 @@ fn table_6_compares_a_pipeline_as_resolved() {
     assert_eq!(table.rows.len(), 8);
     assert_eq!(shown(&table, 1, "differs"), "space, regularizer, weight");
     assert_eq!(settings::table(None).rows.len(), 7);
+}
+
+fn with_sets(plan: &Plan, records: &[Record], sets: &[SetColumn], psnr: PsnrColumn) -> Table {
+    tables(1, Some(Run { sets, psnr, ..Run::new(plan, records) })).unwrap().remove(0)
+}
+
+fn set_column(plan: &Plan, reference_n: usize) -> SetColumn {
+    let score = |value: f64, n: usize| SetScore { frechet: value, bootstrap: None, kernel: Some((0.002, 0.001)), n };
+    let scores = [
+        (0, Ok(score(7.5, 4))),
+        (1, Ok(score(3.25, 4))),
+        (3, Err("n = 1".to_owned())),
+    ];
+    SetColumn {
+        key: "fd_mini".to_owned(),
+        display: "FD(mini)".to_owned(),
+        is_fid: false,
+        dims: 64,
+        reference_n,
+        reference: "clean images of this run".to_owned(),
+        scores: scores.into_iter().map(|(cell, score)| (plan.cells[cell].hash.to_string(), score)).collect(),
+    }
+}
+
+#[test]
+fn the_best_and_second_of_a_task_are_marked_and_sanity_rows_do_not_compete() {
+    let mut plan = plan(dataset("mini-images", 32, 6));
+    // A second competitor: the Gaussian row gets a network.
+    let network = plan.cells[0].model.clone();
+    plan.cells[1].model = network;
+    let records = records(&plan);
+    let table = with_sets(&plan, &records, &[set_column(&plan, 6)], PsnrColumn::Float);
+    let rank = |row: usize, key: &str| {
+        let column = table.columns.iter().position(|column| column.key == key).unwrap();
+        table.ranks.get(&(row, column)).copied()
+    };
+    assert_eq!((rank(0, "psnr"), rank(1, "psnr")), (Some(table::Rank::Best), Some(table::Rank::Second)));
+    assert_eq!(rank(2, "psnr"), None, "the pseudo-inverse has the highest PSNR, and does not compete");
+    assert_eq!((rank(0, "fd_mini"), rank(1, "fd_mini")), (Some(table::Rank::Second), Some(table::Rank::Best)));
+    // Equal to the digits shown: both are best.
+    assert_eq!([rank(0, "ssim_tm13"), rank(1, "ssim_tm13")], [Some(table::Rank::Best); 2]);
+    let markdown = render::render(&[table.clone()], Format::Markdown, None);
+    assert!(markdown.contains("**3.25**") && markdown.contains("<u>7.50</u>"), "{markdown}");
+    let latex = render::render(&[table.clone()], Format::Latex, None);
+    assert!(latex.contains("\\textbf{3.25}") && latex.contains("\\underline{7.50}"), "{latex}");
+    let text = render::render(&[table], Format::Text, None);
+    assert!(text.contains("3.25¹") && text.contains("¹ best of its task"), "{text}");
+}
+
+#[test]
+fn distances_say_what_they_are_and_where_they_mean_nothing() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let records = records(&plan);
+    let table = with_sets(&plan, &records, &[set_column(&plan, 6)], PsnrColumn::Float);
+    let notes = table.notes.join("\n");
+    assert!(notes.contains("no FID") && notes.contains("n = 4"), "{notes}");
+    assert!(notes.contains("WARNING: FD(mini) over n < 128"), "{notes}");
+    assert_eq!(shown(&table, 3, "fd_mini"), "n = 1");
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.header.as_str()).collect();
+    let place = |name: &str| columns.iter().position(|column| column.starts_with(name)).unwrap();
+    assert!(place("FD(mini)") < place("PSNR") && place("PSNR") < place("SSIM"));
+}
+
+#[test]
+fn lpips_without_weights_says_so_and_how_to_get_it() {
+    let mut plan = plan(dataset("mini-images", 32, 6));
+    plan.metrics = vec!["lpips:alex".parse().unwrap()];
+    let mut records = records(&plan);
+    let table = with_sets(&plan, &records, &[], PsnrColumn::Float);
+    assert_eq!(shown(&table, 0, "lpips"), "no weights");
+    assert!(table.notes.iter().any(|note| note.contains("dflow score") && note.contains("lpips:alex")));
+    for record in &mut records {
+        record.lpips = Some(0.25);
+        record.lpips_network = Some("alex:0123456789abcdef0123".to_owned());
+    }
+    let table = with_sets(&plan, &records, &[], PsnrColumn::Float);
+    assert_eq!(shown(&table, 1, "lpips"), "0.250");
+    assert!(table.notes.iter().any(|note| note.contains("trunk alex, weights 0123456789abcdef")));
+}
+
+#[test]
+fn the_wrapped_psnr_stands_in_the_main_table_on_request_only() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let mut records = records(&plan);
+    records.iter_mut().for_each(|record| record.psnr_u8wrap = Some(38.5));
+    let keys = |psnr| {
+        let table = with_sets(&plan, &records, &[], psnr);
+        table.columns.into_iter().map(|column| column.key).collect::<Vec<_>>()
+    };
+    let has = |keys: &[String], name: &str| keys.iter().any(|key| key == name);
+    let (float, wrapped) = (keys(PsnrColumn::Float), keys(PsnrColumn::U8Wrap));
+    assert!(has(&float, "psnr") && !has(&float, "psnr_u8wrap"));
+    assert!(has(&wrapped, "psnr_u8wrap") && has(&wrapped, "psnr_u8wrap_paper") && !has(&wrapped, "psnr"));
 }

@@ -2,6 +2,7 @@
 //!
 //! What depends on the dataset, models or other files is checked by the plan, and reported together with this.
 
+mod baseline;
 mod property;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use super::init::{BlendSpec, InitSpec, Lift};
 use super::method::{
     DflowSpec, LbfgsSpec, LossSpec, LpSpec, MethodSpec, NllSpec, OptimizerSpec, RegularizerSpec,
 };
+use super::metric::MetricSpec;
 use super::operator::{Bicubic, CenterMask, GaussianBlur, OperatorSpec, PinvCutoff, RandomMask};
 use super::parse::join;
 use super::pipeline::{PipelineSpec, TaskKind, TaskSpec};
@@ -65,14 +67,34 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
                 check_dflow(&mut found, &at, dflow, &names);
                 check_on_tasks(&mut found, &at, dflow, &tasks);
             }
+            MethodSpec::OtOde(ot_ode) => baseline::check_ot_ode(&mut found, &at, ot_ode, &names, &tasks),
+            MethodSpec::Pigdm(pigdm) => baseline::check_pigdm(&mut found, &at, pigdm, &names, &tasks),
+            MethodSpec::RedDiff(red_diff) => baseline::check_red_diff(&mut found, &at, red_diff, &names),
             MethodSpec::Pinv(_) => {}
             MethodSpec::Sample(sample) => check_solver(&mut found, &join(&at, "solver"), sample.solver),
             MethodSpec::Ancestral(ancestral) => check_steps(&mut found, &at, ancestral.steps),
         }
     }
     check_repeats(&mut found, "metrics", &spec.metrics);
+    check_metrics(&mut found, &spec.metrics);
     check_repeats(&mut found, "save", &spec.save);
     found.problems
+}
+
+/// A row has one column for LPIPS.
+fn check_metrics(found: &mut Found, metrics: &[MetricSpec]) {
+    let trunks = metrics.iter().enumerate().filter(|(_, metric)| matches!(metric, MetricSpec::Lpips(_)));
+    for (i, _) in trunks.skip(1) {
+        found.value(
+            &format!("metrics[{i}]"),
+            "a second trunk of LPIPS: rows have one; `dflow score` adds others beside them",
+        );
+    }
+    for (i, metric) in metrics.iter().enumerate() {
+        if matches!(metric, MetricSpec::Features(name) if name.trim().is_empty()) {
+            found.value(&format!("metrics[{i}].features"), "the name of a feature network is empty");
+        }
+    }
 }
 
 /// The problems found so far.
@@ -203,6 +225,10 @@ fn check_kinds(found: &mut Found, at: &str, method: &MethodSpec, tasks: &[&TaskS
             (MethodSpec::Pinv(_), TaskKind::Property | TaskKind::Generate) => {
                 "there is no operator to invert"
             }
+            (
+                MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) | MethodSpec::RedDiff(_),
+                TaskKind::Property | TaskKind::Generate,
+            ) => "there is no measurement that could guide it",
             (MethodSpec::Sample(_) | MethodSpec::Ancestral(_), TaskKind::Restore) => {
                 "a sample of the prior does not look at the measurement"
             }
@@ -275,10 +301,7 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, names: &[&str]) {
     check_optimizer(found, &join(at, "optimizer"), spec.optimizer);
     check_rules(found, &join(at, "stop"), &spec.stop);
     for (name, other) in &spec.per_task {
-        let at = join(&join(at, "per_task"), name);
-        if !names.contains(&&**name) {
-            found.key(&at, format!("there is no task `{name}`"), names_help(name, names));
-        }
+        let at = place_of(found, at, name, names);
         let at = |field| join(&at, field);
         other.solver.inspect(|solver| check_solver(found, &at("solver"), *solver));
         other.init.as_ref().inspect(|init| check_init(found, &at("init"), init));
@@ -287,6 +310,15 @@ fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, names: &[&str]) {
         other.optimizer.inspect(|optimizer| check_optimizer(found, &at("optimizer"), *optimizer));
         other.stop.as_ref().inspect(|rules| check_rules(found, &at("stop"), rules));
     }
+}
+
+/// The place of a task's own fields of a method; the task must be there.
+fn place_of(found: &mut Found, at: &str, task: &str, names: &[&str]) -> String {
+    let at = join(&join(at, "per_task"), task);
+    if !names.contains(&task) {
+        found.key(&at, format!("there is no task `{task}`"), names_help(task, names));
+    }
+    at
 }
 
 /// Checks what depends on the tasks that the method runs on.
@@ -340,14 +372,17 @@ fn check_ends(found: &mut Found, at: &str, spec: &DflowSpec, tasks: &[&TaskSpec]
 fn check_lift(found: &mut Found, at: &str, spec: &DflowSpec, task: &TaskSpec) {
     let own = spec.per_task.get(&task.name).is_some_and(|other| other.init.is_some());
     let at = if own { format!("{at}.per_task.{}", task.name) } else { at.to_owned() };
-    let InitSpec::Blend(BlendSpec { lift: Lift::Measurement, .. }) = spec.for_task(&task.name).init else {
-        return;
-    };
+    if let InitSpec::Blend(BlendSpec { lift, .. }) = spec.for_task(&task.name).init {
+        check_own_lift(found, &join(&at, "init.blend.lift"), lift, task);
+    }
+}
+
+fn check_own_lift(found: &mut Found, at: &str, lift: Lift, task: &TaskSpec) {
     let is_image = matches!(task.operator, Some(OperatorSpec::GaussianBlur(_) | OperatorSpec::Identity(_)));
-    if !is_image {
+    if lift == Lift::Measurement && !is_image {
         let message =
             format!("the measurement of {} has not the image's shape: it cannot be its own lift", task.name);
-        found.value(&join(&at, "init.blend.lift"), message);
+        found.value(at, message);
     }
 }
 

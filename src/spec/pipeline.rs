@@ -104,5 +104,5 @@ impl TaskKind {
 }
 
 fn all_metrics() -> Vec<MetricSpec> {
-    MetricSpec::ALL.to_vec()
+    MetricSpec::WITHOUT_WEIGHTS.to_vec()
 }

@@ -267,7 +267,7 @@ fn a_wrong_set_names_itself_and_changes_nothing() {
         ("tasks.noise=1", "this is a list"),
         ("methods[0].dflow.solver.rk4.nfe=8", "set the whole value"),
         ("methods[0].dflow.regularizer.chi=1", "set the whole value"),
-        ("metrics=[psnr, lpips]", "there are: psnr, ssim"),
+        ("metrics=[psnr, fid]", "there are: psnr, ssim"),
     ] {
         let mut document = read(EXAMPLE).unwrap();
         let before = document.spec.clone();

@@ -27,7 +27,7 @@ use crate::plan::identity::NUMERICS;
 
 /// Version of a stored solve: to be raised by every change of a struct that the worker stores in a checkpoint (a
 /// method's state, a slot's). The bytes do not describe themselves: those of another form might be read as nonsense.
-pub const CHECKPOINT_FORMAT: u32 = 3;
+pub const CHECKPOINT_FORMAT: u32 = 4;
 
 /// Ending of a checkpoint file's name.
 const EXTENSION: &str = "ckpt";

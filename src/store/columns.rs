@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Float64Type, UInt32Type, UInt64Type};
@@ -240,31 +240,39 @@ impl Cell for Status {
     }
 }
 
-impl Cell for Vec<u32> {
-    const TYPE: &'static str = "list<uint32>";
-    fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new("item", DataType::UInt32, false)))
-    }
-    fn encode<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
-        let (offsets, flat) = flatten(values);
-        let values = Arc::new(UInt32Array::from_iter_values(flat.into_iter().copied()));
-        Arc::new(ListArray::new(Arc::new(Field::new("item", DataType::UInt32, false)), offsets, values, None))
-    }
-    fn decode(array: &dyn Array) -> Option<Vec<Self>> {
-        let list = without_nulls(array)?.as_list_opt::<i32>()?;
-        let values = u32::decode(list.values())?;
-        Some(unflatten(list, &values))
-    }
-    fn absent() -> Option<Self> {
-        Some(Vec::new())
-    }
-    fn same(&self, other: &Self) -> bool {
-        self == other
-    }
-    fn show(&self) -> String {
-        format!("{self:?}")
-    }
+macro_rules! list_cell {
+    ($type:ty, $arrow:ty, $name:literal, $same:expr) => {
+        impl Cell for Vec<$type> {
+            const TYPE: &'static str = $name;
+            fn data_type() -> DataType {
+                DataType::List(Arc::new(Field::new("item", <$arrow>::DATA_TYPE, false)))
+            }
+            fn encode<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
+                let (offsets, flat) = flatten(values);
+                let values = PrimitiveArray::<$arrow>::from_iter_values(flat.into_iter().copied());
+                let item = Arc::new(Field::new("item", <$arrow>::DATA_TYPE, false));
+                Arc::new(ListArray::new(item, offsets, Arc::new(values), None))
+            }
+            fn decode(array: &dyn Array) -> Option<Vec<Self>> {
+                let list = without_nulls(array)?.as_list_opt::<i32>()?;
+                let values = <$type>::decode(list.values())?;
+                Some(unflatten(list, &values))
+            }
+            fn absent() -> Option<Self> {
+                Some(Vec::new())
+            }
+            fn same(&self, other: &Self) -> bool {
+                self.iter().copied().map($same).eq(other.iter().copied().map($same))
+            }
+            fn show(&self) -> String {
+                format!("{self:?}")
+            }
+        }
+    };
 }
+
+list_cell!(u32, UInt32Type, "list<uint32>", std::convert::identity);
+list_cell!(f64, Float64Type, "list<float64>", f64::to_bits);
 
 fn trace_fields() -> Fields {
     Fields::from(vec![

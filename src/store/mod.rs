@@ -32,6 +32,7 @@ pub mod run_dir;
 #[cfg(test)]
 mod samples;
 mod schema;
+pub mod scores;
 mod table;
 #[cfg(test)]
 mod tests;

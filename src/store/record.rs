@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{Cell, Column, columns, decode_column};
 
 /// Version of the table of columns; in every row, journal and Parquet file.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 /// How the metrics of the rows are measured; in `run.json` and in the footer of every Parquet file.
 pub const METRIC_PROFILE: &str = "x(1) clamped to [-1, 1]; PSNR with R = 2; SSIM of (x + 1)/2 with R = 1 as TorchMetrics 1.3 (ssim_tm13) and 1.9 (ssim_tm19); molecules: bonds by EDM's distance table, validity as RDKit 2026.9.1 for H, C, N, O, F, property with the elements of the largest one-hot entries";
 
@@ -126,6 +126,12 @@ columns! {
         hole_ssim_tm13: Option<f64>, "", reproducible;
         /// Mean of the `ssim_tm19` map over the hole's pixels.
         hole_ssim_tm19: Option<f64>, "", reproducible;
+        /// LPIPS of the trunk that the pipeline names, if its weights were there.
+        lpips: Option<f64>, "", reproducible;
+        /// Its layer terms, which add up to it.
+        lpips_layers: Vec<f64>, "", reproducible;
+        /// Trunk of `lpips` and the hash of its weights and heads, such as `alex:1f6a…`.
+        lpips_network: Option<String>, "", reproducible;
         /// PSNR of the pair of images that the loss compares, unclamped, at the returned iterate.
         observed_psnr: Option<f64>, "dB", reproducible;
         /// Highest `observed_psnr` of any evaluation, trials of the line search included.

@@ -172,14 +172,24 @@ impl RunDir {
             records.iter().filter(|row| row.status == Status::Ok && cells.contains(&row.cell_hash)).collect();
         let lacking = |what: &str, lacks: &dyn Fn(&Record) -> bool| {
             let count = rows.iter().filter(|row| lacks(row)).count();
-            (count > 0).then(|| {
-                format!("{count} finished rows stay without {what}; run into another `output` to have it everywhere")
+            let shown = root.display();
+            (count > 0).then(|| match what.parse::<MetricSpec>() {
+                Ok(MetricSpec::Molecule) | Err(_) => format!(
+                    "{count} finished rows stay without {what}; run into another `output` to have it everywhere"
+                ),
+                Ok(metric) => format!(
+                    "{count} finished rows stay without {metric}; `dflow score {shown} --metrics {metric}` makes it from \
+                     their reconstructions"
+                ),
             })
         };
         let metrics = plan.metrics.iter().filter_map(|metric| match metric {
             MetricSpec::Psnr => lacking("psnr", &|row| row.psnr.is_none()),
             MetricSpec::Ssim => lacking("ssim", &|row| row.ssim_tm13.is_none()),
             MetricSpec::Molecule => lacking("molecule metrics", &|row| row.molecule_stable.is_none()),
+            MetricSpec::Lpips(_) => lacking(&metric.to_string(), &|row| row.lpips.is_none()),
+            // Features lie beside the rows: `features/`.
+            MetricSpec::Features(_) => None,
         });
         let saved = plan.save.iter().filter_map(|kind| match kind {
             SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),

@@ -5,6 +5,7 @@ use crate::plan::{ClassifierInfo, DatasetInfo, ImageShape, ModelInfo, Plan, Reso
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
+use crate::spec::metric::MetricSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
 
@@ -119,6 +120,10 @@ impl Resources for Toy {
 
     fn classifier(&self, _: &str) -> Result<ClassifierInfo, String> {
         Err("no classifier".to_owned())
+    }
+
+    fn metric(&self, _: &MetricSpec) -> Result<(), String> {
+        Ok(())
     }
 
     fn operator(&self, _: &OperatorSpec, _: ImageShape) -> Result<(), String> {

@@ -1,29 +1,29 @@
 //! From a plan to problems: what all workers of a run share, read once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::device::{Device, DeviceKind};
 use super::engine::{Engine, Field, Reader, Slot, StoredSolve};
 use super::protocol::MemoryPlan;
-use crate::catalog::{Catalog, Prior, Samples, image_shape};
+use crate::catalog::{Catalog, Prior, Samples};
 use crate::flow::Cond;
 use crate::method::{Draws, Goal, Points, Problem, PropertyTarget, Restoration};
 use crate::molecule::Representation;
 use crate::net::egnn::Classifier;
-use crate::operator::{Degradation, Shape, measure};
+use crate::operator::{Shape, measure};
 use crate::plan::{self, Cell, Plan, Unit};
 use crate::points::InitialPoints;
-use crate::random::{Purpose, Stream};
+use crate::random::Purpose;
+use crate::score::{Content, Ground, Sample, Scorers};
 use crate::spec::dataset::DatasetRef;
 use crate::spec::init::InitSpec;
 use crate::spec::method::{ConditionSpec, MethodSpec};
 
 /// Plan, dataset, models and degradations of a run.
 pub struct Assembly {
-    /// The plan.
-    pub plan: Plan,
-    samples: Samples,
+    ground: Ground,
+    scorers: Scorers,
     priors: Vec<Prior>,
     readers: Vec<PropertyReader>,
     cells: Vec<Prepared>,
@@ -31,8 +31,6 @@ pub struct Assembly {
 
 /// What a cell needs besides its sample.
 struct Prepared {
-    /// H, where images are restored.
-    degradation: Option<Arc<Degradation>>,
     /// Index of its prior.
     prior: Option<usize>,
     /// Index of its property reader.
@@ -49,27 +47,6 @@ pub struct PropertyReader {
     pub representation: Representation,
 }
 
-/// A sample with its measurement, before any method sees it.
-pub struct Sample {
-    /// The sample's id.
-    pub id: String,
-    /// Its label.
-    pub label: Option<u32>,
-    /// The sample itself.
-    pub content: Content,
-}
-
-/// What is known of a sample beforehand.
-pub enum Content {
-    /// The ground truth of an image: `channels × height × width` in [−1, 1].
-    Image(Vec<f32>),
-    /// The number of atoms of a molecule that is to be made.
-    Molecule {
-        /// 1 to the dataset's most.
-        atoms: usize,
-    },
-}
-
 impl Assembly {
     /// Opens everything that the plan names.
     ///
@@ -77,17 +54,10 @@ impl Assembly {
     /// A whole sentence: what is missing or wrong, where, and what to do.
     pub fn new(plan: Plan, dataset: &DatasetRef, catalog: &Catalog) -> Result<Self, String> {
         let mut priors: Vec<(String, Prior)> = Vec::new();
-        let mut degradations: BTreeMap<String, Arc<Degradation>> = BTreeMap::new();
+        let scorers = Scorers::open(&plan.metrics, catalog)?;
         let mut readers: Vec<(String, PropertyReader)> = Vec::new();
         let mut cells = Vec::new();
         for cell in &plan.cells {
-            let degradation = match degradations.get(&cell.task) {
-                Some(known) => Some(Arc::clone(known)),
-                None => degradation(&plan, cell)?,
-            };
-            if let Some(degradation) = &degradation {
-                degradations.insert(cell.task.clone(), Arc::clone(degradation));
-            }
             let prior = match &cell.model {
                 None => None,
                 Some(model) => {
@@ -109,12 +79,22 @@ impl Assembly {
                 }
                 _ => None,
             };
-            cells.push(Prepared { degradation, prior, reader, points: given_points(cell)? });
+            cells.push(Prepared { prior, reader, points: given_points(cell)? });
         }
-        let samples = catalog.open_samples(dataset)?;
         let priors = priors.into_iter().map(|(_, prior)| prior).collect();
         let readers = readers.into_iter().map(|(_, reader)| reader).collect();
-        Ok(Self { plan, samples, priors, readers, cells })
+        let ground = Ground::new(plan, dataset, catalog)?;
+        Ok(Self { ground, scorers, priors, readers, cells })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        self.ground.plan()
+    }
+
+    /// The networks of its metrics.
+    pub fn scorers(&self) -> &Scorers {
+        &self.scorers
     }
 
     /// One field per prior, for one worker.
@@ -141,15 +121,20 @@ impl Assembly {
 
     /// The decision between tape and recompute.
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
-        engine.memory_plan(self.plan.cells.iter().filter_map(|cell| match &cell.solve {
+        engine.memory_plan(self.plan().cells.iter().filter_map(|cell| match &cell.solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
-            MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
+            // A step pulls its own call back at once.
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => Some(1),
+            MethodSpec::RedDiff(_)
+            | MethodSpec::Pinv(_)
+            | MethodSpec::Sample(_)
+            | MethodSpec::Ancestral(_) => None,
         }))
     }
 
     /// Shape of every image of the dataset, if they are images.
     pub fn image_shape(&self) -> Option<Shape> {
-        self.plan.dataset.shape.image().map(image_shape)
+        self.ground.image_shape()
     }
 
     /// The classifier of a unit's property, with the states that it reads.
@@ -164,7 +149,7 @@ impl Assembly {
 
     /// The cell of a unit.
     pub fn cell(&self, unit: Unit) -> &Cell {
-        &self.plan.cells[unit.cell]
+        &self.plan().cells[unit.cell]
     }
 
     /// Reads a unit's sample.
@@ -172,22 +157,7 @@ impl Assembly {
     /// # Errors
     /// When this sample cannot be read; the others may.
     pub fn sample(&self, unit: Unit) -> Result<Sample, String> {
-        let id = self.plan.dataset.samples[unit.sample].clone();
-        match &self.samples {
-            Samples::Images(dataset) => {
-                let image = dataset.image(unit.sample).map_err(|error| error.to_string())?;
-                let label = dataset.manifest().entries().get(unit.sample).and_then(|entry| entry.label);
-                Ok(Sample { id, label, content: Content::Image(image.data) })
-            }
-            Samples::Targets(targets) => {
-                let atoms = targets.atoms(self.plan.seed, &id);
-                Ok(Sample { id, label: None, content: Content::Molecule { atoms } })
-            }
-        }
-    }
-
-    fn stream(&self, id: &str, purpose: Purpose) -> Stream {
-        Stream::new(self.plan.seed, &self.plan.dataset.id, id, purpose)
+        self.ground.sample(unit.sample)
     }
 
     /// The problem of a unit: what is asked of it, and its initial noise. Equal for every method but for its options.
@@ -198,19 +168,18 @@ impl Assembly {
         let (cell, prepared) = (self.cell(unit), &self.cells[unit.cell]);
         let goal = self.goal(unit, sample)?;
         let given = prepared.points.as_ref().map(|points| points.point(&sample.id)).transpose()?;
-        let stream = |purpose| self.stream(&sample.id, purpose);
+        let stream = |purpose| self.ground.stream(&sample.id, purpose);
         let draws = Draws { given, ..Draws::for_method(&cell.solve, &goal, stream) };
         let path = prepared.prior.and_then(|index| self.priors[index].path());
         Ok(Problem { path, ..Problem::new(cell.solve.clone(), goal, draws) })
     }
 
     fn goal(&self, unit: Unit, sample: &Sample) -> Result<Goal, String> {
-        let (cell, prepared) = (self.cell(unit), &self.cells[unit.cell]);
+        let cell = self.cell(unit);
         match (&cell.goal, &sample.content) {
             (plan::Goal::Restore(restoration), Content::Image(truth)) => {
-                let degradation = prepared.degradation.as_ref().ok_or("internal error: no operator")?;
-                let operator = degradation.for_sample(&mut self.stream(&sample.id, Purpose::Mask));
-                let mut noise = self.stream(&sample.id, Purpose::MeasurementNoise);
+                let operator = self.ground.operator(unit).ok_or("internal error: no operator")?;
+                let mut noise = self.ground.stream(&sample.id, Purpose::MeasurementNoise);
                 let sigma = restoration.noise;
                 let measurement = measure(&operator, truth, sigma, &mut noise);
                 Ok(Goal::Restore(Restoration::new(&cell.solve, operator, measurement, sigma)))
@@ -228,9 +197,9 @@ impl Assembly {
     }
 
     fn target(&self, id: &str, atoms: usize, property: &plan::PropertyGoal) -> Result<f64, String> {
-        match &self.samples {
+        match self.ground.samples() {
             Samples::Targets(targets) => targets
-                .target(self.plan.seed, id, atoms, property.spec.name)
+                .target(self.plan().seed, id, atoms, property.spec.name)
                 .map_err(|error| error.to_string()),
             Samples::Images(_) => Err("images have no property".to_owned()),
         }
@@ -308,16 +277,6 @@ impl Assembly {
             Err(format!("label {class} is out of range: the model has classes 0 to {}", classes - 1))
         }
     }
-}
-
-/// H of a cell that restores images.
-fn degradation(plan: &Plan, cell: &Cell) -> Result<Option<Arc<Degradation>>, String> {
-    let (Some(restoration), Some(shape)) = (cell.goal.restoration(), plan.dataset.shape.image()) else {
-        return Ok(None);
-    };
-    let degradation = Degradation::new(&restoration.operator, image_shape(shape))
-        .map_err(|error| format!("task `{}`: {error}", cell.task))?;
-    Ok(Some(Arc::new(degradation)))
 }
 
 /// The index of a property's reader for the states of `prior`, which is opened where it is not known yet.

@@ -1,6 +1,8 @@
 //! Many independent solves on one device: their pending asks are grouped by kind, model and grid, and each group
-//! runs in lock-step as a whole evaluation (forward grid, losses on the host, backward grid).
+//! runs in lock-step as a whole evaluation (forward grid, losses on the host, backward grid; or one call, and its
+//! pull-back where one follows).
 
+mod call;
 mod kind;
 mod read_out;
 
@@ -14,7 +16,7 @@ use kind::Kind;
 
 use super::protocol::MemoryPlan;
 use super::timed::Timed;
-use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, ReadOut, Rows, SolveError, VelocityField};
+use crate::flow::{self, Cond, Direction, FieldError, Grid, Keep, ReadOut, SolveError, VelocityField};
 use crate::method::{Answer, Ask, Problem, Solve};
 use crate::plan::Unit;
 
@@ -282,9 +284,12 @@ impl Engine {
         guarded(|| match kind {
             Kind::Solve(grid, is_taped) => self.solve(grid, is_taped, model, members),
             Kind::PullBack(grid) => self.repeat_and_pull_back(grid, model, members),
-            Kind::Velocity => self.velocity(model, members),
+            Kind::Velocity(true) if self.has_room(model, 1, members.len()) => {
+                self.velocity_taped(model, members)
+            }
+            Kind::Velocity(_) => self.call(model, members, VelocityField::velocity),
             Kind::Vjp => self.vjp(model, members),
-            Kind::Noise => self.noise(model, members),
+            Kind::Noise => self.call(model, members, VelocityField::noise),
             Kind::ReadOut => self.read_out(model, members),
             Kind::ReadOutVjp => self.read_out_vjp(model, members),
         })
@@ -389,66 +394,6 @@ impl Engine {
         self.pull_back(tape, model, members)
     }
 
-    fn velocity(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        self.call(model, members, Answer::State, VelocityField::velocity)
-    }
-
-    fn noise(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        self.call(model, members, Answer::State, VelocityField::noise)
-    }
-
-    /// One forward call at the points that are asked for.
-    fn call(
-        &mut self,
-        model: usize,
-        members: &[usize],
-        wrap: fn(Vec<f32>) -> Answer,
-        call: impl Fn(&mut Timed, Rows<'_, f32>, &mut [f32]) -> Result<(), FieldError>,
-    ) -> Result<(), FieldError> {
-        let dim = self.fields[model].dim();
-        let (t, x) = self.points(members, dim);
-        let cond = self.conds(members);
-        let mut out = vec![0.0; x.len()];
-        let clock = Instant::now();
-        call(&mut self.fields[model], Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
-        self.charge(model, members, clock);
-        for &member in members {
-            self.slots[member].state.cost.nfe_forward += 1;
-        }
-        self.tell(members, dim, &out, wrap);
-        Ok(())
-    }
-
-    fn vjp(&mut self, model: usize, members: &[usize]) -> Result<(), FieldError> {
-        let dim = self.fields[model].dim();
-        let (t, x) = self.points(members, dim);
-        let cond = self.conds(members);
-        let cotangent = self
-            .gather(members, dim, |ask| if let Ask::Vjp { cotangent, .. } = ask { cotangent } else { &[] });
-        let mut out = vec![0.0; x.len()];
-        let clock = Instant::now();
-        self.fields[model].vjp(Rows { t: &t, x: &x, cond: &cond }, &cotangent, &mut out)?;
-        self.charge(model, members, clock);
-        for &member in members {
-            self.slots[member].state.cost.nfe_vjp += 1;
-        }
-        self.tell(members, dim, &out, Answer::Gradient);
-        Ok(())
-    }
-
-    fn points(&self, members: &[usize], dim: usize) -> (Vec<f64>, Vec<f32>) {
-        let time = |ask: &Ask| match ask {
-            Ask::Velocity { t, .. } | Ask::Vjp { t, .. } | Ask::Noise { t, .. } => *t,
-            _ => 0.0,
-        };
-        let t = members.iter().map(|&m| time(&self.slots[m].state.ask)).collect();
-        let x = self.gather(members, dim, |ask| match ask {
-            Ask::Velocity { x, .. } | Ask::Vjp { x, .. } | Ask::Noise { x, .. } => x,
-            _ => &[],
-        });
-        (t, x)
-    }
-
     /// A part of each member's ask, as rows of `dim` numbers.
     fn gather(&self, members: &[usize], dim: usize, part: impl Fn(&Ask) -> &[f32]) -> Vec<f32> {
         padded(dim, members.iter().map(|&m| part(&self.slots[m].state.ask)))
@@ -459,14 +404,18 @@ impl Engine {
     }
 
     fn keep(&self, model: usize, grid: Grid, rows: usize) -> Keep {
+        // An adaptive solve keeps inputs whatever is said here.
+        if self.has_room(model, grid.nfe().unwrap_or(1), rows) { Keep::Tape } else { Keep::Inputs }
+    }
+
+    /// Whether the tapes of so many calls of so many rows are to be kept.
+    fn has_room(&self, model: usize, calls: u32, rows: usize) -> bool {
         match self.memory {
-            MemoryBudget::Tape => Keep::Tape,
-            MemoryBudget::Recompute => Keep::Inputs,
+            MemoryBudget::Tape => true,
+            MemoryBudget::Recompute => false,
             MemoryBudget::Bytes(budget) => {
-                // An adaptive solve keeps inputs whatever is said here.
-                let calls = u64::from(grid.nfe().unwrap_or(1));
-                let need = calls * rows as u64 * self.fields[model].tape_bytes_per_row() as u64;
-                if need <= budget { Keep::Tape } else { Keep::Inputs }
+                let tape = self.fields[model].tape_bytes_per_row() as u64;
+                u64::from(calls) * rows as u64 * tape <= budget
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::assembly::{Assembly, Content, PropertyReader, Sample};
+use super::assembly::{Assembly, PropertyReader};
 use super::device::{Device, host_name, peak_memory};
 use super::engine::{Slot, StoredSolve, panic_text};
 use crate::flow::{Cond, ReadOut};
@@ -17,6 +17,7 @@ use crate::molecule::sdf::write_sdf;
 use crate::molecule::xyz::write_xyz;
 use crate::net::kernel;
 use crate::plan::Unit;
+use crate::score::{Content, Sample};
 use crate::spec::method::MethodSpec;
 use crate::spec::metric::MetricSpec;
 use crate::spec::metric::SaveSpec;
@@ -39,7 +40,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn open(assembly: &Assembly, run_dir: &RunDir, device: &Device) -> Result<Self, StoreError> {
         let store = run_dir.store()?;
-        let keep = assembly.plan.save.contains(&SaveSpec::Reconstructions);
+        let keep = assembly.plan().save.contains(&SaveSpec::Reconstructions);
         let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
         let artifacts = keep.then(new);
         let checkpoints =
@@ -131,7 +132,7 @@ impl Writer {
     }
 
     fn identity(&self, assembly: &Assembly, unit: Unit) -> Record {
-        let (plan, cell) = (&assembly.plan, assembly.cell(unit));
+        let (plan, cell) = (assembly.plan(), assembly.cell(unit));
         Record {
             task: cell.task.clone(),
             method: cell.method.clone(),
@@ -157,12 +158,18 @@ struct Row {
     x1: Option<Vec<f32>>,
     /// The molecule of `x1`, if it is one.
     molecule: Option<Molecule>,
+    /// Feature vectors of `x1`, one per network.
+    features: Vec<Vec<f32>>,
 }
 
 impl Row {
     fn failed(record: Record, error: String) -> Self {
         let record = Record { status: Status::Failed, error: Some(error), ..record };
-        Self { record, x1: None, molecule: None }
+        Self { record, x1: None, molecule: None, features: Vec::new() }
+    }
+
+    fn new(record: Record, x1: Vec<f32>, molecule: Option<Molecule>) -> Self {
+        Self { record, x1: Some(x1), molecule, features: Vec::new() }
     }
 }
 
@@ -203,7 +210,7 @@ fn title(record: &Record) -> String {
 }
 
 fn key(assembly: &Assembly, unit: Unit) -> Key {
-    let (hash, id) = assembly.plan.key(unit);
+    let (hash, id) = assembly.plan().key(unit);
     (hash.to_string(), id.to_owned())
 }
 
@@ -217,14 +224,25 @@ fn target_psnr(method: &MethodSpec) -> Option<f64> {
     targets.min_by(f64::total_cmp)
 }
 
-/// The image metrics of a reconstruction.
-fn score_image(assembly: &Assembly, slot: &Slot, truth: &[f32], outcome: &Outcome, record: Record) -> Record {
+/// The image metrics of a reconstruction, and its features.
+fn score_image(
+    assembly: &Assembly,
+    slot: &Slot,
+    truth: &[f32],
+    outcome: &Outcome,
+    record: Record,
+) -> Result<(Record, Vec<Vec<f32>>), String> {
     let Some((shape, restoration)) = assembly.image_shape().zip(slot.problem.goal.restoration()) else {
-        return record;
+        return Ok((record, Vec::new()));
     };
     let hole = restoration.operator.hole();
-    let scores = image_scores(&outcome.reconstruction, truth, shape, hole, &assembly.plan.metrics);
-    Record {
+    let x1 = &outcome.reconstruction;
+    let scores = image_scores(x1, truth, shape, hole, &assembly.plan().metrics);
+    let lpips = assembly.scorers().lpips(x1, truth, shape)?;
+    let record = Record {
+        lpips: lpips.as_ref().map(|lpips| lpips.total),
+        lpips_network: lpips.as_ref().map(|lpips| lpips.network.clone()),
+        lpips_layers: lpips.map(|lpips| lpips.layers).unwrap_or_default(),
         mse: scores.mse,
         psnr: scores.psnr,
         psnr_u8wrap: scores.psnr_u8wrap,
@@ -235,7 +253,8 @@ fn score_image(assembly: &Assembly, slot: &Slot, truth: &[f32], outcome: &Outcom
         hole_ssim_tm13: scores.hole_ssim_tm13,
         hole_ssim_tm19: scores.hole_ssim_tm19,
         ..record
-    }
+    };
+    Ok((record, assembly.scorers().feature_vectors(x1, shape)?))
 }
 
 /// The molecule's own metrics and its property.
@@ -247,7 +266,7 @@ fn score_molecule(
     record: Record,
 ) -> Result<Record, String> {
     let mut record = Record { n_atoms: Some(molecule.len() as u32), ..record };
-    if assembly.plan.metrics.contains(&MetricSpec::Molecule) {
+    if assembly.plan().metrics.contains(&MetricSpec::Molecule) {
         let scores = molecule_scores(molecule);
         record.stable_atoms = Some(scores.stable_atoms as u32);
         record.molecule_stable = Some(scores.stable);
@@ -344,6 +363,10 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     if !outcome.reconstruction.iter().all(|value| value.is_finite()) {
         let remedy = match assembly.cell(slot.unit).solve {
             MethodSpec::Dflow(_) => "look at the trace, and lower `lr` or change `init`",
+            MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => {
+                "look at the trace, take more steps, or start later (`start`)"
+            }
+            MethodSpec::RedDiff(_) => "look at the trace, and lower `lr` or `lambda`, or change `init`",
             MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => "take more steps, or check the weights",
             MethodSpec::Pinv(_) => "give H† a cut-off (`pinv_cutoff`), or lower the task's noise",
         };
@@ -352,8 +375,12 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     let record = scored(assembly, slot, &sample, &outcome, record);
     match &sample.content {
         Content::Image(truth) => {
-            let record = score_image(assembly, slot, truth, &outcome, record);
-            Row { record, x1: Some(outcome.reconstruction), molecule: None }
+            match score_image(assembly, slot, truth, &outcome, record.clone()) {
+                Ok((record, features)) => {
+                    Row { features, ..Row::new(record, outcome.reconstruction, None) }
+                }
+                Err(error) => Row::failed(record, error),
+            }
         }
         Content::Molecule { atoms } => {
             let Some(representation) = assembly.representation(slot.unit) else {
@@ -361,7 +388,7 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
             };
             let molecule = representation.decode(&outcome.reconstruction, *atoms);
             match score_molecule(assembly, slot, &molecule, &outcome, record.clone()) {
-                Ok(record) => Row { record, x1: Some(outcome.reconstruction), molecule: Some(molecule) },
+                Ok(record) => Row::new(record, outcome.reconstruction, Some(molecule)),
                 Err(error) => Row::failed(record, error),
             }
         }

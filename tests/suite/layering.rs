@@ -22,8 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &["spec", "real", "random", "path", "flow", "atomic", "molecule"]),
     ("optim", &["spec", "real"]),
     ("method", &["spec", "real", "random", "path", "flow", "optim", "operator"]),
-    ("metric", &["spec", "real", "operator", "molecule"]),
-    ("store", &["spec", "plan"]),
+    ("metric", &["spec", "real", "random", "operator", "molecule"]),
+    ("store", &["spec", "plan", "metric"]),
     ("points", &["spec"]),
     ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (

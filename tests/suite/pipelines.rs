@@ -108,7 +108,7 @@ fn the_molecule_profiles_have_the_same_tasks_and_methods() {
 fn resolved(spec: &PipelineSpec) -> Vec<(&TaskSpec, DflowSpec)> {
     let methods = spec.methods.iter().filter_map(|method| match method {
         MethodSpec::Dflow(dflow) => Some(dflow),
-        MethodSpec::Pinv(_) | MethodSpec::Sample(_) | MethodSpec::Ancestral(_) => None,
+        _ => None,
     });
     methods.flat_map(|dflow| spec.tasks.iter().map(|task| (task, dflow.for_task(&task.name)))).collect()
 }

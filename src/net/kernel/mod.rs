@@ -18,6 +18,7 @@ mod plane;
 mod simd;
 mod team;
 mod tile;
+mod window;
 
 use std::sync::OnceLock;
 
@@ -31,6 +32,7 @@ pub(crate) use edge::{
 pub(crate) use norm::{NormCall, norm_forward, norm_pull_back, norm_scratch_len};
 pub(crate) use plane::{Plane, PlaneMut, Shape};
 pub(crate) use team::Team;
+pub(crate) use window::{Window, WindowFilter};
 
 /// The instruction sets that kernels exist for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,20 +3,24 @@
 pub mod check;
 mod classifier;
 mod error;
+mod features;
 mod file;
 mod find;
 mod import;
 mod infer;
+mod lpips;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier};
 pub use error::ModelError;
+pub use features::{FeaturesFile, FeaturesSpec, LoadedFeatures, feature_names, load_features};
 pub use file::{ModelFile, NetworkSpec, PathSpec, Prediction, TimeSpec, VpLinear};
 pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
+pub use lpips::{HeadsFile, LoadedLpips, LpipsFile, load_lpips};
 
 use super::adm;
 use super::egnn::{self, EgnnNetwork, EquiFmVelocity};
@@ -201,12 +205,27 @@ impl NetError {
 /// # Errors
 /// If it cannot be read, does not parse, or contradicts itself.
 pub fn read(path: &Path) -> Result<ModelFile, ModelError> {
+    let file: ModelFile = parse(path)?;
+    let problems = file.problems();
+    if problems.is_empty() {
+        Ok(file)
+    } else {
+        Err(ModelError::Invalid { path: path.to_owned(), detail: problems.join("; ") })
+    }
+}
+
+/// Reads a file of any kind of model, without checking what it says.
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
     let invalid = |detail| ModelError::Invalid { path: path.to_owned(), detail };
-    let file: ModelFile = serde_yaml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    let problems = file.problems();
-    if problems.is_empty() { Ok(file) } else { Err(invalid(problems.join("; "))) }
+    serde_yaml::from_str(&text).map_err(|error| invalid(error.to_string()))
+}
+
+/// blake3 in hex of what determines a network's results.
+fn identity_of(parts: &impl serde::Serialize) -> String {
+    let parts = serde_json::to_vec(parts).expect("a model file came from text");
+    blake3::hash(&parts).to_hex().to_string()
 }
 
 /// Reads the weights that a file names, and checks their hash.

@@ -128,6 +128,13 @@ impl Weights {
         self
     }
 
+    /// Keeps the tensors whose names a network uses.
+    #[must_use]
+    pub fn retain(mut self, is_used: impl Fn(&str) -> bool) -> Self {
+        self.tensors.retain(|name, _| is_used(name));
+        self
+    }
+
     /// Checks that these are exactly the tensors of a network, each a name and a shape.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ pub(super) enum Kind {
     Solve(Grid, bool),
     /// A pull-back whose tape is gone (after a restart or an out-of-memory): the forward solve is repeated.
     PullBack(Grid),
-    Velocity,
+    /// A velocity; whether its pull-back follows, so that a tape is worth its memory.
+    Velocity(bool),
+    /// A pull-back at a point whose tape is not there.
     Vjp,
     Noise,
     ReadOut,
@@ -24,7 +26,7 @@ impl Kind {
         match (&state.ask, &state.last) {
             (Ask::Solve { grid, .. }, _) => Some(Self::Solve(*grid, state.solve.is_differentiated())),
             (Ask::PullBack { .. }, Some((_, grid))) => Some(Self::PullBack(*grid)),
-            (Ask::Velocity { .. }, _) => Some(Self::Velocity),
+            (Ask::Velocity { keep, .. }, _) => Some(Self::Velocity(*keep)),
             (Ask::Vjp { .. }, _) => Some(Self::Vjp),
             (Ask::Noise { .. }, _) => Some(Self::Noise),
             (Ask::ReadOut { .. }, _) => Some(Self::ReadOut),

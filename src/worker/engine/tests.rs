@@ -1,7 +1,7 @@
 //! Engines on fields that refuse, fail or panic: no sample is lost by it, and no number changes.
 
 use super::*;
-use crate::flow::{GaussianField, Tape, VelocityField};
+use crate::flow::{GaussianField, Rows, Tape, VelocityField};
 use crate::method::{Draws, Goal, Outcome, Restoration};
 use crate::operator::{Degradation, Shape, measure};
 use crate::path::Path;
