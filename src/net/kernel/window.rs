@@ -142,7 +142,8 @@ impl WindowFilter {
         let vectors = self.outputs.div_ceil(self.set.lanes());
         // Enough tasks to balance the team, each a run of rows of one block of channels.
         let columns = blocks(vectors).count();
-        let bands = if team.threads() == 1 { 1 } else { (4 * team.threads()).div_ceil(columns).min(output[0]) };
+        let bands =
+            if team.threads() == 1 { 1 } else { (4 * team.threads()).div_ceil(columns).min(output[0]) };
         let target = Shared(out.as_mut_ptr());
         team.run(columns * bands, |task| {
             let block = blocks(vectors).nth(task / bands).expect("columns counts the blocks");
@@ -180,8 +181,7 @@ impl WindowFilter {
             lanes: (self.outputs - channel).min(block.vectors * self.set.lanes()),
             accumulate: false,
         };
-        let steps =
-            RowSteps { x: stride * columns * self.inputs, out: out_columns * self.outputs, add: 0 };
+        let steps = RowSteps { x: stride * columns * self.inputs, out: out_columns * self.outputs, add: 0 };
         let at = Spot {
             x: x[rows.start * steps.x..].as_ptr(),
             // SAFETY: inside the output.
@@ -220,10 +220,19 @@ mod tests {
     ];
 
     /// The sum as written in a textbook, in f64.
-    fn textbook(window: Window, [outputs, inputs]: [usize; 2], w: &[f32], b: &[f32], x: &[f32], sides: [usize; 2]) -> Vec<f32> {
+    fn textbook(
+        window: Window,
+        [outputs, inputs]: [usize; 2],
+        w: &[f32],
+        b: &[f32],
+        x: &[f32],
+        sides: [usize; 2],
+    ) -> Vec<f32> {
         let [rows, columns] = window.output(sides).unwrap();
         let mut out = Vec::new();
-        for (y, z, o) in (0..rows).flat_map(|y| (0..columns).flat_map(move |z| (0..outputs).map(move |o| (y, z, o)))) {
+        for (y, z, o) in
+            (0..rows).flat_map(|y| (0..columns).flat_map(move |z| (0..outputs).map(move |o| (y, z, o))))
+        {
             let mut sum = f64::from(b[o]);
             for (i, tap) in (0..inputs).flat_map(|i| (0..window.len()).map(move |tap| (i, tap))) {
                 let row = (y * window.stride + tap / window.taps[1]).wrapping_sub(window.padding[0]);
@@ -243,7 +252,8 @@ mod tests {
         let (channels, sides) = ([37, 5], [13, 17]);
         for window in WINDOWS {
             let w = state("window.w", channels[0] * channels[1] * window.len());
-            let (b, x) = (state("window.b", channels[0]), state("window.x", sides[0] * sides[1] * channels[1]));
+            let (b, x) =
+                (state("window.b", channels[0]), state("window.x", sides[0] * sides[1] * channels[1]));
             let expected = textbook(window, channels, &w, &b, &x, sides);
             for set in InstructionSet::ALL.into_iter().filter(|set| set.is_supported()) {
                 let at = |o: usize, i: usize, tap: usize| w[(o * channels[1] + i) * window.len() + tap];

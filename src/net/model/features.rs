@@ -52,7 +52,9 @@ pub enum FeaturesSpec {
 impl FeaturesSpec {
     fn problem(&self) -> Option<String> {
         match self {
-            Self::ConvStack(config) => config.problem().map(|problem| format!("network.conv_stack: {problem}")),
+            Self::ConvStack(config) => {
+                config.problem().map(|problem| format!("network.conv_stack: {problem}"))
+            }
             Self::Inception(_) => None,
         }
     }

@@ -122,9 +122,7 @@ impl PerceptualError {
     /// Whether the weights are simply not there: a file that does not exist, or no data folder given. A table then
     /// prints `no weights`; any other error is one.
     pub fn is_missing(&self) -> bool {
-        let is_absent = |error: &WeightsError| {
-            matches!(error, WeightsError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-        };
+        let is_absent = |error: &WeightsError| matches!(error, WeightsError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         match self {
             Self::Model(ModelError::NoDataFolder { .. }) => true,
             Self::Model(ModelError::Weights(error)) | Self::Weights(error) => is_absent(error),

@@ -122,7 +122,8 @@ mod tests {
     fn windows_are_counted_as_pytorch_counts_them() {
         let ceil = MaxPool { ceil: true, ..MaxPool::new(3, 2) };
         // torch.nn.MaxPool2d(3, 2, ceil_mode=…) on sides 1 to 8.
-        let counted = |pool: MaxPool| (1..=8).map(|n| pool.output([n, 8]).map_or(0, |s| s[0])).collect::<Vec<_>>();
+        let counted =
+            |pool: MaxPool| (1..=8).map(|n| pool.output([n, 8]).map_or(0, |s| s[0])).collect::<Vec<_>>();
         assert_eq!(counted(MaxPool::new(3, 2)), [0, 0, 1, 1, 2, 2, 3, 3]);
         assert_eq!(counted(ceil), [0, 1, 1, 2, 2, 3, 3, 4]);
         assert_eq!(counted(AROUND), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -147,8 +148,12 @@ mod tests {
 
     #[test]
     fn means_and_their_pull_back_are_adjoint() {
-        let (x, g) = (ramp([3, 4]), Value { data: ramp([3, 4]).data.iter().map(|v| v.sin()).collect(), ..ramp([3, 4]) });
-        let dot = |a: &Value, b: &Value| a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let (x, g) = (
+            ramp([3, 4]),
+            Value { data: ramp([3, 4]).data.iter().map(|v| v.sin()).collect(), ..ramp([3, 4]) },
+        );
+        let dot =
+            |a: &Value, b: &Value| a.data.iter().zip(&b.data).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         // Rounding of f32.
         assert!((dot(&AveragePool.forward(&x), &g) - dot(&x, &AveragePool.pull_back(&g))).abs() < 1e-4);
     }

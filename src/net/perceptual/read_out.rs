@@ -98,7 +98,8 @@ impl ReadOut for LpipsReadOut {
         self.rows(out.len(), rows)?;
         let mut errors: Vec<Option<PerceptualError>> = (0..rows).map(|_| None).collect();
         let dim = self.dim();
-        let work = (x.chunks_exact(dim).zip(cotangent)).zip(out.chunks_exact_mut(dim).zip(&mut errors)).collect();
+        let work =
+            (x.chunks_exact(dim).zip(cotangent)).zip(out.chunks_exact_mut(dim).zip(&mut errors)).collect();
         each(work, |((x, cotangent), (out, error)), team| match self.gradient(x, *cotangent, team) {
             Ok(gradient) => out.copy_from_slice(&gradient),
             Err(found) => *error = Some(found),

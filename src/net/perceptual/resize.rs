@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(to(Resize::HalfPixel, 2), [2.0, 10.0]);
         // (0 + 3·4 … )/8: weights ¾, ¾, ¼ of the triangle of radius 2 around 1, cut at the edge.
         let [left, right] = to(Resize::Antialias, 2)[..] else { panic!("two pixels") };
-        assert!((left - 20.0 / 7.0).abs() < 1e-6 && (right - (12.0 - 20.0 / 7.0)).abs() < 1e-6, "{left} {right}");
+        assert!(
+            (left - 20.0 / 7.0).abs() < 1e-6 && (right - (12.0 - 20.0 / 7.0)).abs() < 1e-6,
+            "{left} {right}"
+        );
         // Without shrinking there is nothing to smooth.
         assert_eq!(to(Resize::Antialias, 8), to(Resize::HalfPixel, 8));
     }

@@ -124,7 +124,12 @@ impl FeatureNet for ConvStack {
         let image = clamped(image, sides, CHANNELS)?;
         let [_, height, width] = sides;
         if self.chain.output([height, width]).is_none() {
-            return Err(PerceptualError::TooSmall { height, width, network: "conv_stack", least: self.least });
+            return Err(PerceptualError::TooSmall {
+                height,
+                width,
+                network: "conv_stack",
+                least: self.least,
+            });
         }
         let x = Value::from_planes(&image, sides);
         Ok(self.chain.forward(&x, Team::SOLO).spatial_mean())
