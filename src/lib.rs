@@ -38,4 +38,5 @@ pub mod store;
 #[cfg(test)]
 mod test_data;
 pub mod ui;
+pub mod user_cache;
 pub mod worker;

@@ -15,12 +15,12 @@ use crate::method::Restoration;
 use crate::operator::Shape;
 use crate::plan::{Plan, Unit};
 use crate::report::grid::Grid;
+use crate::score::Content;
 use crate::spec::dataset::DatasetRef;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::spec::method::{MethodSpec, PinvSpec};
 use crate::store::{Columns, Record, RunDir, artifacts, read_samples};
-use crate::score::Content;
 use crate::worker::assembly::Assembly;
 
 /// Options of `dflow report`.

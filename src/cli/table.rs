@@ -88,11 +88,8 @@ fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
     let sets = set_columns(args, run_dir)?;
-    let run = report::Run {
-        sets: &sets,
-        psnr: args.psnr.into(),
-        ..report::Run::new(run_dir.plan(), &records)
-    };
+    let run =
+        report::Run { sets: &sets, psnr: args.psnr.into(), ..report::Run::new(run_dir.plan(), &records) };
     print(&report::tables(args.number, Some(run)).map_err(CliError::usage)?, format);
     Ok(exit::OK)
 }

@@ -7,18 +7,22 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Manifest, seeded_order};
+use super::images::{EncodedImages, ImageSource, ResizeRule, class_list_beside};
+use super::manifest::Manifest;
 use super::mixture::{self, MixtureLayout, MixturePoints};
 use super::molecules::{MoleculeSet, MoleculeSource};
-use super::parquet::{ParquetImages, ParquetLayout};
+use super::parquet::ParquetLayout;
 use super::procedural::{self, Procedural};
+use super::selector::Selector;
 use super::targets::{MoleculeTargets, TargetsLayout};
 use super::{Dataset, DatasetError, Split};
 
 /// The shipped descriptions, by name.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 8] = [
     ("mini-images", include_str!("../../datasets/mini-images.yaml")),
     ("cifar10", include_str!("../../datasets/cifar10.yaml")),
+    ("imagenet128", include_str!("../../datasets/imagenet128.yaml")),
+    ("imagenet-samples", include_str!("../../datasets/imagenet-samples.yaml")),
     ("qm9", include_str!("../../datasets/qm9.yaml")),
     ("qm9-test-split", include_str!("../../datasets/qm9-test-split.yaml")),
     ("qm9-targets", include_str!("../../datasets/qm9-targets.yaml")),
@@ -52,6 +56,13 @@ pub struct Description {
     /// Names of the classes, in the order of their labels.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// A file beside the description with a class on every line, in the order of the labels: an id (such as that of
+    /// WordNet, which names ImageNet's folders), a space and a name. In the place of `classes`.
+    #[serde(default)]
+    pub class_list: Option<PathBuf>,
+    /// How pictures of other sizes become samples of `shape`.
+    #[serde(default)]
+    pub resize: ResizeRule,
     /// Which samples of the evaluated split, in which order.
     #[serde(default)]
     pub selector: Selector,
@@ -74,6 +85,8 @@ pub enum Layout {
     Mixture(MixtureLayout),
     /// Encoded images in Parquet files.
     Parquet(ParquetLayout),
+    /// Encoded images: the first of these ways whose files are there.
+    Images(Vec<ImageSource>),
     /// Molecules with their properties: the first of these ways whose files are there.
     Molecules(Vec<MoleculeSource>),
     /// Sizes and properties that molecules are to have, drawn from statistics.
@@ -134,44 +147,6 @@ pub struct ProceduralLayout {
     pub test: u64,
 }
 
-/// Which samples of the stored ones, in which order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Selector {
-    /// All, as stored.
-    #[default]
-    All,
-    /// The first n, as stored.
-    First(usize),
-    /// Ranked by blake3(seed, id), for files sorted by class.
-    Seeded(Seeded),
-}
-
-impl Selector {
-    /// Positions of the selected samples, in order.
-    pub(super) fn order(self, ids: &[String]) -> Vec<usize> {
-        let (order, count) = match self {
-            Self::All => ((0..ids.len()).collect(), None),
-            Self::First(count) => ((0..ids.len()).collect(), Some(count)),
-            Self::Seeded(Seeded { seed, count }) => (seeded_order(seed, ids), count),
-        };
-        let mut order: Vec<usize> = order;
-        order.truncate(count.unwrap_or(ids.len()));
-        order
-    }
-}
-
-/// A hash-ranked order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Seeded {
-    /// Seed of the ranking.
-    pub seed: u64,
-    /// How many of the ranked samples; all if absent.
-    #[serde(default)]
-    pub count: Option<usize>,
-}
-
 /// One file of a dataset, compared with its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileCheck {
@@ -199,6 +174,9 @@ impl Description {
         let describe = |message| DatasetError::Description { file: name.to_owned(), message };
         let text = std::fs::read_to_string(name).map_err(|e| describe(e.to_string()))?;
         let mut description = Self::parse(name, &text)?;
+        if let Some(list) = &mut description.class_list {
+            *list = class_list_beside(Path::new(name), list);
+        }
         if let Layout::MoleculeTargets(layout) = &mut description.layout {
             let beside = Path::new(name).with_file_name(&layout.statistics);
             if beside.exists() || !layout.is_embedded() {
@@ -233,7 +211,7 @@ impl Description {
         match &self.layout {
             Layout::Procedural(_) => self.check_procedural(),
             Layout::Mixture(layout) => self.check_mixture(layout),
-            Layout::Parquet(_) => Ok(()),
+            Layout::Parquet(_) | Layout::Images(_) => self.check_images(),
             Layout::Molecules(sources) if sources.is_empty() => {
                 Err("layout: molecules: name at least one way in which they are stored".to_owned())
             }
@@ -272,14 +250,32 @@ impl Description {
         self.check_without_classes()
     }
 
+    fn check_images(&self) -> Result<(), String> {
+        if matches!(&self.layout, Layout::Images(sources) if sources.is_empty()) {
+            return Err("layout: images: name at least one way in which they are stored".to_owned());
+        }
+        if self.class_list.is_some() && !self.classes.is_empty() {
+            return Err("class_list: the classes stand in `classes` already".to_owned());
+        }
+        match self.shape {
+            Some([_, height, width]) if self.resize == ResizeRule::CentreCrop && height != width => {
+                Err(format!("resize: centre_crop makes squares, and `shape` is {height}×{width}"))
+            }
+            Some(shape) if shape.contains(&0) => Err("shape: no side may be 0".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn check_without_classes(&self) -> Result<(), String> {
-        if self.classes.is_empty() { Ok(()) } else { Err(format!("classes: {} have none", self.kind())) }
+        let (classes, list) = (!self.classes.is_empty(), self.class_list.is_some());
+        let key = if list { "class_list" } else { "classes" };
+        if classes || list { Err(format!("{key}: {} have none", self.kind())) } else { Ok(()) }
     }
 
     /// What the dataset has.
     pub fn kind(&self) -> Kind {
         match self.layout {
-            Layout::Procedural(_) | Layout::Mixture(_) | Layout::Parquet(_) => Kind::Images,
+            Layout::Procedural(_) | Layout::Mixture(_) | Layout::Parquet(_) | Layout::Images(_) => Kind::Images,
             Layout::Molecules(_) => Kind::Molecules,
             Layout::MoleculeTargets(_) => Kind::MoleculeTargets,
         }
@@ -311,9 +307,10 @@ impl Description {
                 let count = self.drawn(split, layout.train, layout.test)?;
                 Ok(Box::new(MixturePoints::new(&self.name, layout, split, count)?))
             }
-            Layout::Parquet(layout) => {
+            Layout::Parquet(_) | Layout::Images(_) => {
                 let folder = self.folder_under(data)?;
-                Ok(Box::new(ParquetImages::open(self, layout, split, &folder)?))
+                let source = self.image_source(split, &folder).ok_or_else(|| self.is_no(Kind::Images))?;
+                Ok(Box::new(EncodedImages::open(self, &source, split, &folder)?))
             }
             Layout::Molecules(_) | Layout::MoleculeTargets(_) => Err(self.is_no(Kind::Images)),
         }
@@ -325,6 +322,15 @@ impl Description {
             Split::Train => Ok(train),
             Split::Valid => Err(DatasetError::NoSplit { name: self.name.clone(), split }),
             Split::Test => Ok(test),
+        }
+    }
+
+    /// The way in which the images of a split are stored here.
+    fn image_source(&self, split: Split, folder: &Path) -> Option<ImageSource> {
+        match &self.layout {
+            Layout::Parquet(layout) => Some(ImageSource::Parquet(layout.clone())),
+            Layout::Images(sources) => ImageSource::found_in(sources, split, folder).cloned(),
+            _ => None,
         }
     }
 
@@ -373,11 +379,11 @@ impl Description {
             return Ok(Vec::new());
         }
         let folder = self.folder_under(data)?;
-        let check = |file: &str| {
-            let path = folder.join(file);
+        let check = |file: String| {
+            let path = folder.join(&file);
             FileCheck {
                 found: file_hash(&path).map_err(|e| e.to_string()),
-                known: self.known.get(file).cloned(),
+                known: self.known.get(&file).cloned(),
                 path,
             }
         };
@@ -405,16 +411,23 @@ impl Description {
         Ok(())
     }
 
-    /// The files that are read, relative to the dataset's folder.
-    fn files(&self, folder: &Path) -> Vec<&str> {
+    /// The files that are read, relative to the dataset's folder; of images in folders none.
+    fn files(&self, folder: &Path) -> Vec<String> {
         match &self.layout {
             Layout::Procedural(_) | Layout::Mixture(_) | Layout::MoleculeTargets(_) => Vec::new(),
-            Layout::Parquet(layout) => layout.files.values().flatten().map(String::as_str).collect(),
+            Layout::Parquet(layout) => layout.files.values().flatten().cloned().collect(),
+            Layout::Images(_) => {
+                let source = self.image_source(self.split, folder);
+                let shards =
+                    source.and_then(|source| source.shards(self.split, folder).ok()).unwrap_or_default();
+                let below = |path: PathBuf| path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+                shards.into_iter().map(below).collect()
+            }
             Layout::Molecules(sources) => {
                 let Some(source) = MoleculeSource::found_in(sources, folder) else { return Vec::new() };
                 let optional = source.optional_files().into_iter().filter(|file| folder.join(file).exists());
                 let files = source.files().into_iter().filter(|file| !folder.join(file).is_dir());
-                files.chain(optional).collect()
+                files.chain(optional).map(str::to_owned).collect()
             }
         }
     }

@@ -38,6 +38,20 @@ impl Manifest {
         classes: Option<usize>,
         entries: Vec<Entry>,
     ) -> Result<Self, DatasetError> {
+        Self::with_resize(name, split, classes, None, entries)
+    }
+
+    /// As [`Self::new`], for samples that are stored pictures resized by a named rule, which the hash then holds.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_resize(
+        name: &str,
+        split: Split,
+        classes: Option<usize>,
+        resize: Option<&str>,
+        entries: Vec<Entry>,
+    ) -> Result<Self, DatasetError> {
         if entries.is_empty() {
             return Err(DatasetError::Empty { name: name.to_owned(), split });
         }
@@ -54,7 +68,7 @@ impl Manifest {
                 return Err(DatasetError::Label { name, id, label: i64::from(label), classes });
             }
         }
-        let hash = hash_of(name, split, &entries);
+        let hash = hash_of(name, split, resize, &entries);
         Ok(Self { name: name.to_owned(), split, classes, entries, hash })
     }
 
@@ -94,13 +108,13 @@ impl Manifest {
         })
     }
 
-    /// blake3 over name, split and all entries in order: equal hashes mean equal samples.
+    /// blake3 over name, split, resize rule and all entries in order: equal hashes mean equal samples.
     pub fn hash(&self) -> Hash {
         self.hash
     }
 }
 
-fn hash_of(name: &str, split: Split, entries: &[Entry]) -> Hash {
+fn hash_of(name: &str, split: Split, resize: Option<&str>, entries: &[Entry]) -> Hash {
     let mut hasher = Hasher::new_derive_key("dflow dataset manifest v1");
     let mut text = |s: &str| {
         hasher.update(&(s.len() as u64).to_le_bytes());
@@ -108,6 +122,8 @@ fn hash_of(name: &str, split: Split, entries: &[Entry]) -> Hash {
     };
     text(name);
     text(&split.to_string());
+    // No entry reads so: its third text is a hash.
+    resize.into_iter().for_each(|rule| ["resize", rule, "-"].into_iter().for_each(&mut text));
     for entry in entries {
         text(&entry.id);
         text(&entry.label.map_or_else(|| "-".to_owned(), |label| label.to_string()));
@@ -157,6 +173,14 @@ mod tests {
         assert_ne!(base, manifest(vec![entry("a", 0), other]).unwrap().hash());
         let renamed = Manifest::new("e", Split::Test, Some(10), vec![entry("a", 0), entry("b", 1)]);
         assert_ne!(base, renamed.unwrap().hash());
+        let entries = || vec![entry("a", 0), entry("b", 1)];
+        let resized =
+            |rule| Manifest::with_resize("d", Split::Test, Some(10), rule, entries()).unwrap().hash();
+        assert!(
+            resized(None) == base
+                && resized(Some("box")) != base
+                && resized(Some("x")) != resized(Some("box"))
+        );
     }
 
     #[test]

@@ -9,12 +9,14 @@
 
 mod description;
 mod export;
+mod images;
 mod manifest;
 mod mixture;
 pub mod molecules;
 pub mod mt19937;
 mod parquet;
 pub mod procedural;
+mod selector;
 mod statistics;
 mod targets;
 
@@ -25,14 +27,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use description::{
-    Description, FileCheck, Kind, Layout, Opened, ProceduralLayout, SHIPPED, Seeded, Selector, open,
-    open_any, open_molecules, open_targets,
+    Description, FileCheck, Kind, Layout, Opened, ProceduralLayout, SHIPPED, open, open_any, open_molecules,
+    open_targets,
 };
 pub use export::export_npy;
+pub use images::{ClassSource, FolderLayout, ImageSource, ResizeRule, WebDatasetLayout};
 pub use manifest::{Entry, Manifest};
 pub use mixture::{MixtureLayout, MixturePoints, PlaneComponent};
 pub use molecules::{LabelledMolecule, MoleculeSet};
 pub use parquet::{IdSource, ParquetLayout};
+pub use selector::{Seeded, Selector};
 pub use statistics::{BINS, Histogram, Statistics};
 pub use targets::{MoleculeTargets, TargetsLayout};
 
@@ -253,6 +257,31 @@ pub enum DatasetError {
         label: i64,
         /// Number of classes.
         classes: usize,
+    },
+    /// A class that the dataset does not have.
+    #[error(
+        "dataset `{name}`, sample {id}: there is no class `{class}` among its {classes} classes; correct `classes` or \
+         `class_list` in the description"
+    )]
+    Class {
+        /// Dataset.
+        name: String,
+        /// Sample.
+        id: String,
+        /// The class found.
+        class: String,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A list of samples does not fit the dataset.
+    #[error("dataset `{name}`, selector from_file, {file}: {reason}")]
+    Selector {
+        /// Dataset.
+        name: String,
+        /// The list.
+        file: PathBuf,
+        /// The line, and what is wrong with it.
+        reason: String,
     },
     /// The split is not part of the dataset.
     #[error("dataset `{name}` has no {split} split")]

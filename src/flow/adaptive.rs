@@ -75,7 +75,7 @@ pub(super) fn integrate<T: Real>(
     let (dim, k1) = (field.dim(), vec![T::ZERO; x.len()]);
     let mut run = Integration { field, tolerances, direction, cond, dim, x, k1, nfe: vec![0; rows], active };
     run.start()?;
-    let mut tape = SolveTape { tableau: &Tableau::DOPRI5, steps: Vec::new() };
+    let mut tape = SolveTape { tableau: &Tableau::DOPRI5, steps: Vec::new(), finish: None };
     while !run.active.is_empty() {
         let trial = run.try_step()?;
         let accepted = run.advance(&trial);

@@ -5,6 +5,7 @@ use std::any::Any;
 use serde::{Deserialize, Serialize};
 
 use super::basis::Basis;
+use crate::path::Affine;
 use crate::real::Real;
 
 /// What a conditional model is told about one row.
@@ -111,6 +112,13 @@ pub trait VelocityField<T: Real>: Send {
         Err(FieldError::Other(
             "this model gives no noise predictions; the ancestral sampler needs them".to_owned(),
         ))
+    }
+
+    /// The last step of a forward solve, x ↦ `x`·x + `y`·u(1, x), where the path keeps noise at t = 1; none otherwise.
+    ///
+    /// It is one more evaluation, and part of the map that is differentiated.
+    fn finish(&self) -> Option<Affine> {
+        None
     }
 
     /// The same field in orthonormal coordinates in which it is cheaper, if there are such.

@@ -4,11 +4,10 @@
 //! integers below 2⁵³, and f64 adds them without rounding in any order: they do not depend on threads, blocks or the
 //! machine. The eigenvectors, which do depend on the instruction set in their last bits, are computed on one thread.
 
-use std::env;
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, Par};
@@ -17,8 +16,8 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::basis::Basis;
 use super::gaussian::{Eigen, GaussianError, GaussianField};
-use crate::atomic;
 use crate::path::Path;
+use crate::{atomic, user_cache};
 
 /// N(m, S) of a set of images in the eigenbasis of S.
 #[derive(Debug, Clone)]
@@ -104,7 +103,7 @@ impl GaussianFit {
         dim: usize,
         images: impl IntoIterator<Item = Result<Vec<f32>, E>>,
     ) -> Result<Self, GaussianFitError> {
-        let Some(folder) = cache_folder() else { return Self::new(dim, images) };
+        let Some(folder) = user_cache::folder() else { return Self::new(dim, images) };
         Self::cached_in(&folder, manifest, dim, images)
     }
 
@@ -129,7 +128,7 @@ impl GaussianFit {
     /// Whether [`Self::cached`] will find the fit rather than make it.
     pub fn is_cached(manifest: &str, dim: usize) -> bool {
         let name = Self::file_name(manifest, dim).ok();
-        cache_folder().zip(name).is_some_and(|(folder, name)| folder.join(name).exists())
+        user_cache::folder().zip(name).is_some_and(|(folder, name)| folder.join(name).exists())
     }
 
     fn file_name(manifest: &str, dim: usize) -> Result<String, GaussianFitError> {
@@ -188,12 +187,6 @@ impl GaussianFit {
             basis: Basis::new(dim, vectors)?,
         })
     }
-}
-
-fn cache_folder() -> Option<PathBuf> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("dflow"))
 }
 
 fn f64_bytes(values: &[f64]) -> Vec<u8> {

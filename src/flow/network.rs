@@ -59,27 +59,68 @@ impl<T: Real> RawNetwork<T> for Box<dyn RawNetwork<T>> {
 /// What a network's output and time mean.
 #[derive(Debug, Clone)]
 pub struct Convention {
-    /// The path that the network was trained on.
+    /// The path that the velocity is of.
     pub path: Path,
+    /// The path that the network was trained on, if it is another one: states at equal α/σ are each other's multiples.
+    /// The network must then predict noise, the denoiser or v (whose meaning has no time derivative in it).
+    pub trained: Option<Path>,
     /// What its output is.
     pub parametrisation: Parametrisation,
-    /// How it is told the time.
+    /// How it is told the time (of the path that it was trained on).
     pub time: NetworkTime,
+    /// Whether a forward solve ends with the denoiser at t = 1, for paths that keep noise there.
+    pub finish: bool,
+}
+
+/// How the network is evaluated at one time of the flow.
+#[derive(Debug, Clone, Copy)]
+struct Evaluation {
+    /// The velocity from state and output.
+    map: Affine,
+    /// The time that the network is told.
+    time: f64,
+    /// Factor from the state to what the network is shown.
+    scale: f64,
 }
 
 impl Convention {
     /// A network of the Cond-OT velocity in flow time: nothing is converted.
     pub const fn cond_ot_velocity() -> Self {
-        Self { path: Path::CondOt, parametrisation: Parametrisation::Velocity, time: NetworkTime::Flow }
+        Self {
+            path: Path::CondOt,
+            trained: None,
+            parametrisation: Parametrisation::Velocity,
+            time: NetworkTime::Flow,
+            finish: false,
+        }
     }
 
-    /// u as an affine map of (x, output) at flow time `t`, and the time that the network is told.
+    /// The evaluation for flow time `t`.
     ///
-    /// At an end where the output does not determine the velocity both are taken at
+    /// At an end where the output does not determine the velocity all of it is taken at
     /// [`Parametrisation::usable_time`].
-    fn at(&self, t: f64) -> (Affine, f64) {
+    fn at(&self, t: f64) -> Evaluation {
         let t = self.parametrisation.usable_time(&self.path, t);
-        (self.parametrisation.to_velocity(self.path.at(t)), self.time.at(t))
+        let here = self.path.at(t);
+        let map = self.parametrisation.to_velocity(here);
+        let Some(trained) = &self.trained else {
+            return Evaluation { map, time: self.time.at(t), scale: 1.0 };
+        };
+        let there_t = trained.time_of(libm::log(here.alpha / here.sigma));
+        let there = trained.at(there_t);
+        // At one end of the path one of them may be 0.
+        let scale = if here.alpha > here.sigma { there.alpha / here.alpha } else { there.sigma / here.sigma };
+        let map = match self.parametrisation {
+            // αε̂ − σx̂₁ scales with the state.
+            Parametrisation::V => Affine { x: map.x, y: map.y / scale },
+            _ => map,
+        };
+        Evaluation { map, time: self.time.at(there_t), scale }
+    }
+
+    /// x̂₁ at t = 1 from state and velocity, if solves end with it.
+    fn finish(&self) -> Option<Affine> {
+        self.finish.then(|| Parametrisation::Denoiser.from_velocity(self.path.at(1.0)))
     }
 }
 
@@ -91,6 +132,10 @@ pub struct NetworkField<T, N> {
     times: Vec<f64>,
     /// a and b of each row: a buffer.
     maps: Vec<Affine>,
+    /// Factor of each row's state: a buffer; empty: 1.
+    scales: Vec<f64>,
+    /// The states as the network is shown them: a buffer.
+    shown: Vec<T>,
     /// b·cotangent: a buffer.
     scaled: Vec<T>,
 }
@@ -99,12 +144,21 @@ pub struct NetworkField<T, N> {
 struct NetworkTape {
     inner: Tape,
     maps: Vec<Affine>,
+    scales: Vec<f64>,
 }
 
 impl<T: Real, N: RawNetwork<T>> NetworkField<T, N> {
     /// The field of `network`, which was trained by `convention`.
     pub const fn new(network: N, convention: Convention) -> Self {
-        Self { network, convention, times: Vec::new(), maps: Vec::new(), scaled: Vec::new() }
+        Self {
+            network,
+            convention,
+            times: Vec::new(),
+            maps: Vec::new(),
+            scales: Vec::new(),
+            shown: Vec::new(),
+            scaled: Vec::new(),
+        }
     }
 
     /// What the network's output and time mean.
@@ -112,12 +166,20 @@ impl<T: Real, N: RawNetwork<T>> NetworkField<T, N> {
         &self.convention
     }
 
-    fn prepare(&mut self, t: &[f64]) {
+    fn prepare(&mut self, t: &[f64], x: &[T]) {
         self.times.clear();
         self.maps.clear();
-        for (map, time) in t.iter().map(|t| self.convention.at(*t)) {
+        self.scales.clear();
+        self.shown.clear();
+        let scales = self.convention.trained.is_some();
+        for Evaluation { map, time, scale } in t.iter().map(|t| self.convention.at(*t)) {
             self.maps.push(map);
             self.times.push(time);
+            self.scales.extend(scales.then_some(scale));
+        }
+        if scales {
+            self.shown.extend_from_slice(x);
+            scale_rows(&self.scales, &mut self.shown);
         }
     }
 
@@ -134,6 +196,15 @@ impl<T: Real, N: RawNetwork<T>> NetworkField<T, N> {
     }
 }
 
+/// `x[r] = scale·x[r]`; nothing without scales.
+fn scale_rows<T: Real>(scales: &[f64], x: &mut [T]) {
+    let dim = x.len() / scales.len().max(1);
+    for (scale, x) in scales.iter().zip(x.chunks_exact_mut(dim.max(1))) {
+        let scale = T::from_f64(*scale);
+        x.iter_mut().for_each(|x| *x = scale * *x);
+    }
+}
+
 /// `y[r] = map.x·x[r] + map.y·y[r]`.
 fn scale_add<T: Real>(maps: &[Affine], x: &[T], y: &mut [T]) {
     let dim = x.len() / maps.len().max(1);
@@ -145,8 +216,9 @@ fn scale_add<T: Real>(maps: &[Affine], x: &[T], y: &mut [T]) {
     }
 }
 
-fn raw<'a, T>(t: &'a [f64], x: &'a [T], cond: &'a [Cond]) -> Rows<'a, T> {
-    Rows { t, x, cond }
+/// What the network is asked: its own times, and its own states where they differ.
+fn raw<'a, T>(t: &'a [f64], shown: &'a [T], rows: Rows<'a, T>) -> Rows<'a, T> {
+    Rows { t, x: if shown.is_empty() { rows.x } else { shown }, cond: rows.cond }
 }
 
 impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
@@ -155,24 +227,27 @@ impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
     }
 
     fn velocity(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<(), FieldError> {
-        self.prepare(rows.t);
-        self.network.forward(raw(&self.times, rows.x, rows.cond), out)?;
+        self.prepare(rows.t, rows.x);
+        self.network.forward(raw(&self.times, &self.shown, rows), out)?;
         self.convert(rows.x, out);
         Ok(())
     }
 
     fn velocity_taped(&mut self, rows: Rows<'_, T>, out: &mut [T]) -> Result<Tape, FieldError> {
-        self.prepare(rows.t);
-        let inner = self.network.forward_taped(raw(&self.times, rows.x, rows.cond), out)?;
+        self.prepare(rows.t, rows.x);
+        let inner = self.network.forward_taped(raw(&self.times, &self.shown, rows), out)?;
         self.convert(rows.x, out);
-        Ok(if self.is_plain() { inner } else { Box::new(NetworkTape { inner, maps: self.maps.clone() }) })
+        if self.is_plain() {
+            return Ok(inner);
+        }
+        Ok(Box::new(NetworkTape { inner, maps: self.maps.clone(), scales: self.scales.clone() }))
     }
 
     fn pull_back(&mut self, tape: Tape, cotangent: &[T], out: &mut [T]) -> Result<(), FieldError> {
         if self.is_plain() {
             return self.network.pull_back(tape, cotangent, out);
         }
-        let NetworkTape { inner, maps } =
+        let NetworkTape { inner, maps, scales } =
             *tape.downcast().map_err(|_| FieldError::foreign_tape("network field"))?;
         // Linear in the cotangent: b goes in before, a·cotangent is added after.
         let only_b: Vec<Affine> = maps.iter().map(|m| Affine { x: m.y, y: 0.0 }).collect();
@@ -180,13 +255,14 @@ impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
         self.scaled.resize(cotangent.len(), T::ZERO);
         scale_add(&only_b, cotangent, &mut self.scaled);
         self.network.pull_back(inner, &self.scaled, out)?;
+        scale_rows(&scales, out);
         let only_a: Vec<Affine> = maps.iter().map(|m| Affine { x: m.x, y: 1.0 }).collect();
         scale_add(&only_a, cotangent, out);
         Ok(())
     }
 
     fn tape_bytes_per_row(&self) -> usize {
-        self.network.tape_bytes_per_row() + size_of::<Affine>()
+        self.network.tape_bytes_per_row() + size_of::<Affine>() + size_of::<f64>()
     }
 
     fn extent(&self, cond: &Cond) -> usize {
@@ -201,111 +277,14 @@ impl<T: Real, N: RawNetwork<T>> VelocityField<T> for NetworkField<T, N> {
                     .to_owned(),
             ));
         }
-        self.prepare(rows.t);
-        self.network.forward(raw(&self.times, rows.x, rows.cond), out)
+        self.prepare(rows.t, rows.x);
+        self.network.forward(raw(&self.times, &self.shown, rows), out)
+    }
+
+    fn finish(&self) -> Option<Affine> {
+        self.convention.finish()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::GaussianMixture;
-    use crate::flow::testing::{check_vjp, mixture, sines};
-
-    /// A network whose output is what a perfect one would give for the mixture, in any parametrisation.
-    struct Perfect {
-        field: GaussianMixture,
-        convention: Convention,
-    }
-
-    impl Perfect {
-        fn flow_times(&self, t: &[f64]) -> Vec<f64> {
-            let back = |t: f64| match self.convention.time {
-                NetworkTime::Flow => t,
-                NetworkTime::StepIndex { steps } => 1.0 - t / f64::from(steps - 1),
-                NetworkTime::NoiseLevel => 1.0 - t,
-            };
-            t.iter().map(|t| back(*t)).collect()
-        }
-
-        fn maps(&self, t: &[f64]) -> Vec<Affine> {
-            let at = |t: &f64| self.convention.parametrisation.from_velocity(self.convention.path.at(*t));
-            t.iter().map(at).collect()
-        }
-    }
-
-    impl RawNetwork<f64> for Perfect {
-        fn dim(&self) -> usize {
-            2
-        }
-
-        fn forward(&mut self, rows: Rows<'_, f64>, out: &mut [f64]) -> Result<(), FieldError> {
-            self.forward_taped(rows, out).map(|_| ())
-        }
-
-        fn forward_taped(&mut self, rows: Rows<'_, f64>, out: &mut [f64]) -> Result<Tape, FieldError> {
-            let t = self.flow_times(rows.t);
-            let tape = self.field.velocity_taped(raw(&t, rows.x, rows.cond), out)?;
-            scale_add(&self.maps(&t), rows.x, out);
-            Ok(Box::new((t, tape)))
-        }
-
-        fn pull_back(&mut self, tape: Tape, cotangent: &[f64], out: &mut [f64]) -> Result<(), FieldError> {
-            let (t, tape) = *tape.downcast::<(Vec<f64>, Tape)>().expect("our tape");
-            VelocityField::pull_back(&mut self.field, tape, cotangent, out)?;
-            scale_add(&self.maps(&t), cotangent, out);
-            Ok(())
-        }
-
-        fn tape_bytes_per_row(&self) -> usize {
-            0
-        }
-    }
-
-    fn conventions() -> Vec<Convention> {
-        let times = [NetworkTime::Flow, NetworkTime::StepIndex { steps: 1000 }, NetworkTime::NoiseLevel];
-        let kinds = [
-            Parametrisation::Velocity,
-            Parametrisation::Noise,
-            Parametrisation::Denoiser,
-            Parametrisation::V,
-        ];
-        let mut all = Vec::new();
-        for path in [Path::CondOt, Path::vp_linear(), Path::Polynomial2] {
-            for parametrisation in kinds {
-                all.extend(times.map(|time| Convention { path: path.clone(), parametrisation, time }));
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn every_parametrisation_gives_the_velocity_and_its_vjp() {
-        for convention in conventions() {
-            let field = mixture(convention.path.clone());
-            let network = Perfect { field: field.clone(), convention: convention.clone() };
-            let mut wrapped = NetworkField::new(network, convention);
-            check_vjp(&mut wrapped, &[0.1, 0.5, 0.9]);
-            let (mut plain, x, cond) = (field, sines(6), [Cond::None; 3]);
-            let rows = raw(&[0.1, 0.5, 0.9], &x, &cond);
-            let (mut u, mut exact) = ([0.0; 6], [0.0; 6]);
-            wrapped.velocity(rows, &mut u).expect("evaluates");
-            plain.velocity(rows, &mut exact).expect("evaluates");
-            // The conversions there and back divide by α or σ ≥ 0.007 at these times.
-            let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9 * (1.0 + b.abs());
-            assert!(u.iter().zip(&exact).all(close), "{:?}: {u:?} {exact:?}", wrapped.convention());
-        }
-    }
-
-    #[test]
-    fn singular_ends_are_finite() {
-        for convention in conventions().into_iter().filter(|c| matches!(c.path, Path::CondOt)) {
-            let network = Perfect { field: mixture(Path::CondOt), convention: convention.clone() };
-            let mut field = NetworkField::new(network, convention);
-            let (x, cond) = (sines(4), [Cond::None; 2]);
-            let mut u = [0.0; 4];
-            field.velocity(raw(&[0.0, 1.0], &x, &cond), &mut u).expect("evaluates");
-            assert!(u.iter().all(|u| u.is_finite()), "{:?}", field.convention());
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 use super::field::{Cond, InBasis, Rows, VelocityField};
 use super::solve::{Call, SolveError, SolveTape, Step, check_shape};
 use super::tableau::{Tableau, add_scaled};
+use crate::path::Affine;
 use crate::real::Real;
 
 /// Cotangent at the start of a solve.
@@ -31,11 +32,11 @@ pub fn pull_back<T: Real>(
     let mut lambda = cotangent.to_vec();
     if let Some(InBasis { basis, field }) = field.in_basis() {
         basis.enter(&mut lambda);
-        let mut gradient = Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps)?;
+        let mut gradient = Reverse::new(field, tape.tableau, cond, lambda).run(tape)?;
         basis.leave(&mut gradient.x);
         return Ok(gradient);
     }
-    Reverse::new(field, tape.tableau, cond, lambda).run(tape.steps)
+    Reverse::new(field, tape.tableau, cond, lambda).run(tape)
 }
 
 /// State of a reverse pass.
@@ -74,12 +75,31 @@ impl<'a, T: Real> Reverse<'a, T> {
         Self { field, tableau, nfe_vjp: vec![0; cond.len()], cond, lambda, work }
     }
 
-    fn run(mut self, steps: Vec<Step<T>>) -> Result<Gradient<T>, SolveError> {
+    fn run(mut self, tape: SolveTape<T>) -> Result<Gradient<T>, SolveError> {
+        if let Some((map, call)) = tape.finish {
+            self.finish(map, call)?;
+        }
         // Steps and tapes are dropped as soon as they are used.
-        for step in steps.into_iter().rev() {
+        for step in tape.steps.into_iter().rev() {
             self.step(step)?;
         }
         Ok(Gradient { x: self.lambda, nfe_vjp: self.nfe_vjp })
+    }
+
+    /// The cotangent before the last step x ↦ a·x + b·u(1, x) of all rows: aλ + (∂u/∂x)ᵀbλ.
+    fn finish(&mut self, map: Affine, call: Call<T>) -> Result<(), SolveError> {
+        let (a, b) = (T::from_f64(map.x), T::from_f64(map.y));
+        let scaled: Vec<T> = self.lambda.iter().map(|lambda| b * *lambda).collect();
+        let mut x_bar = vec![T::ZERO; scaled.len()];
+        match call {
+            Call::Tape(tape) => self.field.pull_back(tape, &scaled, &mut x_bar)?,
+            Call::Inputs { t, x } => {
+                self.field.vjp(Rows { t: &t, x: &x, cond: self.cond }, &scaled, &mut x_bar)?;
+            }
+        }
+        self.lambda.iter_mut().zip(&x_bar).for_each(|(lambda, x_bar)| *lambda = a * *lambda + *x_bar);
+        self.nfe_vjp.iter_mut().for_each(|nfe| *nfe += 1);
+        Ok(())
     }
 
     fn step(&mut self, step: Step<T>) -> Result<(), SolveError> {

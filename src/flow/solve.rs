@@ -4,6 +4,7 @@ use super::adaptive;
 use super::field::{Cond, FieldError, InBasis, Rows, Tape, VelocityField};
 use super::grid::{Direction, Grid, Stepping};
 use super::tableau::{Tableau, combine};
+use crate::path::Affine;
 use crate::real::Real;
 
 /// Why a solve could not be run.
@@ -74,6 +75,8 @@ pub struct Solution<T> {
 pub struct SolveTape<T> {
     pub(super) tableau: &'static Tableau,
     pub(super) steps: Vec<Step<T>>,
+    /// The last step of all rows, if the field has one.
+    pub(super) finish: Option<(Affine, Call<T>)>,
 }
 
 /// One step of some rows.
@@ -146,14 +149,34 @@ pub(super) fn integrate<T: Real>(
     cond: &[Cond],
     keep: Option<Keep>,
 ) -> Result<(Solution<T>, SolveTape<T>), SolveError> {
-    match grid.stepping()? {
+    let (mut solution, mut tape) = match grid.stepping()? {
         Stepping::Fixed { tableau, steps } => {
             FixedSteps { tableau, steps, direction: grid.direction }.integrate(field, x, cond, keep)
         }
         Stepping::Adaptive(tolerances) => {
             adaptive::integrate(field, tolerances, grid.direction, x, cond, keep.is_some())
         }
+    }?;
+    if let Some(map) = field.finish().filter(|_| grid.direction == Direction::Forward) {
+        tape.finish = finish(field, map, &mut solution, cond, keep)?.map(|call| (map, call));
     }
+    Ok((solution, tape))
+}
+
+/// Replaces every row's x by `map.x`·x + `map.y`·u(1, x).
+fn finish<T: Real>(
+    field: &mut dyn VelocityField<T>,
+    map: Affine,
+    solution: &mut Solution<T>,
+    cond: &[Cond],
+    keep: Option<Keep>,
+) -> Result<Option<Call<T>>, FieldError> {
+    let (t, mut u) = (vec![1.0; cond.len()], vec![T::ZERO; solution.x.len()]);
+    let call = call(field, Rows { t: &t, x: &solution.x, cond }, &mut u, keep)?;
+    let (a, b) = (T::from_f64(map.x), T::from_f64(map.y));
+    solution.x.iter_mut().zip(&u).for_each(|(x, u)| *x = a * *x + b * *u);
+    solution.nfe.iter_mut().for_each(|nfe| *nfe += 1);
+    Ok(call)
 }
 
 /// Equal steps of one tableau.
@@ -176,7 +199,7 @@ impl FixedSteps {
         let mut k = vec![vec![T::ZERO; x.len()]; stages];
         let mut stage = x.clone();
         let mut t = vec![0.0; rows];
-        let mut tape = SolveTape { tableau: self.tableau, steps: Vec::new() };
+        let mut tape = SolveTape { tableau: self.tableau, steps: Vec::new(), finish: None };
         for step in 0..self.steps {
             let mut calls = Vec::new();
             for i in 0..stages {

@@ -65,6 +65,13 @@ pub enum Path {
     /// The `polynomial_2` schedule of the molecule diffusion EDM (precision s = 1e-5), in closed form:
     /// α² = (1 − 2s)(1 − τ²)² + s with τ = 1 − t. The velocity is 0 at t = 0 and t = 1.
     Polynomial2,
+    /// α and σ linear in t: see [`Path::straightened`].
+    Straight {
+        /// α and σ at t = 0.
+        start: (f64, f64),
+        /// α and σ at t = 1.
+        end: (f64, f64),
+    },
 }
 
 /// Smallest α² and σ² of [`Path::Polynomial2`].
@@ -83,7 +90,24 @@ impl Path {
             Self::CondOt => PathPoint { alpha: t, sigma: 1.0 - t, d_alpha: 1.0, d_sigma: -1.0 },
             Self::VpDiscrete(table) => table.at(t),
             Self::Polynomial2 => polynomial_2(t),
+            Self::Straight { start, end } => {
+                let (d_alpha, d_sigma) = (end.0 - start.0, end.1 - start.1);
+                // From both ends, so that each is exact.
+                let between = |a: f64, b: f64| (1.0 - t) * a + t * b;
+                let (alpha, sigma) = (between(start.0, end.0), between(start.1, end.1));
+                PathPoint { alpha, sigma, d_alpha, d_sigma }
+            }
         }
+    }
+
+    /// The straight path between this one's ends: the Cond-OT re-parametrisation of a diffusion.
+    ///
+    /// Its points are those of the Cond-OT path at t = α/(α + σ), from the noisiest to the least noisy step that the
+    /// diffusion knows (ADM: 0.00631 to 0.990), each scaled so that the ends are the diffusion's own: exact solves on
+    /// both paths are the same map, and solves of few steps are not.
+    pub fn straightened(&self) -> Self {
+        let [start, end] = [0.0, 1.0].map(|t| self.at(t)).map(|p| (p.alpha, p.sigma));
+        Self::Straight { start, end }
     }
 
     /// The time in [0, 1] at which ln(α/σ) is `log_ratio`, or the end that is nearer to it than any other time.
@@ -150,8 +174,8 @@ impl NetworkTime {
 mod tests {
     use super::*;
 
-    fn paths() -> [Path; 3] {
-        [Path::CondOt, Path::vp_linear(), Path::Polynomial2]
+    fn paths() -> [Path; 4] {
+        [Path::CondOt, Path::vp_linear(), Path::Polynomial2, Path::vp_linear().straightened()]
     }
 
     #[test]
@@ -176,13 +200,31 @@ mod tests {
 
     #[test]
     fn diffusion_paths_preserve_variance() {
-        for path in &paths()[1..] {
+        for path in &paths()[1..3] {
             for k in 0..=100 {
                 let p = path.at(f64::from(k) / 100.0);
                 // Two roundings in the exponentials, two in the squares.
                 assert!((p.alpha * p.alpha + p.sigma * p.sigma - 1.0).abs() < 1e-15, "{path:?} {k}");
             }
         }
+    }
+
+    #[test]
+    fn the_straightened_diffusion_is_cond_ot_between_its_ends() {
+        let vp = Path::vp_linear();
+        let straight = vp.straightened();
+        for t in [0.0, 1.0] {
+            let (a, b) = (vp.at(t), straight.at(t));
+            assert_eq!((a.alpha, a.sigma), (b.alpha, b.sigma));
+        }
+        let ratio = |p: PathPoint| p.alpha / (p.alpha + p.sigma);
+        let (first, last) = (ratio(straight.at(0.0)), ratio(straight.at(1.0)));
+        // α_min/(α_min + σ) of ADM, five digits.
+        assert!((first - 0.00631).abs() < 5e-6 && (last - 0.990).abs() < 2e-4, "{first} {last}");
+        let p = straight.at(0.37);
+        // The scale: the Cond-OT path has α + σ = 1 throughout.
+        let scale = p.alpha + p.sigma;
+        assert!((1.0..1.01).contains(&scale), "{scale}");
     }
 
     #[test]

@@ -426,8 +426,7 @@ fn networks_of_metrics_are_checked_before_any_work() {
 
 #[test]
 fn metrics_are_no_part_of_a_cell() {
-    let hashes_with = |metrics: &str| {
-        hashes(&resolve(&format!("{PIPELINE}metrics: {metrics}\n"), &World::new()).unwrap())
-    };
+    let hashes_with =
+        |metrics: &str| hashes(&resolve(&format!("{PIPELINE}metrics: {metrics}\n"), &World::new()).unwrap());
     assert_eq!(hashes_with("[ psnr ]"), hashes_with("[ ssim, { features: mini } ]"));
 }

@@ -144,7 +144,8 @@ fn latex(table: &Table) -> String {
         Rank::Second => format!("{SECOND}{text}{END}"),
     };
     let rows = table.display_rows(mark);
-    let body: String = rows.iter().map(|row| line(row.iter().map(|cell| latex_text(cell)).collect())).collect();
+    let body: String =
+        rows.iter().map(|row| line(row.iter().map(|cell| latex_text(cell)).collect())).collect();
     let notes: String = table.notes.iter().map(|note| format!("% {note}\n")).collect();
     let title = format!("% {}\n", table.title);
     format!(

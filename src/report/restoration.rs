@@ -110,7 +110,11 @@ impl Context<'_> {
     fn compared_columns(&self, key: &str, heading: &str, display: &str) -> Vec<Column> {
         let mut columns = vec![
             Column::new(key, heading, Kind::Mean),
-            Column::new(format!("{key}_paper"), format!("{display}: {}", self.profile.header()), Kind::Number),
+            Column::new(
+                format!("{key}_paper"),
+                format!("{display}: {}", self.profile.header()),
+                Kind::Number,
+            ),
         ];
         if self.profile == Profile::Paper {
             let difference = format!("{display}: difference");
@@ -246,7 +250,8 @@ impl Context<'_> {
             dataset.shape,
             dataset.samples.len()
         );
-        Table { id, title, columns, rows, notes, group_columns: 2, ..Table::default() }.without_empty_columns()
+        Table { id, title, columns, rows, notes, group_columns: 2, ..Table::default() }
+            .without_empty_columns()
     }
 
     fn score_notes(&self, groups: &[Group<'_>]) -> Vec<String> {
@@ -257,7 +262,10 @@ impl Context<'_> {
                 .to_owned(),
         );
         if self.run.psnr == PsnrColumn::U8Wrap {
-            notes.push("PSNR u8-wrap emulates TorchMetrics before 1.5.0 on bytes: far too high, never a quality.".into());
+            notes.push(
+                "PSNR u8-wrap emulates TorchMetrics before 1.5.0 on bytes: far too high, never a quality."
+                    .into(),
+            );
         }
         notes.extend(self.run.sets.iter().flat_map(SetColumn::notes));
         notes.extend(self.lpips_note(groups));

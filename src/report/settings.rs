@@ -41,7 +41,8 @@ pub fn table(pipeline: Option<&PipelineSpec>) -> Table {
     ];
     let source = pipeline.map_or_else(String::new, |spec| format!(", beside pipeline `{}`", spec.name));
     let title = format!("Table 6, settings of the image experiments as printed{source}");
-    Table { id: "table6".to_owned(), title, columns, rows, notes, group_columns: 2, ..Table::default() }.without_empty_columns()
+    Table { id: "table6".to_owned(), title, columns, rows, notes, group_columns: 2, ..Table::default() }
+        .without_empty_columns()
 }
 
 /// Every setting in which a pipeline's D-Flow methods differ from Table 6: (task, method, setting).

@@ -114,7 +114,9 @@ impl Cell {
     fn shown_value(&self) -> Option<f64> {
         let rounded = |value: f64, digits: usize| format!("{value:.digits$}").parse().ok();
         match self {
-            Self::Number(value, digits) | Self::Mean { value, digits, .. } | Self::Interval { value, digits, .. } => {
+            Self::Number(value, digits)
+            | Self::Mean { value, digits, .. }
+            | Self::Interval { value, digits, .. } => {
                 rounded(*value, *digits).filter(|value: &f64| !value.is_nan())
             }
             Self::Missing | Self::Text(_) | Self::Share(..) => None,
@@ -208,7 +210,8 @@ impl Table {
                 let mut values: Vec<(usize, f64)> =
                     rows.filter_map(|row| Some((row, self.rows[row][column].shown_value()?))).collect();
                 let mut distinct: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
-                distinct.sort_by(|a, b| if *better == Better::Higher { b.total_cmp(a) } else { a.total_cmp(b) });
+                distinct
+                    .sort_by(|a, b| if *better == Better::Higher { b.total_cmp(a) } else { a.total_cmp(b) });
                 distinct.dedup();
                 if values.len() < 2 {
                     continue;

@@ -307,12 +307,9 @@ fn with_sets(plan: &Plan, records: &[Record], sets: &[SetColumn], psnr: PsnrColu
 }
 
 fn set_column(plan: &Plan, reference_n: usize) -> SetColumn {
-    let score = |value: f64, n: usize| SetScore { frechet: value, bootstrap: None, kernel: Some((0.002, 0.001)), n };
-    let scores = [
-        (0, Ok(score(7.5, 4))),
-        (1, Ok(score(3.25, 4))),
-        (3, Err("n = 1".to_owned())),
-    ];
+    let score =
+        |value: f64, n: usize| SetScore { frechet: value, bootstrap: None, kernel: Some((0.002, 0.001)), n };
+    let scores = [(0, Ok(score(7.5, 4))), (1, Ok(score(3.25, 4))), (3, Err("n = 1".to_owned()))];
     SetColumn {
         key: "fd_mini".to_owned(),
         display: "FD(mini)".to_owned(),
@@ -338,7 +335,10 @@ fn the_best_and_second_of_a_task_are_marked_and_sanity_rows_do_not_compete() {
     };
     assert_eq!((rank(0, "psnr"), rank(1, "psnr")), (Some(table::Rank::Best), Some(table::Rank::Second)));
     assert_eq!(rank(2, "psnr"), None, "the pseudo-inverse has the highest PSNR, and does not compete");
-    assert_eq!((rank(0, "fd_mini"), rank(1, "fd_mini")), (Some(table::Rank::Second), Some(table::Rank::Best)));
+    assert_eq!(
+        (rank(0, "fd_mini"), rank(1, "fd_mini")),
+        (Some(table::Rank::Second), Some(table::Rank::Best))
+    );
     // Equal to the digits shown: both are best.
     assert_eq!([rank(0, "ssim_tm13"), rank(1, "ssim_tm13")], [Some(table::Rank::Best); 2]);
     let markdown = render::render(&[table.clone()], Format::Markdown, None);

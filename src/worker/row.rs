@@ -427,14 +427,10 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     }
     let record = scored(assembly, slot, &sample, &outcome, record);
     match &sample.content {
-        Content::Image(truth) => {
-            match score_image(assembly, slot, truth, &outcome, record.clone()) {
-                Ok((record, features)) => {
-                    Row { features, ..Row::new(record, outcome.reconstruction, None) }
-                }
-                Err(error) => Row::failed(record, error),
-            }
-        }
+        Content::Image(truth) => match score_image(assembly, slot, truth, &outcome, record.clone()) {
+            Ok((record, features)) => Row { features, ..Row::new(record, outcome.reconstruction, None) },
+            Err(error) => Row::failed(record, error),
+        },
         Content::Molecule { atoms } => {
             let Some(representation) = assembly.representation(slot.unit) else {
                 return Row::failed(record, "the model does not make molecules".to_owned());

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::engine::Field;
 use crate::flow::{Cond, FieldError, InBasis, Rows, Tape, VelocityField};
+use crate::path::Affine;
 
 /// A field that counts the seconds inside its calls.
 pub(super) struct Timed {
@@ -60,6 +61,10 @@ impl VelocityField<f32> for Timed {
 
     fn noise(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
         self.clocked(|field| field.noise(rows, out))
+    }
+
+    fn finish(&self) -> Option<Affine> {
+        self.field.finish()
     }
 
     fn in_basis(&mut self) -> Option<InBasis<'_, f32>> {

@@ -39,6 +39,7 @@ $current $here/lbfgs.py $golden/lbfgs/torch-2.15.json
 $era $here/egnn.py $golden/egnn ${DFLOW_TEST_DATA:+--data "$DFLOW_TEST_DATA"}
 $current $here/operators.py $golden/operators/operators.json
 $current $here/qm9.py splits $golden/qm9/splits.json
+$current $here/images.py $golden/images
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
 $current $here/molecules.py golden $golden/molecules
 if [ -n "${DFLOW_TEST_DATA:-}" ]; then

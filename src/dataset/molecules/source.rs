@@ -111,7 +111,8 @@ impl MoleculeSource {
         // The other splits are what models are trained on: all of them.
         let molecules = if split == description.split {
             let ids: Vec<String> = molecules.iter().map(|molecule| molecule.id.clone()).collect();
-            taken(molecules, description.selector.order(&ids))
+            let chosen = description.selector.choose(name, &ids, folder)?;
+            taken(molecules, chosen.into_iter().map(|(position, _)| position).collect())
         } else {
             molecules
         };

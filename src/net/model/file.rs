@@ -34,6 +34,12 @@ pub struct ModelFile {
     /// The probability path that the network was trained on.
     #[serde(default)]
     pub path: PathSpec,
+    /// The path that solves run on, if it is another one than the network was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reparametrise: Option<Reparametrise>,
+    /// What follows the last step of a forward solve; part of the map that is differentiated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
     /// What the network's output is.
     #[serde(default)]
     pub prediction: Prediction,
@@ -91,6 +97,22 @@ impl Default for VpLinear {
     }
 }
 
+/// Another path for a trained network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reparametrise {
+    /// Straight from the noisiest to the least noisy step of the diffusion: Cond-OT at t = α/(α + σ).
+    CondOt,
+}
+
+/// What follows the last step of a forward solve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The denoiser at t = 1: the least noisy step of a diffusion keeps noise (ADM: σ = 0.01). One more evaluation.
+    Denoise,
+}
+
 /// What a network's output is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +157,7 @@ impl ModelFile {
         } else if self.time == Some(TimeSpec::StepIndex) {
             problems.push("time: step_index needs `path: {vp_linear: {}}`; write `time: flow`".to_owned());
         }
+        problems.extend(self.path_problems());
         problems.extend(self.network.problems());
         if self.prediction == Prediction::Equifm {
             let is_egnn = matches!(self.network, NetworkSpec::Egnn(_));
@@ -146,6 +169,26 @@ impl ModelFile {
             }
         }
         problems.extend(self.source().problem());
+        problems
+    }
+
+    /// What is wrong in `reparametrise` and `finish`.
+    fn path_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let keeps_no_noise = self.path == PathSpec::CondOt;
+        if self.reparametrise.is_some() && keeps_no_noise {
+            problems.push("reparametrise: the network's path is cond_ot already".to_owned());
+        }
+        if self.reparametrise.is_some()
+            && matches!(self.prediction, Prediction::Velocity | Prediction::Equifm)
+        {
+            problems.push(
+                "reparametrise: a velocity is of its own path; noise, denoiser or v are needed".to_owned(),
+            );
+        }
+        if self.finish.is_some() && keeps_no_noise {
+            problems.push("finish: the path cond_ot ends without noise; leave `finish` out".to_owned());
+        }
         problems
     }
 
@@ -181,7 +224,13 @@ impl ModelFile {
             Some(TimeSpec::NoiseLevel) => NetworkTime::NoiseLevel,
             Some(TimeSpec::StepIndex) | None => by_default,
         };
-        Convention { path, parametrisation, time }
+        let finish = self.finish.is_some();
+        match self.reparametrise {
+            None => Convention { path, trained: None, parametrisation, time, finish },
+            Some(Reparametrise::CondOt) => {
+                Convention { path: path.straightened(), trained: Some(path), parametrisation, time, finish }
+            }
+        }
     }
 }
 

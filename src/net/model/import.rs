@@ -84,6 +84,8 @@ impl Import<'_> {
             prefix: String::new(),
             blake3: None,
             path: self.path,
+            reparametrise: None,
+            finish: None,
             prediction: self.prediction,
             time: None,
         };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier};
 pub use error::ModelError;
 pub use features::{FeaturesFile, FeaturesSpec, LoadedFeatures, feature_names, load_features};
-pub use file::{ModelFile, NetworkSpec, PathSpec, Prediction, TimeSpec, VpLinear};
+pub use file::{Finish, ModelFile, NetworkSpec, PathSpec, Prediction, Reparametrise, TimeSpec, VpLinear};
 pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
@@ -126,11 +126,15 @@ impl Model {
     ///
     /// Names, notes and places of files do not enter.
     pub fn identity(&self) -> String {
-        let ModelFile { network, prefix, path, prediction, time, .. } = &self.inner.file;
-        let parts =
-            serde_json::to_vec(&(&self.inner.weights_blake3, network, prefix, path, prediction, time))
-                .expect("a model file came from text");
-        blake3::hash(&parts).to_hex().to_string()
+        let ModelFile { network, prefix, path, prediction, time, reparametrise, finish, .. } =
+            &self.inner.file;
+        let parts = (&self.inner.weights_blake3, network, prefix, path, prediction, time);
+        // Models without these options keep the identity that they had before there were any.
+        let parts = match (reparametrise, finish) {
+            (None, None) => serde_json::to_vec(&parts),
+            options => serde_json::to_vec(&(parts, options)),
+        };
+        blake3::hash(&parts.expect("a model file came from text")).to_hex().to_string()
     }
 
     /// What its states are.
