@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::pipeline::{PipelineArgs, Resolved};
-use super::run::{open_units, say_what_stays_without};
+use super::run::{open_units, say_missing_weights, say_what_stays_without};
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
 use crate::plan::{CellHash, Summary, Unit};
@@ -34,6 +34,7 @@ pub(super) fn show(resolved: &Resolved, keep_failed: bool, global: &Global) -> C
     let start = Start { plan: &resolved.plan, document: &resolved.document };
     let found = RunDir::look(Path::new(&resolved.plan.output), &start).map_err(CliError::store)?;
     say_what_stays_without(Path::new(&resolved.plan.output), &resolved.plan, global);
+    say_missing_weights(resolved, global)?;
     let open: BTreeSet<Unit> = open_units(resolved, &found.finished, keep_failed).into_iter().collect();
     let done = resolved.plan.units(resolved.shard).filter(|unit| !open.contains(unit));
     let done: BTreeSet<(CellHash, String)> =

@@ -130,7 +130,11 @@ impl Walk {
     }
 
     fn velocity(&self, tableau: &Tableau, steps: usize) -> Ask {
-        Ask::Velocity { t: self.time_of(self.slopes.len(), tableau, steps), x: self.point.clone(), keep: false }
+        Ask::Velocity {
+            t: self.time_of(self.slopes.len(), tableau, steps),
+            x: self.point.clone(),
+            keep: false,
+        }
     }
 
     /// Goes to the next stage or step; whether there is one.
