@@ -40,6 +40,7 @@ $era $here/egnn.py $golden/egnn ${DFLOW_TEST_DATA:+--data "$DFLOW_TEST_DATA"}
 $current $here/operators.py $golden/operators/operators.json
 $current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
+$current $here/set_metrics.py $golden/set_metrics/set_metrics.json
 $current $here/molecules.py golden $golden/molecules
 [ ! -e $here/torchdiffeq_golden.py ] || $current $here/torchdiffeq_golden.py
 if [ -n "${GUIDED_DIFFUSION:-}" ]; then
