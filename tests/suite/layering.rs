@@ -27,10 +27,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("points", &["spec"]),
     ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (
+        "score",
+        &[
+            "spec", "plan", "random", "operator", "metric", "net", "catalog", "store", "user_cache",
+            // The columns that it fills.
+            "report",
+        ],
+    ),
+    (
         "worker",
         &[
             "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
-            "method", "metric", "molecule", "points", "catalog", "store",
+            "method", "metric", "molecule", "points", "catalog", "store", "score",
             // `run::Launch`, which its threads implement.
             "run",
         ],
