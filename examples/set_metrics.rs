@@ -36,7 +36,9 @@ fn main() -> Result<()> {
         ["fid", reference, set, dims] => fid(Path::new(reference), Path::new(set), dims.parse()?),
         ["make", dir, cells, samples, dims] => make(dir, cells.parse()?, samples.parse()?, dims.parse()?),
         ["table", dir] => table(dir),
-        _ => Err("usage: set_metrics fid REFERENCE SET DIMS | make DIR CELLS SAMPLES DIMS | table DIR".into()),
+        _ => {
+            Err("usage: set_metrics fid REFERENCE SET DIMS | make DIR CELLS SAMPLES DIMS | table DIR".into())
+        }
     }
 }
 
@@ -151,10 +153,8 @@ fn write_cell(writer: &mut FeatureWriter, cell: usize, samples: usize, dims: usi
             ((cell_hash(cell), format!("{sample:05}")), x1_blake3(cell, sample), features)
         };
         let rows: Vec<_> = rows.map(row).collect();
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(key, x1_blake3, features)| FeatureRow { key, x1_blake3, features })
-            .collect();
+        let rows: Vec<_> =
+            rows.iter().map(|(key, x1_blake3, features)| FeatureRow { key, x1_blake3, features }).collect();
         writer.append(&rows)?;
     }
     Ok(())

@@ -190,7 +190,10 @@ impl Law {
         let [channels, height, width] =
             description.image_shape().map_err(|e| e.to_string())?.map(|side| side as u32);
         let shape = StateShape::Image(ImageShape { channels, height, width });
-        Ok(Self { field, info: ModelInfo { identity, shape, classes: 0, predicts_noise: false } })
+        Ok(Self {
+            field,
+            info: ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false },
+        })
     }
 }
 

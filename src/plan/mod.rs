@@ -7,7 +7,7 @@
 //! A row of the results has the identity ([`CellHash`], sample id): see [`identity`].
 
 pub mod estimate;
-mod identity;
+pub mod identity;
 mod resolve;
 pub mod resources;
 pub mod shard;

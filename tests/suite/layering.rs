@@ -30,7 +30,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "score",
         &[
-            "spec", "plan", "random", "operator", "metric", "net", "catalog", "store", "user_cache",
+            "spec",
+            "plan",
+            "random",
+            "operator",
+            "metric",
+            "net",
+            "catalog",
+            "store",
+            "user_cache",
             // The columns that it fills.
             "report",
         ],
