@@ -4,6 +4,8 @@
 //! and go on later, bit for bit.
 
 mod ancestral;
+#[cfg(test)]
+mod baseline_tests;
 mod dflow;
 mod guided;
 mod likelihood;

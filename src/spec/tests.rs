@@ -96,7 +96,7 @@ fn a_wrong_file_is_answered_with_place_cause_and_nearest_name() {
     for (from, to, under, message) in [
         ("noise: 0.05", "nois: 0.05", "nois", "did you mean `noise`?"),
         ("center_mask:", "centre_mask:", "centre_mask", "did you mean `center_mask`?"),
-        ("  - pinv: {}", "  - ot_ode: {steps: 100}", "ot_ode", "there are: dflow, pinv"),
+        ("  - pinv: {}", "  - ddrm: {steps: 20}", "ddrm", "there are: dflow, ot_ode, pigdm, red_diff, pinv"),
         ("psnr, ssim", "psnr, {features: mini}", "features", "there are: psnr, ssim"),
         ("{ blend: 0.1 }", "{ blend: {weight: 0.1, lif: pinv} }", "lif", "did you mean `lift`?"),
         ("{ blend: 0.1 }", "{ blend: abc }", "abc", "expected a weight in [0, 1] or a map"),
@@ -185,6 +185,66 @@ fn a_task_that_no_method_runs_on_is_refused() {
     let document = read(&text).unwrap();
     let error = document.report(check(&document.spec)).unwrap_err().to_string();
     assert!(error.starts_with("p.yaml:10:13: no method runs on this task"), "{error}");
+}
+
+/// Errors of the example with a further method.
+fn of_method(method: &str) -> String {
+    let document =
+        read(&EXAMPLE.replace("  - pinv: {}", &format!("  - {method}"))).unwrap_or_else(|e| panic!("{e}"));
+    document.report(check(&document.spec)).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn baselines_are_read_with_their_defaults_and_replaced_task_by_task() {
+    for method in [
+        "ot_ode: { start: 0.4, gamma: adaptive, lift: adjoint }",
+        "pigdm: { form: { flow: { steps: 50, init: { lifted: auto } } } }",
+        "pigdm: { form: { ddim: { eta: 1, init: pinv, scale: product, replace_observed: true } } }",
+        "red_diff: { times: { uniform: { min: 0.01, max: 0.9 } }, weight: power_two_thirds, loss: sum }",
+    ] {
+        assert_eq!(of_method(method), "", "{method}");
+    }
+    let method = "red_diff: { lr: 0.5, per_task: { inpainting-center: { lambda: 1 } } }";
+    let document = read(&EXAMPLE.replace("pinv: {}", method)).unwrap();
+    let on = |task: &str| match document.spec.methods[1].for_task(task) {
+        MethodSpec::RedDiff(spec) => (spec.lr, spec.lambda, spec.steps, spec.per_task.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(on("inpainting-center"), (0.5, 1.0, 1000, 0));
+    assert_eq!(on("super-resolution-x2-noisy"), (0.5, 0.25, 1000, 0));
+}
+
+#[test]
+fn options_of_baselines_that_mean_nothing_are_refused() {
+    for (method, message) in [
+        ("ot_ode: { steps: 0 }", "steps must be at least 1"),
+        ("ot_ode: { start: 0 }", "start must be a finite number between 0 and 1, both excluded"),
+        ("ot_ode: { start: .nan }", "start must be a finite number"),
+        ("ot_ode: { steps: 4, start: 0.8 }", "no step is made: a grid of 4 steps"),
+        ("ot_ode: { lift: measurement }", "cannot be its own lift"),
+        ("ot_ode: { per_task: { inpainting: {} } }", "there is no task `inpainting`"),
+        ("ot_ode: { per_task: { inpainting-center: { start: 1.5 } } }", "both excluded, got 1.5"),
+        ("pigdm: { form: { flow: { steps: 1 } } }", "no step is made"),
+        ("pigdm: { form: { flow: { init: { lifted: measurement } } } }", "cannot be its own lift"),
+        ("pigdm: { form: { ddim: { steps: 1001 } } }", "at most 1000, those of the diffusion"),
+        ("pigdm: { form: { ddim: { eta: 1.1 } } }", "eta must be a finite number between 0 and 1"),
+        ("red_diff: { steps: 1001 }", "at most 1000, those of the diffusion"),
+        ("red_diff: { lr: 0 }", "lr must be a finite number above 0"),
+        ("red_diff: { lambda: -1 }", "lambda must be a finite number that is not negative"),
+        ("red_diff: { betas: [0.9, 1.0] }", "betas[1] must be a finite number from 0 to below 1"),
+        ("red_diff: { eps: 0 }", "eps must be a finite number above 0"),
+        ("red_diff: { sigma_x0: .inf }", "sigma_x0 must be a finite number"),
+        ("red_diff: { times: { uniform: { min: 0 } } }", "min must be a finite number between 0 and 1"),
+        (
+            "red_diff: { times: { uniform: { min: 0.9, max: 0.2 } } }",
+            "the last time 0.2 lies before the first",
+        ),
+        ("red_diff: { per_task: { inpainting-center: { lr: -1 } } }", "lr must be a finite number above 0"),
+    ] {
+        let error = of_method(method);
+        assert!(error.contains(message), "{method}: {error}");
+        assert!(error.starts_with("p.yaml:"), "{method}: {error}");
+    }
 }
 
 #[test]

@@ -20,6 +20,20 @@ from safetensors.torch import save_file
 import operators
 
 
+def most_steps(methods):
+    """Steps for which some method draws noise."""
+    counts = [0]
+    for entry in methods:
+        ((kind, options),) = entry.items()
+        for own in [{}, *options.get("per_task", {}).values()]:
+            if kind == "red_diff":
+                counts.append((options | own).get("steps", 1000))
+            ddim = (options | own).get("form", {}).get("ddim") if kind == "pigdm" else None
+            if ddim is not None and ddim.get("eta"):
+                counts.append(ddim.get("steps", 100))
+    return max(counts)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("pipeline", "images", "out"):
@@ -28,7 +42,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    tasks = yaml.safe_load(args.pipeline.read_text())["tasks"]
+    pipeline = yaml.safe_load(args.pipeline.read_text())
+    tasks, steps = pipeline["tasks"], most_steps(pipeline["methods"])
     table = pyarrow.parquet.read_table(args.images).slice(0, args.limit).to_pylist()
     generator = torch.Generator().manual_seed(args.seed)
     tensors, labels = {}, {}
@@ -39,6 +54,8 @@ def main():
         truth = torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1).contiguous()
         tensors[f"truth/{sample}"] = truth.reshape(-1)
         tensors[f"z/{sample}"] = torch.randn(truth.numel(), generator=generator)
+        if steps:
+            tensors[f"noise/{sample}"] = torch.randn(steps, truth.numel(), generator=generator)
         for task in tasks:
             clean = operators.build(task["operator"], tuple(truth.shape)).forward(truth)
             noise = task.get("noise", 0.0) * torch.randn(clean.numel(), generator=generator)

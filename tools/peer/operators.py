@@ -29,6 +29,12 @@ class Mask:
     def lift(self, y):
         return self.pinv(y)
 
+    adjoint = pinv
+
+    def regularised(self, e, r2, sigma2):
+        """H^T (r2 H H^T + sigma2 I)^-1 e."""
+        return self.pinv(e) / (r2 + sigma2)
+
 
 class Separable:
     """Rows and columns of each channel multiplied by one matrix A: A X A^T."""
@@ -36,6 +42,8 @@ class Separable:
     def __init__(self, shape, matrix, lift_is_pinv, per_axis=0.0, product=0.0):
         self.shape, self.lift_is_pinv = shape, lift_is_pinv
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+        values = np.outer(s, s)
+        self.values, self.all_u, self.all_v = map(torch.from_numpy, (values, u.copy(), vt.T.copy()))
         keep = s > max(per_axis, 1e-12 * s[0])
         u, s, vt = u[:, keep], s[keep], vt[keep]
         inverse = 1.0 / np.outer(s, s)
@@ -52,6 +60,17 @@ class Separable:
         y = y.double().view(self.shape[0], self.a.shape[0], self.a.shape[0])
         return self.v @ (self.inverse * (self.u.T @ y @ self.u)) @ self.v.T
 
+    def adjoint(self, y):
+        return self.a.T @ y.double().view(self.shape[0], self.a.shape[0], self.a.shape[0]) @ self.a
+
+    def regularised(self, e, r2, sigma2):
+        """H^T (r2 H H^T + sigma2 I)^-1 e; without noise H^+ e / r2, with the cut-off of H^+."""
+        if sigma2 == 0:
+            return self.pinv(e) / r2
+        e = e.double().view(self.shape[0], self.a.shape[0], self.a.shape[0])
+        gains = self.values / (r2 * self.values**2 + sigma2)
+        return self.all_v @ (gains * (self.all_u.T @ e @ self.all_u)) @ self.all_v.T
+
     def lift(self, y):
         return self.pinv(y) if self.lift_is_pinv else y.view(self.shape)
 
@@ -66,7 +85,10 @@ class Identity:
     def pinv(self, y):
         return y.view(self.shape)
 
-    lift = pinv
+    lift = adjoint = pinv
+
+    def regularised(self, e, r2, sigma2):
+        return self.pinv(e) / (r2 + sigma2)
 
 
 def center_mask(shape, size):

@@ -1,12 +1,15 @@
 //! Engines on fields that refuse, fail or panic: no sample is lost by it, and no number changes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::flow::{GaussianField, Rows, Tape, VelocityField};
 use crate::method::{Draws, Goal, Outcome, Restoration};
 use crate::operator::{Degradation, Shape, measure};
 use crate::path::Path;
 use crate::random::{Purpose, Stream};
-use crate::spec::method::{DflowSpec, MethodSpec};
+use crate::spec::method::MethodSpec;
 use crate::spec::operator::{CenterMask, OperatorSpec};
 
 const SHAPE: Shape = Shape::new(1, 6, 6);
@@ -91,30 +94,48 @@ fn troubled(forward: Trouble, pull_back: Trouble) -> Field {
     Box::new(Troubled { field, forward, pull_back, spoiled: false })
 }
 
+/// A method of every kind: whole solves, guided steps, and calls without a gradient.
+fn methods() -> Vec<MethodSpec> {
+    let methods = serde_json::json!([
+        { "dflow": { "stop": [{ "evals": 12 }] } },
+        { "ot_ode": { "steps": 20 } },
+        { "pigdm": { "form": { "ddim": { "steps": 15, "eta": 0.5 } } } },
+        { "red_diff": { "steps": 20 } },
+    ]);
+    serde_json::from_value(methods).unwrap()
+}
+
+const fn is_pulled_back(method: &MethodSpec) -> bool {
+    !matches!(method, MethodSpec::RedDiff(_))
+}
+
 /// An inpainting problem of its own for every sample.
-fn slot(sample: usize, cond: Cond) -> Slot {
-    let spec: DflowSpec = serde_json::from_value(serde_json::json!({ "stop": [{ "evals": 12 }] })).unwrap();
+fn slot(method: &MethodSpec, sample: usize, cond: Cond, stored: Option<StoredSolve>) -> Slot {
     let stream = |purpose| Stream::new(0, "engine", &sample.to_string(), purpose);
     let operator = OperatorSpec::CenterMask(CenterMask { size: 2 });
     let operator = Degradation::new(&operator, SHAPE).unwrap().for_sample(&mut stream(Purpose::Mask));
     let truth = stream(Purpose::Image).normals(SHAPE.dim());
     let y = measure(&operator, &truth, 0.0, &mut stream(Purpose::MeasurementNoise));
-    let method = MethodSpec::Dflow(Box::new(spec));
-    let goal = Goal::Restore(Restoration::new(&method, operator, y, 0.0));
-    let draws = Draws::for_method(&method, &goal, stream);
-    let problem = Problem::new(method, goal, draws);
-    Slot::new(Unit { cell: 0, sample }, (Some(0), None), cond, problem, None)
+    let goal = Goal::Restore(Restoration::new(method, operator, y, 0.0));
+    let draws = Draws::for_method(method, &goal, stream);
+    let problem = Problem { path: Some(Path::CondOt), ..Problem::new(method.clone(), goal, draws) };
+    Slot::new(Unit { cell: 0, sample }, (Some(0), None), cond, problem, stored)
 }
 
 /// Solves five samples, of which one may be a spoiler; outcomes and the rows that a call may have at the end.
 fn solve(
+    method: &MethodSpec,
     field: Field,
     memory: MemoryBudget,
     spoiler: Option<usize>,
 ) -> (Vec<Result<Outcome, String>>, Engine) {
     let mut engine = Engine::new(vec![field], memory, 8);
     let cond = |sample| if spoiler == Some(sample) { SPOILER } else { Cond::None };
-    engine.slots = (0..5).map(|sample| slot(sample, cond(sample))).collect();
+    engine.slots = (0..5).map(|sample| slot(method, sample, cond(sample), None)).collect();
+    finish(engine)
+}
+
+fn finish(mut engine: Engine) -> (Vec<Result<Outcome, String>>, Engine) {
     for _ in 0..500 {
         engine.round();
     }
@@ -126,27 +147,35 @@ fn solve(
     (engine.slots.iter().map(outcome).collect(), engine)
 }
 
+fn costs(engine: &Engine) -> Vec<(u64, u64)> {
+    engine.slots.iter().map(|slot| (slot.cost().nfe_forward, slot.cost().nfe_vjp)).collect()
+}
+
 fn reconstructions(outcomes: &[Result<Outcome, String>]) -> Vec<Option<Vec<f32>>> {
     outcomes.iter().map(|outcome| outcome.as_ref().ok().map(|o| o.reconstruction.clone())).collect()
 }
 
-fn untroubled() -> Vec<Option<Vec<f32>>> {
-    let (outcomes, engine) = solve(troubled(Trouble::None, Trouble::None), MemoryBudget::Tape, None);
+fn untroubled(method: &MethodSpec) -> Vec<Option<Vec<f32>>> {
+    let (outcomes, engine) = solve(method, troubled(Trouble::None, Trouble::None), MemoryBudget::Tape, None);
     assert_eq!(engine.max_rows(), 8);
     reconstructions(&outcomes)
 }
 
 #[test]
 fn out_of_memory_halves_the_rows_and_changes_no_bit() {
-    let expected = untroubled();
-    assert!(expected.iter().all(Option::is_some));
-    for memory in [MemoryBudget::Tape, MemoryBudget::Recompute] {
-        for most in 1..5 {
-            let limit = Trouble::MoreRowsThan(most);
-            for (forward, pull_back) in [(limit, Trouble::None), (Trouble::None, limit), (limit, limit)] {
-                let (outcomes, engine) = solve(troubled(forward, pull_back), memory, None);
-                assert_eq!(reconstructions(&outcomes), expected, "{memory:?} {forward:?} {pull_back:?}");
-                assert!(engine.max_rows() <= most, "{} rows of at most {most}", engine.max_rows());
+    for method in methods() {
+        let expected = untroubled(&method);
+        assert!(expected.iter().all(Option::is_some));
+        for memory in [MemoryBudget::Tape, MemoryBudget::Recompute] {
+            for most in 1..5 {
+                let limit = Trouble::MoreRowsThan(most);
+                for (forward, pull_back) in [(limit, Trouble::None), (Trouble::None, limit), (limit, limit)] {
+                    let (outcomes, engine) = solve(&method, troubled(forward, pull_back), memory, None);
+                    let case = format!("{} {memory:?} {forward:?} {pull_back:?}", method.kind());
+                    assert_eq!(reconstructions(&outcomes), expected, "{case}");
+                    let struck = forward == limit || is_pulled_back(&method);
+                    assert!(!struck || engine.max_rows() <= most, "{case}: {} rows", engine.max_rows());
+                }
             }
         }
     }
@@ -154,33 +183,135 @@ fn out_of_memory_halves_the_rows_and_changes_no_bit() {
 
 #[test]
 fn a_tape_that_does_not_fit_one_row_is_not_kept() {
-    let (outcomes, engine) = solve(troubled(Trouble::Tapes, Trouble::None), MemoryBudget::Tape, None);
-    assert_eq!(reconstructions(&outcomes), untroubled());
-    assert_eq!(engine.memory, MemoryBudget::Recompute);
+    for method in methods().iter().filter(|method| is_pulled_back(method)) {
+        let field = troubled(Trouble::Tapes, Trouble::None);
+        let (outcomes, engine) = solve(method, field, MemoryBudget::Tape, None);
+        assert_eq!(reconstructions(&outcomes), untroubled(method), "{}", method.kind());
+        assert_eq!(engine.memory, MemoryBudget::Recompute);
+    }
 }
 
 #[test]
 fn no_room_for_a_single_row_fails_every_sample_with_the_reason() {
-    let (outcomes, _) = solve(troubled(Trouble::MoreRowsThan(0), Trouble::None), MemoryBudget::Tape, None);
-    for outcome in outcomes {
-        let error = outcome.unwrap_err();
-        assert!(error.contains("out of memory for a batch of 1 rows"), "{error}");
+    for method in methods() {
+        let field = troubled(Trouble::MoreRowsThan(0), Trouble::None);
+        let (outcomes, _) = solve(&method, field, MemoryBudget::Tape, None);
+        for outcome in outcomes {
+            let error = outcome.unwrap_err();
+            assert!(error.contains("out of memory for a batch of 1 rows"), "{error}");
+        }
     }
 }
 
 #[test]
 fn a_sample_that_spoils_its_calls_fails_alone() {
-    let expected = untroubled();
-    for trouble in [Trouble::Error, Trouble::Panic] {
-        for (forward, pull_back) in [(trouble, Trouble::None), (Trouble::None, trouble)] {
-            for memory in [MemoryBudget::Tape, MemoryBudget::Recompute] {
-                let (outcomes, _) = solve(troubled(forward, pull_back), memory, Some(2));
-                let error = outcomes[2].as_ref().unwrap_err();
-                assert!(error.contains("spoiled"), "{error}");
-                let (mut ours, mut theirs) = (reconstructions(&outcomes), expected.clone());
-                (ours[2], theirs[2]) = (None, None);
-                assert_eq!(ours, theirs, "{memory:?} {forward:?} {pull_back:?}");
+    for method in methods() {
+        let expected = untroubled(&method);
+        for trouble in [Trouble::Error, Trouble::Panic] {
+            for (forward, pull_back) in [(trouble, Trouble::None), (Trouble::None, trouble)] {
+                if forward == Trouble::None && !is_pulled_back(&method) {
+                    continue;
+                }
+                for memory in [MemoryBudget::Tape, MemoryBudget::Recompute] {
+                    let (outcomes, _) = solve(&method, troubled(forward, pull_back), memory, Some(2));
+                    let error = outcomes[2].as_ref().unwrap_err();
+                    assert!(error.contains("spoiled"), "{error}");
+                    let (mut ours, mut theirs) = (reconstructions(&outcomes), expected.clone());
+                    (ours[2], theirs[2]) = (None, None);
+                    assert_eq!(ours, theirs, "{} {memory:?} {forward:?} {pull_back:?}", method.kind());
+                }
             }
         }
+    }
+}
+
+/// Counts the calls of a field, by kind.
+struct Counted {
+    field: Field,
+    calls: Arc<[AtomicU32; 4]>,
+}
+
+impl Counted {
+    fn count(&self, kind: usize) {
+        self.calls[kind].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl VelocityField<f32> for Counted {
+    fn dim(&self) -> usize {
+        self.field.dim()
+    }
+
+    fn velocity(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
+        self.count(0);
+        self.field.velocity(rows, out)
+    }
+
+    fn velocity_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
+        self.count(1);
+        self.field.velocity_taped(rows, out)
+    }
+
+    fn pull_back(&mut self, tape: Tape, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
+        self.count(2);
+        self.field.pull_back(tape, cotangent, out)
+    }
+
+    fn vjp(&mut self, rows: Rows<'_, f32>, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
+        self.count(3);
+        self.field.vjp(rows, cotangent, out)
+    }
+
+    fn tape_bytes_per_row(&self) -> usize {
+        self.field.tape_bytes_per_row()
+    }
+}
+
+/// Calls of `velocity`, `velocity_taped`, `pull_back` and `vjp` of a whole solve, its costs and its bits.
+fn counted(method: &MethodSpec, memory: MemoryBudget) -> ([u32; 4], Vec<(u64, u64)>, Vec<Option<Vec<f32>>>) {
+    let calls: Arc<[AtomicU32; 4]> = Arc::default();
+    let field = Counted { field: troubled(Trouble::None, Trouble::None), calls: Arc::clone(&calls) };
+    let (outcomes, engine) = solve(method, Box::new(field), memory, None);
+    let calls = std::array::from_fn(|kind| calls[kind].load(Ordering::Relaxed));
+    (calls, costs(&engine), reconstructions(&outcomes))
+}
+
+#[test]
+fn a_guided_step_is_one_call_and_its_pull_back() {
+    let methods = methods();
+    // 20 steps of which 4 lie before the start, and 15.
+    for (method, steps) in [(&methods[1], 16), (&methods[2], 15)] {
+        let (calls, costs, bits) = counted(method, MemoryBudget::Tape);
+        assert_eq!(calls, [0, steps, steps, 0], "{}", method.kind());
+        assert_eq!(costs, [(u64::from(steps), u64::from(steps)); 5]);
+        // A tape of 8 bytes per row, five rows: one byte short of room, the call is repeated for its pull-back.
+        for memory in [MemoryBudget::Recompute, MemoryBudget::Bytes(39)] {
+            let repeated = counted(method, memory);
+            assert_eq!(repeated, ([steps, 0, 0, steps], costs.clone(), bits.clone()), "{}", method.kind());
+        }
+        assert_eq!(counted(method, MemoryBudget::Bytes(40)).0, calls);
+    }
+    let (calls, costs, _) = counted(&methods[3], MemoryBudget::Tape);
+    assert_eq!((calls, costs), ([20, 0, 0, 0], vec![(20, 0); 5]));
+}
+
+#[test]
+fn a_solve_stored_between_a_call_and_its_pull_back_goes_on_without_the_tape() {
+    for method in &methods()[1..3] {
+        let expected = untroubled(method);
+        let broken = troubled(Trouble::None, Trouble::MoreRowsThan(0));
+        let mut engine = Engine::new(vec![broken], MemoryBudget::Tape, 8);
+        engine.slots = (0..5).map(|sample| slot(method, sample, Cond::None, None)).collect();
+        engine.round();
+        assert_eq!(costs(&engine), [(1, 0); 5], "the pull-back is still to come");
+        let stored = engine.slots.iter().map(|slot| postcard::to_stdvec(&slot.stored()).unwrap());
+        let stored: Vec<StoredSolve> = stored.map(|bytes| postcard::from_bytes(&bytes).unwrap()).collect();
+        let mut engine = Engine::new(vec![troubled(Trouble::None, Trouble::None)], MemoryBudget::Tape, 8);
+        let reopened = stored.into_iter().enumerate();
+        engine.slots = reopened.map(|(i, stored)| slot(method, i, Cond::None, Some(stored))).collect();
+        let (outcomes, engine) = finish(engine);
+        assert_eq!(reconstructions(&outcomes), expected, "{}", method.kind());
+        let (_, whole, _) = counted(method, MemoryBudget::Tape);
+        assert_eq!(costs(&engine), whole);
     }
 }
