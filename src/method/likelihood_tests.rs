@@ -54,7 +54,7 @@ fn run(problem: &Problem) -> Solve {
         let mut out = vec![0.0; IMAGE.len()];
         let rows = |t: &f64, x: &[f32]| (vec![*t], x.to_vec());
         let answer = match &ask {
-            Ask::Velocity { t, x } => {
+            Ask::Velocity { t, x, .. } => {
                 let (t, x) = rows(t, x);
                 field.velocity(Rows { t: &t, x: &x, cond: &[Cond::None] }, &mut out).unwrap();
                 Answer::State(out)

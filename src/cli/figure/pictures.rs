@@ -5,10 +5,10 @@ use crate::method::{Restoration, loss};
 use crate::operator::Shape;
 use crate::plan::Unit;
 use crate::report::figures::{GradientPair, Pictures, Snapshot};
+use crate::score::Content;
 use crate::spec::init::Lift;
 use crate::spec::method::MethodSpec;
 use crate::store::{Record, RunDir, artifacts};
-use crate::score::Content;
 use crate::worker::assembly::Assembly;
 
 /// The run's dataset and what was kept of its solves.

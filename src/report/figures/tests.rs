@@ -121,7 +121,7 @@ const OPTIONS: Options = Options { samples: 2, scale: 8 };
 
 fn made(number: u32, plan: &Plan, records: &[Record]) -> Result<Drawn, FigureError> {
     let [channels, height, width] = plan.dataset.shape.image().unwrap().sides().map(|side| side as usize);
-    draw(number, Run { plan, records }, &Made([channels, height, width]), OPTIONS)
+    draw(number, Run::new(plan, records), &Made([channels, height, width]), OPTIONS)
 }
 
 fn column(drawn: &Drawn, key: &str) -> Vec<String> {
