@@ -133,7 +133,8 @@ impl Prior {
                 };
                 let predicts_noise = model.file().convention().parametrisation == Parametrisation::Noise;
                 let classes = model.classes() as u32;
-                ModelInfo { identity: model.identity(), shape, classes, predicts_noise }
+                let finish = model.file().finish.is_some();
+                ModelInfo { identity: model.identity(), shape, classes, predicts_noise, finish }
             }
             Self::Gaussian(fitted) => fitted.info.clone(),
             Self::Mixture(law) => law.info.clone(),
@@ -189,7 +190,10 @@ impl Law {
         let [channels, height, width] =
             description.image_shape().map_err(|e| e.to_string())?.map(|side| side as u32);
         let shape = StateShape::Image(ImageShape { channels, height, width });
-        Ok(Self { field, info: ModelInfo { identity, shape, classes: 0, predicts_noise: false } })
+        Ok(Self {
+            field,
+            info: ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false },
+        })
     }
 }
 
@@ -209,7 +213,7 @@ impl Fitted {
         let dim = train.shape().iter().product();
         let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
         let shape = StateShape::Image(shape_of(&*train));
-        let info = ModelInfo { identity, shape, classes: 0, predicts_noise: false };
+        let info = ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false };
         Ok(Self { train, manifest, info, field: Arc::default() })
     }
 

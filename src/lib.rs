@@ -18,6 +18,7 @@ pub mod catalog;
 pub mod cli;
 pub mod dataset;
 pub mod exit;
+pub mod fetch;
 pub mod flow;
 pub mod method;
 pub mod metric;

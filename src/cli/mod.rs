@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod run;
 mod schema;
+mod score;
 mod status;
 mod table;
 mod verify;
@@ -74,6 +75,8 @@ enum Command {
     Table(table::TableArgs),
     /// Draw one of the paper's figures from a run, as SVG and PNG, with the plotted numbers as CSV.
     Figure(figure::FigureArgs),
+    /// Make metrics of a finished run again from its reconstructions, beside its rows.
+    Score(score::ScoreArgs),
     /// Draw the picture grid of a run.
     Report(report::ReportArgs),
     /// Datasets: list them, or look at one.
@@ -160,6 +163,7 @@ fn dispatch(cli: Cli) -> CliResult {
         Command::Table(args) => table::run(&args, &global),
         Command::Figure(args) => figure::run(&args, &global),
         Command::Report(args) => report::run(&args, &global),
+        Command::Score(args) => score::run(&args, &global),
         Command::Data(args) => data::run(&args, &global),
         Command::Model(args) => model::run(&args, &global),
         Command::Devices(args) => devices::run(&args, &global),

@@ -1,6 +1,8 @@
 //! `dflow model`: models.
 
 mod classifier;
+mod fetch;
+mod time;
 
 use std::path::PathBuf;
 
@@ -45,8 +47,12 @@ enum Action {
         #[arg(long, default_value_t = 4)]
         draws: usize,
     },
+    /// Download the public files of models, or continue; files that are here are compared with their hashes.
+    Fetch(fetch::FetchArgs),
     /// The error of a property classifier on real molecules.
     Classifier(classifier::ClassifierArgs),
+    /// Seconds and peak memory of one evaluation of D-Flow: solve, loss and pull-back.
+    Time(time::TimeArgs),
     /// Take over an ADM UNet from safetensors or a PyTorch zip file: writes `models/NAME.yaml` and its weights.
     Import(ImportArgs),
 }
@@ -116,6 +122,8 @@ pub(super) fn run(args: &ModelArgs, global: &Global) -> CliResult {
         Action::List => list(global),
         Action::Import(args) => import(args, global),
         Action::Classifier(args) => classifier::run(args, global),
+        Action::Fetch(args) => fetch::run(args, global),
+        Action::Time(args) => time::run(args, global),
         Action::Check { name, dataset, images, draws } => {
             check(name, dataset.as_deref(), *images, *draws, global)
         }

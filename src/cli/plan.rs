@@ -1,13 +1,16 @@
 //! `dflow plan`: what a pipeline would run, without running it.
 
+mod estimate;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+use self::estimate::EstimateArgs;
 use super::pipeline::{PipelineArgs, Resolved};
-use super::run::{open_units, say_what_stays_without};
+use super::run::{open_units, say_missing_weights, say_what_stays_without};
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
 use crate::plan::{CellHash, Summary, Unit};
@@ -23,28 +26,41 @@ pub(super) struct PlanArgs {
     /// Count rows that failed earlier as done, as `dflow run --keep-failed` does.
     #[arg(long)]
     keep_failed: bool,
+    #[command(flatten)]
+    estimate: EstimateArgs,
 }
 
 pub(super) fn run(args: &PlanArgs, global: &Global) -> CliResult {
-    show(&args.pipeline.resolve(global)?, args.keep_failed, global)
+    show_with(&args.pipeline.resolve(global)?, args.keep_failed, &args.estimate, global)
 }
 
 /// Prints the plan of a resolved pipeline: what a run would do now, or why it would be refused.
 pub(super) fn show(resolved: &Resolved, keep_failed: bool, global: &Global) -> CliResult {
+    show_with(resolved, keep_failed, &EstimateArgs::default(), global)
+}
+
+/// As [`show`], with an estimate of the cost if one is asked for.
+fn show_with(resolved: &Resolved, keep_failed: bool, args: &EstimateArgs, global: &Global) -> CliResult {
     let start = Start { plan: &resolved.plan, document: &resolved.document };
     let found = RunDir::look(Path::new(&resolved.plan.output), &start).map_err(CliError::store)?;
     say_what_stays_without(Path::new(&resolved.plan.output), &resolved.plan, global);
+    say_missing_weights(resolved, global)?;
     let open: BTreeSet<Unit> = open_units(resolved, &found.finished, keep_failed).into_iter().collect();
     let done = resolved.plan.units(resolved.shard).filter(|unit| !open.contains(unit));
     let done: BTreeSet<(CellHash, String)> =
         done.map(|unit| resolved.plan.key(unit)).map(|(hash, id)| (hash, id.to_owned())).collect();
     let summary = Summary::new(&resolved.plan, resolved.shard, &done);
+    let estimate = estimate::of(args, &resolved.plan, &summary)?;
     if global.json {
-        let text = serde_json::to_string_pretty(&summary).map_err(CliError::failure)?;
-        print_lossy(&text);
+        let mut value = serde_json::to_value(&summary).map_err(CliError::failure)?;
+        if let (Some((_, estimate)), Some(object)) = (estimate, value.as_object_mut()) {
+            object.insert("estimate".to_owned(), estimate);
+        }
+        print_lossy(&serde_json::to_string_pretty(&value).map_err(CliError::failure)?);
         return Ok(exit::OK);
     }
-    print_lossy(&summary_text(&summary, &device_line(resolved)?));
+    let estimate = estimate.map_or_else(String::new, |(text, _)| format!("\n\n{text}"));
+    print_lossy(&(summary_text(&summary, &device_line(resolved)?) + &estimate));
     Ok(exit::OK)
 }
 

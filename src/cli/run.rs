@@ -12,6 +12,7 @@ use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::score::{Ground, Scorers, complete_references};
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
 use crate::ui::Style;
 use crate::ui::json::{self, EventLog};
@@ -19,6 +20,9 @@ use crate::ui::progress::{Names, Progress};
 use crate::worker::assembly::Assembly;
 use crate::worker::engine::MemoryBudget;
 use crate::worker::{Settings, Threads, device};
+
+/// Clean images from which on their scoring is worth a line.
+const SAID_FROM: usize = 500;
 
 /// Options of `dflow run`.
 #[derive(Debug, Args)]
@@ -95,6 +99,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let start = Start { plan, document: &resolved.document };
     let Found { finished, .. } = RunDir::look(&root, &start).map_err(CliError::store)?;
     say_what_stays_without(&root, plan, global);
+    say_missing_weights(&resolved, global)?;
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let planned = plan.units(resolved.shard).count();
@@ -143,7 +148,45 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     };
     progress.end(&summary);
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
+    if summary.stopped.is_none() {
+        score_clean_images(&resolved, &run_dir, global)?;
+    }
     end(&resolved, global, &summary, &merged)
+}
+
+/// Features of the clean images of this shard, which the distances of its cells are measured from.
+fn score_clean_images(resolved: &Resolved, run_dir: &RunDir, global: &Global) -> Result<(), CliError> {
+    let Resolved { plan, catalog, document, shard } = resolved;
+    let scorers = Scorers::open(&plan.metrics, catalog).map_err(CliError::usage)?;
+    if scorers.features().is_empty() {
+        return Ok(());
+    }
+    let ground = Ground::new(plan.clone(), &document.spec.dataset, catalog).map_err(CliError::usage)?;
+    let samples: Vec<usize> = (0..plan.dataset.samples.len()).filter(|i| shard.contains(*i)).collect();
+    let stop = signal::listen().map_err(CliError::failure)?;
+    let goes_on = |what: &str, done: usize, open: usize| {
+        // A few are done in the time of a sentence.
+        if open > SAID_FROM && !global.json && !global.quiet {
+            super::eprintln_lossy(&format!("{what}: {done} of {open}"));
+        }
+        stop.try_recv().is_err()
+    };
+    complete_references(run_dir, &ground, &scorers, &samples, &goes_on).map_err(CliError::failure)?;
+    Ok(())
+}
+
+/// Says before any work which metrics have no weights here.
+pub(super) fn say_missing_weights(resolved: &Resolved, global: &Global) -> Result<(), CliError> {
+    let scorers = Scorers::open(&resolved.plan.metrics, &resolved.catalog).map_err(CliError::usage)?;
+    if !global.quiet {
+        for missing in scorers.missing() {
+            super::eprintln_lossy(&format!(
+                "note: metric {} is left out, its weights are not there: {}",
+                missing.metric, missing.reason
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Says before any work which finished rows lack what the pipeline asks for now.

@@ -2,18 +2,17 @@
 
 mod explain;
 
-use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
 use crate::report::{self, Format, PsnrColumn, SetColumn, render, settings};
+use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
 use crate::spec::document::Document;
-use crate::store::scores::fill_from_scores;
-use crate::store::{Columns, RunDir, read_samples};
+use crate::store::{Columns, Record, RunDir, read_samples};
 
 /// Options of `dflow table`.
 #[derive(Debug, Args)]
@@ -31,15 +30,21 @@ pub(super) struct TableArgs {
     /// Print the resolved configuration of cells instead, such as `d-flow/inpainting`.
     #[arg(long, value_name = "METHOD/TASK")]
     explain: Option<String>,
-    /// Bootstrap samples for a standard deviation of the distances between sets (tables 1 and 9).
-    #[arg(long, value_name = "B")]
-    bootstrap: Option<NonZeroU32>,
+    /// Bootstrap samples for a standard deviation of the Fréchet distances (tables 1 and 9).
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..))]
+    bootstrap: Option<u32>,
     /// Leave out the distances between sets, which take the longest.
     #[arg(long)]
     no_sets: bool,
-    /// Stored reference statistics (`dflow score --write-reference`) instead of the run's own clean images.
+    /// Leave out the kernel distances, about half of that time.
+    #[arg(long)]
+    no_kid: bool,
+    /// Stored reference statistics (`--write-reference`) instead of the run's own clean images.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
+    /// Write the statistics of the run's clean images, for other runs of the same images.
+    #[arg(long, value_name = "FILE", conflicts_with = "reference")]
+    write_reference: Option<PathBuf>,
 }
 
 /// `--psnr`.
@@ -86,8 +91,8 @@ fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
     run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
     let mut records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
-    fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
-    let sets = set_columns(args, run_dir)?;
+    fill_from_scores(run_dir, &mut records).map_err(CliError::store)?;
+    let sets = set_columns(args, run_dir, &records)?;
     let run =
         report::Run { sets: &sets, psnr: args.psnr.into(), ..report::Run::new(run_dir.plan(), &records) };
     print(&report::tables(args.number, Some(run)).map_err(CliError::usage)?, format);
@@ -95,15 +100,17 @@ fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
 }
 
 /// The distances between sets, for the tables that show them.
-fn set_columns(args: &TableArgs, run_dir: &RunDir) -> Result<Vec<SetColumn>, CliError> {
+fn set_columns(args: &TableArgs, run_dir: &RunDir, records: &[Record]) -> Result<Vec<SetColumn>, CliError> {
     if args.no_sets || !matches!(args.number, 1 | 9) {
         return Ok(Vec::new());
     }
     let options = SetOptions {
-        bootstrap: args.bootstrap.map(NonZeroU32::get),
-        reference: args.reference.as_deref().map(Path::to_owned),
+        bootstrap: args.bootstrap.map(|resamples| resamples as usize),
+        reference: args.reference.clone(),
+        write_reference: args.write_reference.clone(),
+        no_kernel: args.no_kid,
     };
-    sets::columns(run_dir, &options).map_err(CliError::usage)
+    sets::columns(run_dir, records, &options).map_err(CliError::usage)
 }
 
 fn print(tables: &[report::Table], format: Format) {

@@ -275,7 +275,9 @@ impl Description {
     /// What the dataset has.
     pub fn kind(&self) -> Kind {
         match self.layout {
-            Layout::Procedural(_) | Layout::Mixture(_) | Layout::Parquet(_) | Layout::Images(_) => Kind::Images,
+            Layout::Procedural(_) | Layout::Mixture(_) | Layout::Parquet(_) | Layout::Images(_) => {
+                Kind::Images
+            }
             Layout::Molecules(_) => Kind::Molecules,
             Layout::MoleculeTargets(_) => Kind::MoleculeTargets,
         }

@@ -6,6 +6,7 @@
 //!
 //! A row of the results has the identity ([`CellHash`], sample id): see [`identity`].
 
+pub mod estimate;
 pub mod identity;
 mod resolve;
 pub mod resources;
@@ -14,6 +15,7 @@ pub mod summary;
 
 use serde::{Deserialize, Serialize};
 
+pub use estimate::{Assumptions, CallsFrom, CellEstimate, MeasuredCell, device_hours, estimate};
 pub use identity::{CellConflict, CellHash, Difference};
 pub use resources::{
     ClassifierInfo, DatasetInfo, HeldOut, ImageShape, ModelInfo, MoleculeShape, Resources, StateShape,
@@ -66,6 +68,13 @@ pub struct Cell {
     pub hash: CellHash,
     /// Everything that determines the numbers of the cell's rows, and nothing else.
     pub determinants: serde_json::Value,
+}
+
+impl Cell {
+    /// Whether a forward solve ends with one more evaluation.
+    pub(crate) fn has_finish(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| model.info.finish)
+    }
 }
 
 /// What a task asks of its samples.

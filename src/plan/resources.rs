@@ -125,6 +125,9 @@ pub struct ModelInfo {
     pub classes: u32,
     /// Whether it can give noise predictions, which the ancestral sampler needs.
     pub predicts_noise: bool,
+    /// Whether forward solves end with one more evaluation (a finishing denoise).
+    #[serde(default)]
+    pub finish: bool,
 }
 
 /// A property classifier as a plan sees it.

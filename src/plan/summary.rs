@@ -106,7 +106,7 @@ fn calls_per_row(cell: &Cell) -> Option<u64> {
         MethodSpec::Pigdm(pigdm) => return Some(2 * u64::from(pigdm.form.steps_made())),
         MethodSpec::RedDiff(red_diff) => return Some(u64::from(red_diff.steps)),
         MethodSpec::Pinv(_) => return Some(0),
-        MethodSpec::Sample(sample) => return nfe(sample.solver),
+        MethodSpec::Sample(sample) => return Some(nfe(sample.solver)? + u64::from(cell.has_finish())),
         MethodSpec::Ancestral(ancestral) => return Some(u64::from(ancestral.steps) + 1),
         // Every stage once forward, and once for each probe.
         MethodSpec::Likelihood(spec) => return Some(nfe(spec.solver)? * (1 + u64::from(spec.probes))),
@@ -117,11 +117,12 @@ fn calls_per_row(cell: &Cell) -> Option<u64> {
         StopRule::OuterSteps(cap) => Some(u64::from(*cap).saturating_mul(evaluations_per_outer_step(dflow))),
         _ => None,
     });
+    let finish = u64::from(cell.has_finish());
     let backward = match dflow.init {
         InitSpec::Blend(blend) => nfe(blend.solver.unwrap_or(dflow.solver))?,
         InitSpec::Source | InitSpec::Given(_) => 0,
     };
-    let per_evaluation = nfe(dflow.solver)?.saturating_mul(2);
+    let per_evaluation = nfe(dflow.solver)?.saturating_add(finish).saturating_mul(2);
     Some(cap.min()?.saturating_mul(per_evaluation).saturating_add(backward))
 }
 

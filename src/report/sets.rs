@@ -16,8 +16,8 @@ pub struct SetColumn {
     pub is_fid: bool,
     /// Numbers in a feature vector.
     pub dims: usize,
-    /// Clean images of the reference.
-    pub reference_n: usize,
+    /// Clean images of the reference; unknown for statistics of other programs.
+    pub reference_n: Option<usize>,
     /// What the reference is, in words.
     pub reference: String,
     /// By cell hash; a text says why a cell has none.
@@ -31,8 +31,8 @@ pub struct SetScore {
     pub frechet: f64,
     /// Its standard deviation over bootstrap samples of the rows.
     pub bootstrap: Option<f64>,
-    /// Kernel distance: mean over its subsets, and their standard deviation.
-    pub kernel: Option<(f64, f64)>,
+    /// Kernel distance: mean over its subsets, and their standard deviation if there are several.
+    pub kernel: Option<(f64, Option<f64>)>,
     /// Images.
     pub n: usize,
 }
@@ -58,9 +58,9 @@ impl SetColumn {
     /// The kernel distance of a cell.
     pub(super) fn kernel_cell(&self, cell: &plan::Cell) -> Cell {
         let kernel = self.scores.get(&cell.hash.to_string()).and_then(|score| score.as_ref().ok()?.kernel);
-        let scaled = |(mean, deviation): (f64, f64)| Cell::Mean {
+        let scaled = |(mean, deviation): (f64, Option<f64>)| Cell::Mean {
             value: 1000.0 * mean,
-            error: Some(1000.0 * deviation),
+            error: deviation.map(|deviation| 1000.0 * deviation),
             digits: 2,
             lower_bound: false,
         };
@@ -74,7 +74,7 @@ impl SetColumn {
     /// What the kernel distance is.
     pub(super) fn kernel_note(&self) -> String {
         format!(
-            "{}: unbiased MMD² of the kernel (x·y/{} + 1)³, ± standard deviation over subsets of up to 1,000.",
+            "{}: unbiased MMD² of the kernel (x·y/{} + 1)³, ± standard deviation over 100 subsets of 1,000 where n allows.",
             self.kernel_name(),
             self.dims
         )
@@ -93,12 +93,12 @@ impl SetColumn {
         let bootstrapped = self.scores.values().flatten().any(|score| score.bootstrap.is_some());
         let error = if bootstrapped { "; ± bootstrap standard deviation" } else { "" };
         let kind = if self.is_fid { "" } else { " of a small classifier: no FID" };
+        let of = reference_n.map_or_else(String::new, |n| format!("{n} "));
         notes.push(format!(
-            "{display}: Fréchet distance of {dims} features{kind}, n = {n} reconstructions against {reference_n} \
-             {}{error}.",
+            "{display}: Fréchet distance of {dims} features{kind}, n = {n} reconstructions against {of}{}{error}.",
             self.reference
         ));
-        if least.min(*reference_n) < 2 * dims {
+        if least.min(reference_n.unwrap_or(usize::MAX)) < 2 * dims {
             notes.push(format!(
                 "WARNING: {display} over n < {} images (twice its {dims} features) is mostly bias: compare methods at \
                  equal n only, and with no printed value.",

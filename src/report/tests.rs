@@ -28,7 +28,13 @@ fn model(reference: ModelRef) -> CellModel {
     let shape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
     CellModel {
         reference,
-        info: ModelInfo { identity: "00".to_owned(), shape, classes: 10, predicts_noise: false },
+        info: ModelInfo {
+            identity: "00".to_owned(),
+            shape,
+            classes: 10,
+            predicts_noise: false,
+            finish: false,
+        },
     }
 }
 
@@ -307,8 +313,13 @@ fn with_sets(plan: &Plan, records: &[Record], sets: &[SetColumn], psnr: PsnrColu
 }
 
 fn set_column(plan: &Plan, reference_n: usize) -> SetColumn {
-    let score =
-        |value: f64, n: usize| SetScore { frechet: value, bootstrap: None, kernel: Some((0.002, 0.001)), n };
+    let reference_n = Some(reference_n);
+    let score = |value: f64, n: usize| SetScore {
+        frechet: value,
+        bootstrap: None,
+        kernel: Some((0.002, Some(0.001))),
+        n,
+    };
     let scores = [(0, Ok(score(7.5, 4))), (1, Ok(score(3.25, 4))), (3, Err("n = 1".to_owned()))];
     SetColumn {
         key: "fd_mini".to_owned(),

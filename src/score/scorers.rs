@@ -1,9 +1,16 @@
 //! The networks of a plan's metrics.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use crate::catalog::Catalog;
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips};
 use crate::operator::Shape;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
+use crate::store::attempt::AttemptId;
+use crate::store::fs::Fs;
+use crate::store::layout::Layout;
+use crate::store::{FeatureNet, FeatureWriter, StoreError};
 
 /// The networks that a plan's metrics need, as far as their weights are there; cheap to clone.
 #[derive(Clone, Default)]
@@ -84,17 +91,52 @@ impl Scorers {
         Ok(Some(LpipsValue { network, total: score.total, layers: score.layers }))
     }
 
+    /// A writer of features for each of [`Self::features`].
+    ///
+    /// # Errors
+    /// As [`FeatureWriter::new`].
+    pub fn writers(
+        &self,
+        fs: &Arc<dyn Fs>,
+        layout: &Layout,
+        attempt: &AttemptId,
+    ) -> Result<Vec<FeatureWriter>, StoreError> {
+        let new = |loaded| FeatureWriter::new(Arc::clone(fs), layout, attempt, stored(loaded));
+        self.features.iter().map(new).collect()
+    }
+
     /// The feature vector of an image for each of [`Self::features`].
     ///
     /// # Errors
     /// As [`Self::lpips`].
     pub fn feature_vectors(&self, x: &[f32], shape: Shape) -> Result<Vec<Vec<f32>>, String> {
-        let of = |loaded: &LoadedFeatures| {
-            let features = loaded.net.features(x, sides(shape));
-            features.map_err(|error| format!("features of {}: {error}", loaded.name))
-        };
-        self.features.iter().map(of).collect()
+        (0..self.features.len()).map(|index| self.feature_vector(index, x, shape)).collect()
     }
+
+    /// The feature vector of an image for one of [`Self::features`], by its place.
+    ///
+    /// # Errors
+    /// As [`Self::lpips`].
+    pub fn feature_vector(&self, index: usize, x: &[f32], shape: Shape) -> Result<Vec<f32>, String> {
+        let loaded = &self.features[index];
+        let features = loaded.net.features(x, sides(shape));
+        features.map_err(|error| format!("features of {}: {error}", loaded.name))
+    }
+
+    /// Trunk and hash of the weights of LPIPS, if it is measured: the column `lpips_network`.
+    pub fn lpips_network(&self) -> Option<String> {
+        self.lpips.as_ref().map(|(trunk, loaded)| format!("{trunk}:{}", loaded.identity))
+    }
+}
+
+/// The name of a network's files in a run: that of its model file, where it is named by a path.
+pub(super) fn file_name(name: &str) -> String {
+    Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The network as the store names it.
+pub(crate) fn stored(loaded: &LoadedFeatures) -> FeatureNet {
+    FeatureNet { name: file_name(&loaded.name), identity: loaded.identity.clone(), dims: loaded.net.dims() }
 }
 
 const fn sides(shape: Shape) -> [usize; 3] {

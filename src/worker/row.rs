@@ -10,14 +10,13 @@ use super::device::{Device, host_name, peak_memory};
 use super::engine::{Slot, StoredSolve, panic_text};
 use crate::flow::{Cond, ReadOut};
 use crate::method::{Goal, Outcome, Points, Problem};
-use crate::metric::image_scores;
 use crate::metric::molecule::{molecule_scores, structure};
 use crate::molecule::Molecule;
 use crate::molecule::sdf::write_sdf;
 use crate::molecule::xyz::write_xyz;
 use crate::net::kernel;
 use crate::plan::Unit;
-use crate::score::{Content, Sample};
+use crate::score::{Content, Sample, score_image};
 use crate::spec::method::MethodSpec;
 use crate::spec::metric::MetricSpec;
 use crate::spec::metric::SaveSpec;
@@ -25,12 +24,14 @@ use crate::spec::stop::StopRule;
 use crate::store::artifacts::{ArtifactWriter, Reconstruction, write_png, write_shown, x1_blake3};
 use crate::store::checkpoint::{Checkpoints, Origin};
 use crate::store::record::SCHEMA_VERSION;
-use crate::store::{Key, Record, RunDir, Status, Store, StoreError, TracePoint};
+use crate::store::{FeatureRow, FeatureWriter, Key, Record, RunDir, Status, Store, StoreError, TracePoint};
 
 /// Writes the rows of one worker.
 pub(super) struct Writer {
     store: Store,
     artifacts: Option<ArtifactWriter>,
+    /// One per feature network.
+    features: Vec<FeatureWriter>,
     run_dir: RunDir,
     checkpoints: Checkpoints,
     device: String,
@@ -43,11 +44,13 @@ impl Writer {
         let keep = !assembly.plan().save.is_empty();
         let new = || ArtifactWriter::new(Arc::clone(run_dir.fs()), run_dir.layout(), store.attempt());
         let artifacts = keep.then(new);
+        let features = assembly.scorers().writers(run_dir.fs(), run_dir.layout(), store.attempt())?;
         let checkpoints =
             run_dir.checkpoints(&store, Origin::new(kernel::instruction_set(), &device.name))?;
         Ok(Self {
             store,
             artifacts,
+            features,
             run_dir: run_dir.clone(),
             checkpoints,
             device: device.name.clone(),
@@ -89,6 +92,7 @@ impl Writer {
             self.keep(assembly, slots, &mut rows)?;
         }
         self.keep_trajectories(assembly, slots, &mut rows)?;
+        self.keep_features(&rows)?;
         let (records, errors): (Vec<Record>, Vec<Option<String>>) =
             rows.into_iter().map(|row| (row.record.clone(), row.record.error)).unzip();
         self.store.append_all(&records)?;
@@ -141,6 +145,19 @@ impl Writer {
                 (None, Some(x1)) => write_png(fs, layout, &row.record, shape, x1)?,
                 (None, None) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps the features of what was reconstructed: durable before the rows, as reconstructions are.
+    fn keep_features(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let keys: Vec<Key> = rows.iter().map(|row| row.record.key()).collect();
+        for (net, writer) in self.features.iter_mut().enumerate() {
+            let of_net = keys.iter().zip(rows).filter_map(|(key, row)| {
+                let x1_blake3 = row.record.x1_blake3.as_deref()?;
+                Some(FeatureRow { key, x1_blake3, features: row.features.get(net)? })
+            });
+            writer.append(&of_net.collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -274,7 +291,7 @@ fn target_psnr(method: &MethodSpec) -> Option<f64> {
 }
 
 /// The image metrics of a reconstruction, and its features.
-fn score_image(
+fn score_reconstruction(
     assembly: &Assembly,
     slot: &Slot,
     truth: &[f32],
@@ -286,23 +303,8 @@ fn score_image(
     };
     let hole = restoration.operator.hole();
     let x1 = &outcome.reconstruction;
-    let scores = image_scores(x1, truth, shape, hole, &assembly.plan().metrics);
-    let lpips = assembly.scorers().lpips(x1, truth, shape)?;
-    let record = Record {
-        lpips: lpips.as_ref().map(|lpips| lpips.total),
-        lpips_network: lpips.as_ref().map(|lpips| lpips.network.clone()),
-        lpips_layers: lpips.map(|lpips| lpips.layers).unwrap_or_default(),
-        mse: scores.mse,
-        psnr: scores.psnr,
-        psnr_u8wrap: scores.psnr_u8wrap,
-        ssim_tm13: scores.ssim_tm13,
-        ssim_tm19: scores.ssim_tm19,
-        hole_mse: scores.hole_mse,
-        hole_psnr: scores.hole_psnr,
-        hole_ssim_tm13: scores.hole_ssim_tm13,
-        hole_ssim_tm19: scores.hole_ssim_tm19,
-        ..record
-    };
+    let families = (assembly.plan().metrics.as_slice(), assembly.scorers());
+    let record = score_image(x1, truth, shape, hole, families, record)?;
     Ok((record, assembly.scorers().feature_vectors(x1, shape)?))
 }
 
@@ -427,10 +429,12 @@ fn row(assembly: &Assembly, slot: &Slot, identity: Record) -> Row {
     }
     let record = scored(assembly, slot, &sample, &outcome, record);
     match &sample.content {
-        Content::Image(truth) => match score_image(assembly, slot, truth, &outcome, record.clone()) {
-            Ok((record, features)) => Row { features, ..Row::new(record, outcome.reconstruction, None) },
-            Err(error) => Row::failed(record, error),
-        },
+        Content::Image(truth) => {
+            match score_reconstruction(assembly, slot, truth, &outcome, record.clone()) {
+                Ok((record, features)) => Row { features, ..Row::new(record, outcome.reconstruction, None) },
+                Err(error) => Row::failed(record, error),
+            }
+        }
         Content::Molecule { atoms } => {
             let Some(representation) = assembly.representation(slot.unit) else {
                 return Row::failed(record, "the model does not make molecules".to_owned());

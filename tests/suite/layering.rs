@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("real", &[]),
     ("atomic", &[]),
     ("user_cache", &[]),
+    ("fetch", &["atomic"]),
     ("random", &[]),
     ("exit", &[]),
     ("test_data", &[]),
@@ -19,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("operator", &["spec", "random", "real"]),
     ("path", &["spec", "real"]),
     ("flow", &["spec", "real", "random", "path", "atomic", "user_cache"]),
-    ("net", &["spec", "real", "random", "path", "flow", "atomic", "molecule"]),
+    ("net", &["fetch", "spec", "real", "random", "path", "flow", "atomic", "molecule"]),
     ("optim", &["spec", "real"]),
     ("method", &["spec", "real", "random", "path", "flow", "optim", "operator"]),
     ("metric", &["spec", "real", "random", "operator", "molecule"]),
@@ -27,10 +28,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("points", &["spec"]),
     ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (
+        "score",
+        &[
+            "spec",
+            "plan",
+            "random",
+            "operator",
+            "metric",
+            "net",
+            "catalog",
+            "store",
+            "user_cache",
+            // The columns that it fills.
+            "report",
+        ],
+    ),
+    (
         "worker",
         &[
             "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
-            "method", "metric", "molecule", "points", "catalog", "store",
+            "method", "metric", "molecule", "points", "catalog", "store", "score",
             // `run::Launch`, which its threads implement.
             "run",
         ],

@@ -41,6 +41,7 @@ $current $here/operators.py $golden/operators/operators.json
 $current $here/qm9.py splits $golden/qm9/splits.json
 $current $here/images.py $golden/images
 $current $here/metrics.py "$venvs/tm" $golden/metrics/metrics.json
+$current $here/set_metrics.py $golden/set_metrics/set_metrics.json
 $current $here/molecules.py golden $golden/molecules
 if [ -n "${DFLOW_TEST_DATA:-}" ]; then
     $current $here/perceptual.py "$venvs/tm/1.9.0" $golden/perceptual/perceptual.safetensors \

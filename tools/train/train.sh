@@ -53,7 +53,7 @@ if [ -d "${DATA:-}/cifar10_jpeg" ]; then
     export_images cifar10 train --data "$DATA"
     export_images cifar10 test --data "$DATA"
     prior cifar10 3600 --flip
-    features cifar10 cifar10 8 --flip
+    features cifar10 cifar10 4 --flip
 fi
 
 if [ -d "${DATA:-}/qm9_test_split" ]; then

@@ -80,7 +80,7 @@ impl KidReference {
     }
 
     /// The estimate from all samples.
-    fn of_whole(&self, features: &FeatureSet) -> f64 {
+    pub(super) fn of_whole(&self, features: &FeatureSet) -> f64 {
         let reference = Rows::all(&self.features);
         let own = self.of_all.get_or_init(|| reference.within());
         let set = Rows::all(features);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::file::WeightSource;
 use super::find::{find, names_in};
 use super::{ModelError, weights};
+use crate::fetch::Source;
 use crate::net::egnn::{Classifier, ClassifierConfig, classifier_tensors};
 
 /// A property classifier as its file states it.
@@ -33,6 +34,9 @@ pub struct ClassifierFile {
     /// blake3 of the weight file in hex; checked where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+    /// Public files that hold the weights: `dflow model fetch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
 }
 
 impl ClassifierFile {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::file::WeightSource;
 use super::find::{find, names_in};
 use super::{ModelError, weights};
+use crate::fetch::Source;
 use crate::net::perceptual::{
     ConvStack, ConvStackConfig, FeatureNet, Inception, InceptionConfig, PerceptualError,
 };
@@ -37,6 +38,9 @@ pub struct FeaturesFile {
     /// blake3 of the weight file in hex; checked where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+    /// Public files that hold the weights: `dflow model fetch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
 }
 
 /// A family of feature networks with its configuration.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::fetch::Source;
 use crate::flow::Convention;
 use crate::net::adm::AdmConfig;
 use crate::net::egnn::EgnnConfig;
@@ -31,6 +32,9 @@ pub struct ModelFile {
     /// blake3 of the weight file in hex; checked where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+    /// Public files that hold the weights: `dflow model fetch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// The probability path that the network was trained on.
     #[serde(default)]
     pub path: PathSpec,

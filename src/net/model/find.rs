@@ -45,6 +45,25 @@ pub(super) fn names_in(folder: &str, home: Option<&Path>) -> Vec<String> {
     known
 }
 
+/// Every model file of every kind with its name below `models/`, sorted; of two homes with one name the first has it.
+pub(super) fn all_files(home: Option<&Path>) -> Vec<(String, PathBuf)> {
+    let homes = home.map_or_else(default_homes, |home| vec![home.to_owned()]);
+    let mut files = std::collections::BTreeMap::new();
+    for models in homes.iter().map(|home| home.join("models")) {
+        let folders = std::fs::read_dir(&models).into_iter().flatten().flatten().map(|entry| entry.path());
+        let kinds = folders
+            .filter(|path| path.is_dir())
+            .filter_map(|path| Some(format!("{}/", path.file_name()?.to_str()?)));
+        for kind in std::iter::once(String::new()).chain(kinds) {
+            for name in names(&models.join(&kind)) {
+                let path = models.join(format!("{kind}{name}.yaml"));
+                files.entry(format!("{kind}{name}")).or_insert(path);
+            }
+        }
+    }
+    files.into_iter().collect()
+}
+
 fn default_homes() -> Vec<PathBuf> {
     let mut homes = vec![PathBuf::from(".")];
     if let Ok(executable) = std::env::current_exe() {

@@ -83,6 +83,7 @@ impl Import<'_> {
             folder: None,
             prefix: String::new(),
             blake3: None,
+            sources: Vec::new(),
             path: self.path,
             reparametrise: None,
             finish: None,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::file::WeightSource;
 use super::find::find;
 use super::{ModelError, weights};
+use crate::fetch::Source;
 use crate::net::perceptual::{Lpips, Normalization, PerceptualError, Trunk};
 
 /// LPIPS with one trunk as its file states it.
@@ -36,6 +37,9 @@ pub struct LpipsFile {
     /// blake3 of the weight file in hex; checked where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+    /// Public files that hold the weights: `dflow model fetch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// The weights of the layers' channels.
     pub heads: HeadsFile,
 }

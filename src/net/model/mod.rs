@@ -9,6 +9,7 @@ mod find;
 mod import;
 mod infer;
 mod lpips;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
 pub use lpips::{HeadsFile, LoadedLpips, LpipsFile, load_lpips};
+pub use sources::{PublicFile, public_files};
 
 use super::adm;
 use super::egnn::{self, EgnnNetwork, EquiFmVelocity};
@@ -84,6 +86,19 @@ impl Model {
         if matches!(file.network, NetworkSpec::Egnn(_)) && file.prefix.is_empty() {
             weights = without_edm_prefix(weights);
         }
+        let network = CpuNetwork::new(&file.network, &weights).map_err(|error| error.of_model(&path))?;
+        let weights_blake3 = weights.blake3().to_owned();
+        Ok(Self { inner: Arc::new(Inner { path, file, weights_blake3, network }) })
+    }
+
+    /// As [`Self::load`] with random weights in the place of its own, which need not be there: for times and memory.
+    ///
+    /// # Errors
+    /// As [`Self::load`], of the model file.
+    pub fn with_random_weights(name: &str, home: Option<&Path>) -> Result<Self, ModelError> {
+        let path = find(name, home)?;
+        let file = read(&path)?;
+        let weights = Weights::random(0, file.network.tensors());
         let network = CpuNetwork::new(&file.network, &weights).map_err(|error| error.of_model(&path))?;
         let weights_blake3 = weights.blake3().to_owned();
         Ok(Self { inner: Arc::new(Inner { path, file, weights_blake3, network }) })
@@ -179,15 +194,25 @@ fn without_edm_prefix(weights: Weights) -> Weights {
     if has_prefix { weights.strip_prefix(PREFIX) } else { weights }
 }
 
+impl NetworkSpec {
+    /// Names and shapes of the network's tensors.
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::Adm(config) => adm::tensors(config),
+            Self::Egnn(config) => egnn::tensors(config),
+        }
+    }
+}
+
 impl CpuNetwork {
     fn new(spec: &NetworkSpec, weights: &Weights) -> Result<Self, NetError> {
         match spec {
             NetworkSpec::Adm(config) => {
-                weights.check(&adm::tensors(config))?;
+                weights.check(&spec.tensors())?;
                 Network::adm(config, weights).map(Self::Adm)
             }
             NetworkSpec::Egnn(config) => {
-                weights.check(&egnn::tensors(config))?;
+                weights.check(&spec.tensors())?;
                 EgnnNetwork::new(config, weights).map(Self::Egnn)
             }
         }

@@ -1,6 +1,5 @@
 //! What can be wrong with a perceptual network's files, weights or images.
 
-use crate::net::NetError;
 use crate::net::kernel::UnknownInstructionSet;
 use crate::net::model::ModelError;
 use crate::net::weights::WeightsError;
@@ -127,17 +126,6 @@ impl PerceptualError {
             Self::Model(ModelError::NoDataFolder { .. }) => true,
             Self::Model(ModelError::Weights(error)) | Self::Weights(error) => is_absent(error),
             _ => false,
-        }
-    }
-}
-
-impl From<NetError> for PerceptualError {
-    fn from(error: NetError) -> Self {
-        match error {
-            NetError::Weights(error) => Self::Weights(error),
-            NetError::Cpu(error) => Self::Cpu(error),
-            // The other variants are of configurations that perceptual networks do not have.
-            other => Self::Model(ModelError::Invalid { path: "network".into(), detail: other.to_string() }),
         }
     }
 }

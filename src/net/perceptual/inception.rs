@@ -16,9 +16,7 @@ use super::chain::Chain;
 use super::layer::{self, ConvLayer, Layer, build};
 use super::pool::{AROUND, MaxPool};
 use super::value::{Value, clamped};
-use super::{FeatureNet, PerceptualError};
-
-pub use super::resize::Resize;
+use super::{FeatureNet, PerceptualError, Resize};
 
 const CHANNELS: usize = 3;
 const SIDE: usize = 299;
@@ -58,7 +56,8 @@ impl Scaling {
     }
 }
 
-/// See the [module](self): 2048 features.
+/// InceptionV3 in the variant that FID is defined with: 2048 features. Images of any size; they are rounded down to bytes
+/// and resized to 299×299.
 #[derive(Debug)]
 pub struct Inception {
     config: InceptionConfig,

@@ -18,7 +18,7 @@ use super::layer::{self, build};
 use super::value::{Value, clamped};
 use super::{LpipsReadOut, PerceptualError, Trunk};
 
-pub(super) const CHANNELS: usize = 3;
+const CHANNELS: usize = 3;
 const SHIFT: [f32; CHANNELS] = [-0.030, -0.088, -0.188];
 pub(super) const SCALE: [f32; CHANNELS] = [0.458, 0.448, 0.450];
 /// No trunk needs more; only a bound for the search.
@@ -65,7 +65,8 @@ pub struct LpipsScore {
     pub layers: Vec<f64>,
 }
 
-/// See the [module](self). Clones share the weights.
+/// The LPIPS distance through one trunk: 0 for equal images, larger for images that look less alike. Clones share the
+/// weights.
 #[derive(Debug, Clone)]
 pub struct Lpips {
     pub(super) inner: Arc<Inner>,

@@ -27,9 +27,10 @@ pub use super::model::{
     FeaturesFile, LoadedFeatures, LoadedLpips, LpipsFile, feature_names, load_features, load_lpips,
 };
 pub use error::PerceptualError;
-pub use inception::{Inception, InceptionConfig, Resize, Scaling};
+pub use inception::{Inception, InceptionConfig, Scaling};
 pub use lpips::{Lpips, LpipsScore, Normalization};
 pub use read_out::LpipsReadOut;
+pub use resize::Resize;
 pub use stack::{ConvStack, ConvStackConfig};
 pub use trunk::Trunk;
 

@@ -77,7 +77,8 @@ impl ConvStackConfig {
     }
 }
 
-/// See the [module](self).
+/// A small classifier of plain 3×3 convolutions; its features are the mean over the image of the last convolution's
+/// outputs. Images of any size that its maxima leave a pixel of.
 #[derive(Debug)]
 pub struct ConvStack {
     chain: Chain,

@@ -17,6 +17,7 @@
 mod element;
 mod error;
 mod pickle;
+mod random;
 mod safetensors;
 mod torch;
 

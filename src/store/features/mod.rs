@@ -19,6 +19,7 @@ mod table;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub use reader::FeatureReader;
 use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::float_log::FloatLog;
-use super::fs::Fs;
+use super::fs::{Fs, list_if_exists};
 use super::layout::Layout;
 use super::record::Key;
 
@@ -61,6 +62,18 @@ pub struct FeatureRow<'a> {
 /// The cell hash of the clean images of a dataset, given its manifest hash: the reference of a Fréchet distance.
 pub fn clean_cell(manifest: &str) -> String {
     blake3::hash(format!("dflow clean features v1\n{manifest}").as_bytes()).to_hex().to_string()
+}
+
+/// Names of the networks whose features a run directory holds, sorted.
+///
+/// # Errors
+/// What the file system says.
+pub fn stored_nets(fs: &dyn Fs, layout: &Layout) -> Result<Vec<String>, StoreError> {
+    let names = list_if_exists(fs, &layout.root().join("features"))?;
+    // A folder of one writer's files, and the table made of them.
+    let nets: BTreeSet<String> =
+        names.iter().map(|name| name.trim_end_matches(".parquet").to_owned()).collect();
+    Ok(nets.into_iter().filter(|name| !name.contains('.')).collect())
 }
 
 /// The first frame of a file.
