@@ -13,7 +13,9 @@ use crate::atomic;
 use crate::catalog::Catalog;
 use crate::exit;
 use crate::report::figures::{self, FigureError, Options};
-use crate::report::{self, Format, plot, render};
+use crate::report::{self, Format, SetColumn, plot, render};
+use crate::score::sets::{self, SetOptions};
+use crate::store::scores::fill_from_scores;
 use crate::store::{Columns, Record, RunDir, read_samples};
 use crate::worker::assembly::Assembly;
 use pictures::RunPictures;
@@ -41,6 +43,8 @@ pub(super) struct FigureArgs {
 
 /// Width of an image in px, about.
 const IMAGE_WIDTH: usize = 96;
+/// The figure that shows distances between sets.
+const SWEEP: u32 = 7;
 /// The figure of molecules.
 const MOLECULES: u32 = 6;
 
@@ -53,8 +57,9 @@ pub(super) fn run(args: &FigureArgs, global: &Global) -> CliResult {
     let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
     let dataset = dataset_of(&run_dir)?;
     let assembly = Assembly::new(run_dir.plan().clone(), &dataset, &catalog).map_err(CliError::usage)?;
-    let records =
+    let mut records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+    fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
     let folder = args.out.clone().unwrap_or_else(|| args.run.clone());
     let file = |kind: &str| folder.join(format!("figure{}.{kind}", args.number));
     let (svg, csv) = if args.number == MOLECULES {
@@ -95,7 +100,8 @@ fn draw(
     };
     let scale = args.scale.map_or((IMAGE_WIDTH / shape.width).max(1), |scale| scale as usize);
     let options = Options { samples: args.samples as usize, scale };
-    let run = report::Run::new(run_dir.plan(), records);
+    let sets = set_columns(run_dir, args.number)?;
+    let run = report::Run { sets: &sets, ..report::Run::new(run_dir.plan(), records) };
     let pictures = RunPictures { run_dir, assembly, shape };
     let drawn = figures::draw(args.number, run, &pictures, options).map_err(|error| match error {
         FigureError::NoSuchFigure(_) | FigureError::NotInRun { .. } => CliError::usage(error),
@@ -103,6 +109,15 @@ fn draw(
     })?;
     let svg = drawn.figure.svg().map_err(CliError::failure)?;
     Ok((svg, render::render(&[drawn.numbers], Format::Csv, None)))
+}
+
+/// The distances between sets that the run has the features for, for the figure that shows them.
+fn set_columns(run_dir: &RunDir, number: u32) -> Result<Vec<SetColumn>, CliError> {
+    if number != SWEEP {
+        return Ok(Vec::new());
+    }
+    let options = SetOptions { bootstrap: None, reference: None };
+    sets::columns(run_dir, &options).map_err(CliError::usage)
 }
 
 /// SVG and CSV of figure 6.

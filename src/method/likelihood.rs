@@ -130,11 +130,8 @@ impl Walk {
     }
 
     fn velocity(&self, tableau: &Tableau, steps: usize) -> Ask {
-        Ask::Velocity {
-            t: self.time_of(self.slopes.len(), tableau, steps),
-            x: self.point.clone(),
-            keep: false,
-        }
+        let keep = tableau.weights[self.slopes.len()] != 0.0;
+        Ask::Velocity { t: self.time_of(self.slopes.len(), tableau, steps), x: self.point.clone(), keep }
     }
 
     /// Goes to the next stage or step; whether there is one.

@@ -1,12 +1,12 @@
 //! Figure 7: the weight λ of the χ penalty (eq. 10) on a noisy task, against the image metrics.
 
 use super::{Drawn, FigureError, cells, noise, not_in_run, notes, title};
-use crate::metric::{Metric, metric};
+use crate::metric::metric;
 use crate::plan::Cell;
-use crate::report::Run;
 use crate::report::aggregate::{Group, groups};
 use crate::report::plot::{Axis, Chart, Figure, Mark, Panel, Point, Series};
 use crate::report::table::{self, Column, Kind, Table};
+use crate::report::{Run, SetColumn};
 use crate::spec::method::{DflowSpec, MethodSpec, RegularizerSpec};
 
 /// The metrics that have a panel, where the rows have them.
@@ -21,6 +21,18 @@ struct Sweep<'a> {
     without: DflowSpec,
     /// (λ, group), by λ.
     groups: Vec<(f64, Group<'a>)>,
+}
+
+/// What a panel shows.
+struct Quantity<'a> {
+    /// Name in the CSV.
+    key: &'a str,
+    /// Title of the panel.
+    display: &'a str,
+    /// The axis.
+    label: String,
+    /// Its mean over a group.
+    of: Box<dyn Fn(&Group<'_>) -> table::Cell + 'a>,
 }
 
 /// λ of a cell of D-Flow without a penalty or with that of χ.
@@ -58,11 +70,11 @@ pub(super) fn draw(run: Run<'_>) -> Result<Drawn, FigureError> {
     }
     let mut panels = Vec::new();
     let mut rows = Vec::new();
-    for metric in METRICS.iter().filter_map(|name| metric(name)) {
+    for quantity in quantities(run) {
         let series: Vec<Series> =
-            sweeps.iter().enumerate().map(|(i, sweep)| series(i, sweep, metric, &mut rows)).collect();
+            sweeps.iter().enumerate().map(|(i, sweep)| series(i, sweep, &quantity, &mut rows)).collect();
         if series.iter().any(|series| !series.points.is_empty()) {
-            panels.push(Panel::Chart(chart(metric, series)));
+            panels.push(Panel::Chart(chart(&quantity, series)));
         }
     }
     let n = sweeps.iter().flat_map(|sweep| &sweep.groups).map(|(_, group)| group.ok.len()).max().unwrap_or(0);
@@ -77,16 +89,36 @@ pub(super) fn draw(run: Run<'_>) -> Result<Drawn, FigureError> {
          the same noise.",
         sigmas.first().map_or("0", String::as_str)
     ));
+    notes.extend(run.sets.iter().flat_map(SetColumn::notes));
     let figure = Figure { title: title.clone(), panels, columns: 2, notes: notes.clone() };
     Ok(Drawn { figure, numbers: numbers(title, rows, notes) })
 }
 
-fn chart(metric: &Metric, series: Vec<Series>) -> Chart {
-    let unit = if metric.unit.is_empty() { String::new() } else { format!(" [{}]", metric.unit) };
+/// Every quantity of a panel: metrics of samples, then distances between sets.
+fn quantities(run: Run<'_>) -> Vec<Quantity<'_>> {
+    let metrics = METRICS.iter().filter_map(|name| metric(name)).map(|metric| {
+        let unit = if metric.unit.is_empty() { String::new() } else { format!(" [{}]", metric.unit) };
+        Quantity {
+            key: metric.name,
+            display: metric.display,
+            label: format!("{}{unit} {}", metric.display, metric.better.arrow()),
+            of: Box::new(move |group| group.metric(metric)),
+        }
+    });
+    let sets = run.sets.iter().map(|set| Quantity {
+        key: &set.key,
+        display: &set.display,
+        label: format!("{} ↓", set.display),
+        of: Box::new(move |group| set.cell(group.cell)),
+    });
+    metrics.chain(sets).collect()
+}
+
+fn chart(quantity: &Quantity<'_>, series: Vec<Series>) -> Chart {
     Chart {
-        title: metric.display.to_owned(),
+        title: quantity.display.to_owned(),
         x: Axis::log_with_zero("λ"),
-        y: Axis::linear(format!("{}{unit} {}", metric.display, metric.better.arrow())),
+        y: Axis::linear(&*quantity.label),
         series,
         plane: PLANE,
         equal_units: false,
@@ -94,16 +126,21 @@ fn chart(metric: &Metric, series: Vec<Series>) -> Chart {
 }
 
 /// The curve of one sweep; its numbers go to `rows`.
-fn series(index: usize, sweep: &Sweep<'_>, metric: &Metric, rows: &mut Vec<Vec<table::Cell>>) -> Series {
+fn series(
+    index: usize,
+    sweep: &Sweep<'_>,
+    quantity: &Quantity<'_>,
+    rows: &mut Vec<Vec<table::Cell>>,
+) -> Series {
     let mut points = Vec::new();
     for (weight, group) in &sweep.groups {
-        let mean = group.metric(metric);
+        let mean = (quantity.of)(group);
         if let table::Cell::Mean { value, error, .. } = mean {
             points.push(Point { x: *weight, y: value, error });
             rows.push(vec![
                 table::Cell::text(sweep.task),
                 table::Cell::text(&group.cell.method),
-                table::Cell::text(metric.name),
+                table::Cell::text(quantity.key),
                 table::Cell::Number(*weight, 4),
                 mean,
                 table::Cell::Number(group.ok.len() as f64, 0),
