@@ -14,8 +14,8 @@ use crate::catalog::Catalog;
 use crate::exit;
 use crate::report::figures::{self, FigureError, Options};
 use crate::report::{self, Format, SetColumn, plot, render};
+use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
-use crate::store::scores::fill_from_scores;
 use crate::store::{Columns, Record, RunDir, read_samples};
 use crate::worker::assembly::Assembly;
 use pictures::RunPictures;
@@ -59,7 +59,7 @@ pub(super) fn run(args: &FigureArgs, global: &Global) -> CliResult {
     let assembly = Assembly::new(run_dir.plan().clone(), &dataset, &catalog).map_err(CliError::usage)?;
     let mut records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
-    fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
+    fill_from_scores(&run_dir, &mut records).map_err(CliError::store)?;
     let folder = args.out.clone().unwrap_or_else(|| args.run.clone());
     let file = |kind: &str| folder.join(format!("figure{}.{kind}", args.number));
     let (svg, csv) = if args.number == MOLECULES {
@@ -100,7 +100,7 @@ fn draw(
     };
     let scale = args.scale.map_or((IMAGE_WIDTH / shape.width).max(1), |scale| scale as usize);
     let options = Options { samples: args.samples as usize, scale };
-    let sets = set_columns(run_dir, args.number)?;
+    let sets = set_columns(run_dir, records, args.number)?;
     let run = report::Run { sets: &sets, ..report::Run::new(run_dir.plan(), records) };
     let pictures = RunPictures { run_dir, assembly, shape };
     let drawn = figures::draw(args.number, run, &pictures, options).map_err(|error| match error {
@@ -112,12 +112,12 @@ fn draw(
 }
 
 /// The distances between sets that the run has the features for, for the figure that shows them.
-fn set_columns(run_dir: &RunDir, number: u32) -> Result<Vec<SetColumn>, CliError> {
+fn set_columns(run_dir: &RunDir, records: &[Record], number: u32) -> Result<Vec<SetColumn>, CliError> {
     if number != SWEEP {
         return Ok(Vec::new());
     }
-    let options = SetOptions { bootstrap: None, reference: None };
-    sets::columns(run_dir, &options).map_err(CliError::usage)
+    let options = SetOptions::default();
+    sets::columns(run_dir, records, &options).map_err(CliError::usage)
 }
 
 /// SVG and CSV of figure 6.

@@ -67,7 +67,8 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
     if stopped.load(Ordering::Relaxed) {
         return Ok(exit::STOPPED_EARLY);
     }
-    if !missing.is_empty() {
+    // What the pipeline names may be without weights here; what was asked for may not.
+    if !missing.is_empty() && !args.metrics.is_empty() {
         return Err(CliError::usage("some metrics have no weights here: see above".to_owned()));
     }
     let differing: usize = outcomes.iter().map(|outcome| outcome.differing.0).sum();

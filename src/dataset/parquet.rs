@@ -247,7 +247,7 @@ struct Values<T: DataType> {
     /// The definition level of a value that is there.
     defined: i16,
     levels: Vec<i16>,
-    values: Vec<T::T>,
+    found: Vec<T::T>,
 }
 
 impl<T: DataType> Values<T> {
@@ -260,13 +260,13 @@ impl<T: DataType> Values<T> {
     /// The next row's value; none if it is null.
     fn next(&mut self) -> Result<Option<T::T>, Failure> {
         self.levels.clear();
-        self.values.clear();
+        self.found.clear();
         let levels = (self.defined > 0).then_some(&mut self.levels);
-        let (rows, ..) = self.reader.read_records(1, levels, None, &mut self.values)?;
+        let (rows, ..) = self.reader.read_records(1, levels, None, &mut self.found)?;
         if rows == 0 {
             return Err(Failure::Unreadable("a column has fewer rows than the file says".to_owned()));
         }
-        Ok(self.values.pop())
+        Ok(self.found.pop())
     }
 }
 

@@ -105,6 +105,7 @@ impl Path {
     /// Its points are those of the Cond-OT path at t = α/(α + σ), from the noisiest to the least noisy step that the
     /// diffusion knows (ADM: 0.00631 to 0.990), each scaled so that the ends are the diffusion's own: exact solves on
     /// both paths are the same map, and solves of few steps are not.
+    #[must_use]
     pub fn straightened(&self) -> Self {
         let [start, end] = [0.0, 1.0].map(|t| self.at(t)).map(|p| (p.alpha, p.sigma));
         Self::Straight { start, end }

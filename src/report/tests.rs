@@ -352,9 +352,9 @@ fn the_best_and_second_of_a_task_are_marked_and_sanity_rows_do_not_compete() {
     );
     // Equal to the digits shown: both are best.
     assert_eq!([rank(0, "ssim_tm13"), rank(1, "ssim_tm13")], [Some(table::Rank::Best); 2]);
-    let markdown = render::render(&[table.clone()], Format::Markdown, None);
+    let markdown = render::render(std::slice::from_ref(&table), Format::Markdown, None);
     assert!(markdown.contains("**3.25**") && markdown.contains("<u>7.50</u>"), "{markdown}");
-    let latex = render::render(&[table.clone()], Format::Latex, None);
+    let latex = render::render(std::slice::from_ref(&table), Format::Latex, None);
     assert!(latex.contains("\\textbf{3.25}") && latex.contains("\\underline{7.50}"), "{latex}");
     let text = render::render(&[table], Format::Text, None);
     assert!(text.contains("3.25¹") && text.contains("¹ best of its task"), "{text}");

@@ -1,7 +1,7 @@
 """Compares the Fréchet distance of 10,000 x 2,048 features with scipy.linalg.sqrtm on the same statistics, in one run.
 
-    cargo build --release --locked --example set_metrics
-    python tools/bench/fid.py target/release/examples/set_metrics [--samples 10000 --dims 2048 --threads 2]
+    cargo bench --locked --bench set_metrics --no-run
+    python tools/bench/fid.py target/release/deps/set_metrics-* [--samples 10000 --dims 2048 --threads 2]
 
 needs numpy and scipy; both sides may use `--threads` threads.
 """

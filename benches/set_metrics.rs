@@ -83,7 +83,7 @@ fn make(dir: &str, cells: usize, samples: usize, dims: usize) -> Result<()> {
     let (fs, layout): (Arc<dyn Fs>, _) = (Arc::new(OsFs), Layout::new(dir));
     fs.create_dir(layout.root())?;
     let net = FeatureNet { name: NET.to_owned(), identity: "made-up weights".to_owned(), dims };
-    let (_, written) = timed(|| {
+    let ((), written) = timed(|| {
         (0..=cells).into_par_iter().try_for_each(|cell| {
             let attempt = AttemptId::new();
             let mut writer = FeatureWriter::new(Arc::clone(&fs), &layout, &attempt, net.clone())?;
