@@ -254,7 +254,7 @@ impl<T: DataType> Values<T> {
     fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, Failure> {
         let reader = get_typed_column_reader(group.get_column_reader(column)?);
         let defined = group.metadata().column(column).column_descr().max_def_level();
-        Ok(Self { reader, defined, levels: Vec::new(), values: Vec::new() })
+        Ok(Self { reader, defined, levels: Vec::new(), found: Vec::new() })
     }
 
     /// The next row's value; none if it is null.
