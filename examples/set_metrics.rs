@@ -36,7 +36,9 @@ fn main() -> Result<()> {
         ["fid", reference, set, dims] => fid(Path::new(reference), Path::new(set), dims.parse()?),
         ["make", dir, cells, samples, dims] => make(dir, cells.parse()?, samples.parse()?, dims.parse()?),
         ["table", dir] => table(dir),
-        _ => Err("usage: set_metrics fid REFERENCE SET DIMS | make DIR CELLS SAMPLES DIMS | table DIR".into()),
+        _ => {
+            Err("usage: set_metrics fid REFERENCE SET DIMS | make DIR CELLS SAMPLES DIMS | table DIR".into())
+        }
     }
 }
 
@@ -81,7 +83,7 @@ fn make(dir: &str, cells: usize, samples: usize, dims: usize) -> Result<()> {
     let (fs, layout): (Arc<dyn Fs>, _) = (Arc::new(OsFs), Layout::new(dir));
     fs.create_dir(layout.root())?;
     let net = FeatureNet { name: NET.to_owned(), identity: "made-up weights".to_owned(), dims };
-    let (_, written) = timed(|| {
+    let ((), written) = timed(|| {
         (0..=cells).into_par_iter().try_for_each(|cell| {
             let attempt = AttemptId::new();
             let mut writer = FeatureWriter::new(Arc::clone(&fs), &layout, &attempt, net.clone())?;
@@ -151,10 +153,8 @@ fn write_cell(writer: &mut FeatureWriter, cell: usize, samples: usize, dims: usi
             ((cell_hash(cell), format!("{sample:05}")), x1_blake3(cell, sample), features)
         };
         let rows: Vec<_> = rows.map(row).collect();
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(key, x1_blake3, features)| FeatureRow { key, x1_blake3, features })
-            .collect();
+        let rows: Vec<_> =
+            rows.iter().map(|(key, x1_blake3, features)| FeatureRow { key, x1_blake3, features }).collect();
         writer.append(&rows)?;
     }
     Ok(())

@@ -84,7 +84,7 @@ impl Index {
         self.logs.push((path.to_owned(), file));
         match self.add_frames(path, &mut frames) {
             Err(StoreError::Damaged { path, detail }) => {
-                self.notes.push(Note::Damaged { file: path, detail })
+                self.notes.push(Note::Damaged { file: path, detail });
             }
             result => {
                 result?;
