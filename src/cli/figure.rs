@@ -14,8 +14,8 @@ use crate::catalog::Catalog;
 use crate::exit;
 use crate::report::figures::{self, FigureError, Options};
 use crate::report::{self, Format, SetColumn, plot, render};
+use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
-use crate::store::scores::fill_from_scores;
 use crate::store::{Columns, Record, RunDir, read_samples};
 use crate::worker::assembly::Assembly;
 use pictures::RunPictures;
@@ -59,7 +59,7 @@ pub(super) fn run(args: &FigureArgs, global: &Global) -> CliResult {
     let assembly = Assembly::new(run_dir.plan().clone(), &dataset, &catalog).map_err(CliError::usage)?;
     let mut records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
-    fill_from_scores(&**run_dir.fs(), run_dir.layout(), &mut records).map_err(CliError::store)?;
+    fill_from_scores(&run_dir, &mut records).map_err(CliError::store)?;
     let folder = args.out.clone().unwrap_or_else(|| args.run.clone());
     let file = |kind: &str| folder.join(format!("figure{}.{kind}", args.number));
     let (svg, csv) = if args.number == MOLECULES {
