@@ -40,12 +40,7 @@ pub(super) fn show(resolved: &Resolved, keep_failed: bool, global: &Global) -> C
 }
 
 /// As [`show`], with an estimate of the cost if one is asked for.
-fn show_with(
-    resolved: &Resolved,
-    keep_failed: bool,
-    args: &EstimateArgs,
-    global: &Global,
-) -> CliResult {
+fn show_with(resolved: &Resolved, keep_failed: bool, args: &EstimateArgs, global: &Global) -> CliResult {
     let start = Start { plan: &resolved.plan, document: &resolved.document };
     let found = RunDir::look(Path::new(&resolved.plan.output), &start).map_err(CliError::store)?;
     say_what_stays_without(Path::new(&resolved.plan.output), &resolved.plan, global);

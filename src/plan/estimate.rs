@@ -76,7 +76,8 @@ pub fn estimate(
         let (calls_per_row, calls_from) = calls(cell, figures, assumptions, measured);
         let seconds = measured.map(|measured| measured.seconds_per_call).or(seconds);
         let rows = figures.planned - figures.done;
-        let hours = |calls: f64| if calls == 0.0 { Some(0.0) } else { Some(calls * seconds? * rows as f64 / 3600.0) };
+        let hours =
+            |calls: f64| if calls == 0.0 { Some(0.0) } else { Some(calls * seconds? * rows as f64 / 3600.0) };
         CellEstimate {
             task: cell.task.clone(),
             method: cell.method.clone(),

@@ -6,8 +6,8 @@
 //!
 //! A row of the results has the identity ([`CellHash`], sample id): see [`identity`].
 
-pub mod estimate;
-mod identity;
+mod estimate;
+pub mod identity;
 mod resolve;
 pub mod resources;
 pub mod shard;

@@ -39,7 +39,13 @@ impl World {
         let dataset = DatasetInfo { id, manifest, split, shape: SHAPE, classes: 10, samples };
         Self {
             dataset,
-            model: ModelInfo { identity: "w0".to_owned(), shape: SHAPE, classes: 10, predicts_noise: false, finish: false },
+            model: ModelInfo {
+                identity: "w0".to_owned(),
+                shape: SHAPE,
+                classes: 10,
+                predicts_noise: false,
+                finish: false,
+            },
         }
     }
 }

@@ -34,7 +34,13 @@ fn property(name: Property, small: bool) -> Goal {
 
 /// α with a real classifier and the gap with a small one, by D-Flow and unconditional samples; four molecules.
 fn plan(goals: Vec<(&str, Goal)>) -> Plan {
-    let model = ModelInfo { identity: "00".to_owned(), shape: SHAPE, classes: 0, predicts_noise: true, finish: false };
+    let model = ModelInfo {
+        identity: "00".to_owned(),
+        shape: SHAPE,
+        classes: 0,
+        predicts_noise: true,
+        finish: false,
+    };
     let model = CellModel { reference: ModelRef::Name("edm-qm9-small".to_owned()), info: model };
     let methods = [("d-flow", json!({ "dflow": { "init": "source" } })), ("free", json!({ "sample": {} }))];
     let mut cells = Vec::new();

@@ -28,7 +28,13 @@ fn model(reference: ModelRef) -> CellModel {
     let shape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
     CellModel {
         reference,
-        info: ModelInfo { identity: "00".to_owned(), shape, classes: 10, predicts_noise: false, finish: false },
+        info: ModelInfo {
+            identity: "00".to_owned(),
+            shape,
+            classes: 10,
+            predicts_noise: false,
+            finish: false,
+        },
     }
 }
 

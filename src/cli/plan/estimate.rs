@@ -32,7 +32,11 @@ pub(in crate::cli) struct EstimateArgs {
 
 fn positive(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "a number is expected".to_owned())?;
-    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("a positive number is expected".to_owned()) }
+    if number.is_finite() && number > 0.0 {
+        Ok(number)
+    } else {
+        Err("a positive number is expected".to_owned())
+    }
 }
 
 /// The estimate as text and as JSON; none if it was not asked for.
@@ -48,10 +52,8 @@ pub(super) fn of(
         };
     }
     let rows = args.measured.as_deref().map(measured).transpose()?.unwrap_or_default();
-    let assumptions = Assumptions {
-        seconds_per_eval: args.seconds_per_eval,
-        evals_per_row: args.evals_per_row,
-    };
+    let assumptions =
+        Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
     let of_cell = |task: &str, method: &str| rows.get(&(task.to_owned(), method.to_owned())).copied();
     let cells = estimate(plan, summary, assumptions, &of_cell);
     let total = device_hours(&cells);

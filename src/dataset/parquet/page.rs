@@ -82,7 +82,7 @@ impl PageHeader {
                 [3] => header.compressed = value,
                 [7, 1] => header.dictionary = Some(value),
                 // Of data pages of version 1 and 2, and of dictionaries.
-                [5, 2] | [8, 4] | [7, 2] => header.encoding = Some(value),
+                [5 | 7, 2] | [8, 4] => header.encoding = Some(value),
                 _ => {}
             })
             .map_err(|error| ParquetError::General(format!("no page header: {error}")))?;
