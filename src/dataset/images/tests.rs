@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, 
 use arrow::datatypes::{DataType, Field, Fields};
 
 use super::*;
-use crate::dataset::Seeded;
+use crate::dataset::{Layout, Seeded};
 
 fn encoded(size: u32, shade: u8, format: image::ImageFormat) -> Vec<u8> {
     let image = image::RgbImage::from_fn(size, size, |x, y| image::Rgb([shade, x as u8, y as u8]));
@@ -316,7 +316,7 @@ fn originals_crop_to_the_prepared_files() {
         let levels = ours.data.iter().zip(&theirs.data).map(|(a, b)| (a - b).abs() * 127.5);
         let (most, mean) = levels.fold((0f32, 0.0), |(m, s), d| (m.max(d), s + d / ours.data.len() as f32));
         // The inverse DCT and the chroma upsampling of JPEG decoders round otherwise.
-        assert!(mean < 0.1 && most <= 6.5, "{id}: {mean} {most}");
+        assert!(mean < 0.4 && most < 4.5, "{id}: {mean} {most}");
         worst = worst.max(most);
     }
     assert!(originals.len() == 20 && worst > 0.0);
