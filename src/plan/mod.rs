@@ -6,7 +6,7 @@
 //!
 //! A row of the results has the identity ([`CellHash`], sample id): see [`identity`].
 
-pub mod estimate;
+mod estimate;
 pub mod identity;
 mod resolve;
 pub mod resources;

@@ -264,7 +264,7 @@ fn rows_of_parquet_files_are_found_again() {
     let rows: Vec<_> = samples.iter().map(|(id, bytes)| (id.as_str(), 0, bytes.clone())).collect();
     write(folder.path(), &rows);
     let file = folder.path().join("test.parquet");
-    let crate::dataset::Layout::Parquet(layout) = description("path").layout else { panic!("parquet") };
+    let Layout::Parquet(layout) = description("path").layout else { panic!("parquet") };
     let mut listed = Vec::new();
     assert!(parquet::scan(&file, &layout, &mut |sample, _| listed.push(sample)).is_ok());
     for (sample, (id, bytes)) in listed.iter().zip(&samples) {
@@ -282,7 +282,7 @@ fn a_value_that_all_rows_name_is_held_once() {
     write(folder.path(), &rows);
     let file = folder.path().join("test.parquet");
     assert!(fs::metadata(&file).unwrap().len() < 8 << 20);
-    let crate::dataset::Layout::Parquet(layout) = description("path").layout else { panic!("parquet") };
+    let Layout::Parquet(layout) = description("path").layout else { panic!("parquet") };
     let mut count = 0;
     assert!(
         parquet::scan(&file, &layout, &mut |_, bytes| count += usize::from(bytes.len() == 1 << 20)).is_ok()
