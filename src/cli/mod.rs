@@ -179,7 +179,9 @@ fn dispatch(cli: Cli) -> CliResult {
 }
 
 fn init_logs(filter: &str) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+    // Remarks of the drawing libraries, such as on the second font that signs are taken from, are no news.
+    let quiet = format!("usvg=error,tiny_skia=error,{filter}");
+    let filter = tracing_subscriber::EnvFilter::try_new(quiet).map_err(|error| {
         CliError::usage(format!(
             "--log {filter}: {error}; write a level such as `debug`, or `dflow::worker=trace`"
         ))

@@ -95,7 +95,10 @@ fn arrow(svg: &mut Svg, from: [f64; 2], to: [f64; 2], stroke: Stroke<'_>) {
     let head = HEAD[0].min(length);
     let half = HEAD[1] * head / HEAD[0];
     let base = [to[0] - unit[0] * head, to[1] - unit[1] * head];
-    svg.line(from, base, stroke);
+    // A short arrow is all head: a line without length cannot be dashed.
+    if length > head + 0.5 {
+        svg.line(from, base, stroke);
+    }
     let side = |s: f64| [base[0] - s * half * unit[1], base[1] + s * half * unit[0]];
     svg.polygon(&[to, side(1.0), side(-1.0)], stroke.colour);
 }

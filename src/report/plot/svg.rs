@@ -98,7 +98,7 @@ impl Svg {
             "<text x=\"{x:.2}\" y=\"{y:.2}\" font-size=\"{}\" fill=\"{}\" text-anchor=\"{anchor}\"{turn}>{}</text>",
             text.size,
             text.colour,
-            escaped(text.line)
+            spans(text.line)
         ));
     }
 
@@ -161,6 +161,25 @@ impl Svg {
 
 fn listed(points: &[[f64; 2]]) -> String {
     points.iter().map(|[x, y]| format!("{x:.2},{y:.2}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Signs that the first font of the PNG lacks; named as spans of the second, they do not take the whole line with them.
+const SIGNS: [char; 4] = ['↑', '↓', '→', '∇'];
+
+/// A line as the content of a text element.
+fn spans(line: &str) -> String {
+    let mut out = String::new();
+    for part in line.split_inclusive(SIGNS) {
+        let plain = part.trim_end_matches(SIGNS);
+        out.push_str(&escaped(plain));
+        if plain.len() < part.len() {
+            out.push_str(&format!(
+                "<tspan font-family=\"Hack, sans-serif\">{}</tspan>",
+                &part[plain.len()..]
+            ));
+        }
+    }
+    out
 }
 
 /// A text without what XML would read as its own, nor control characters, which it forbids.
