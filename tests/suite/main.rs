@@ -12,6 +12,7 @@ mod own_data;
 mod pipelines;
 mod run;
 mod run_test;
+mod score;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
