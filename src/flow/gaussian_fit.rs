@@ -16,8 +16,9 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::basis::Basis;
 use super::gaussian::{Eigen, GaussianError, GaussianField};
+use crate::atomic;
 use crate::path::Path;
-use crate::{atomic, user_cache};
+use crate::user_cache;
 
 /// N(m, S) of a set of images in the eigenbasis of S.
 #[derive(Debug, Clone)]

@@ -121,7 +121,9 @@ fn clean(plan: &Plan, reader: &FeatureReader, options: &SetOptions) -> Result<Op
     };
     let reference = reference.map_err(|error| error.to_string())?;
     if let Some(path) = &options.write_reference {
-        write_reference(&OsFs, path, &info, &reference).map_err(|error| error.to_string())?;
+        // A bare name has no folder that could be synced.
+        let path = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        write_reference(&OsFs, &path, &info, &reference).map_err(|error| error.to_string())?;
     }
     let kernel = if options.no_kernel {
         None

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn families_list_every_kind_with_a_text() {
         let kinds = |name| family(name).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
-        let methods = ["dflow", "ot_ode", "pigdm", "red_diff", "pinv", "sample", "ancestral"];
+        let methods = ["dflow", "ot_ode", "pigdm", "red_diff", "pinv", "sample", "ancestral", "likelihood"];
         assert_eq!(kinds("MethodSpec"), methods);
         assert!(kinds("RegularizerSpec").contains(&"none".to_owned()));
         assert!(family("StopRule").iter().all(|(_, about)| !about.is_empty()));

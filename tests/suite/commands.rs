@@ -222,11 +222,15 @@ fn lists_name_every_member_of_a_family() {
     let all = test.run(&["list"]);
     all.succeeds();
     for (family, members) in [
-        ("methods", &["dflow", "pinv", "sample", "ancestral"] as &[&str]),
+        (
+            "methods",
+            &["dflow", "ot_ode", "pigdm", "red_diff", "pinv", "sample", "ancestral", "likelihood"]
+                as &[&str],
+        ),
         ("operators", &["center_mask", "random_mask", "bicubic", "gaussian_blur", "identity"]),
         ("solvers", &["euler", "midpoint", "heun", "rk4", "dopri5"]),
         ("stops", &["target_psnr", "evals", "outer_steps", "time_limit", "noise_level", "stagnation"]),
-        ("metrics", &["psnr", "ssim", "molecule"]),
+        ("metrics", &["psnr", "ssim", "molecule", "lpips", "features"]),
     ] {
         let listed = test.run(&["list", family]);
         listed.succeeds();

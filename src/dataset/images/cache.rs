@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::listing::Listed;
-use crate::{atomic, user_cache};
+use crate::atomic;
+use crate::user_cache;
 
 /// Raised whenever what is kept, or what a reader lists, changes.
 const VERSION: u32 = 1;

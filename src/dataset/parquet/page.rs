@@ -14,6 +14,9 @@ use bytes::Bytes;
 /// Most bytes of a page, compressed or not: writers make pages of 1 MiB, or of one value.
 const MAX_PAGE: i64 = 256 << 20;
 
+/// The last bytes of a file, in which no page begins: the footer's length and `PAR1`.
+const END: u64 = 8;
+
 /// The encodings that are read, by their numbers: PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY.
 const ENCODINGS: [i64; 5] = [0, 2, 3, 4, 8];
 
@@ -44,9 +47,11 @@ impl Length for BoundedFile {
 impl ChunkReader for BoundedFile {
     type T = BufReader<File>;
 
-    /// Where the reader looks for a page: its header is checked.
+    /// Where the reader looks for a page, whose header is checked, or for the end of the file.
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        PageHeader::read(&mut self.from(start)?)?.check()?;
+        if start + END < self.len() {
+            PageHeader::read(&mut self.from(start)?)?.check()?;
+        }
         self.from(start)
     }
 

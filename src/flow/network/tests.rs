@@ -137,11 +137,11 @@ fn the_straightened_path_has_the_velocity_of_its_own_marginals() {
     }
 }
 
-/// One dimension, data N(m, s²): the exact flow keeps (x − mα)/√(α²s² + σ²).
+/// Data N(m, s²) in every entry: the exact flow keeps (x − mα)/√(α²s² + σ²).
 #[test]
 fn both_paths_of_a_diffusion_come_to_the_same_map_and_the_closed_form() {
     let (m, s2) = (0.3, 0.25);
-    let component = Component { weight: 1.0, mean: vec![m], covariance: vec![s2] };
+    let component = Component { weight: 1.0, mean: vec![m; 2], covariance: vec![s2, 0.0, 0.0, s2] };
     let data = GaussianMixture::new(Path::vp_linear(), &[component]).expect("positive definite");
     let ends = [0.0, 1.0].map(|t| Path::vp_linear().at(t));
     let [start, end] = ends.map(|p| (p.alpha, (p.alpha * p.alpha * s2 + p.sigma * p.sigma).sqrt()));
@@ -152,7 +152,7 @@ fn both_paths_of_a_diffusion_come_to_the_same_map_and_the_closed_form() {
         let error = |straight, nfe| {
             let mut field = diffusion(&data, Parametrisation::Noise, straight, finish);
             let grid = Grid::forward(SolverSpec::Midpoint(FixedSteps { nfe }));
-            let solution = solve(&mut field, &grid, &[x0], &[Cond::None]).expect("solves");
+            let solution = solve(&mut field, &grid, &[x0; 2], &[Cond::None]).expect("solves");
             assert_eq!(solution.nfe, [nfe + u32::from(finish)]);
             (solution.x[0] - exact).abs()
         };
@@ -176,7 +176,10 @@ fn the_finish_is_part_of_the_map_that_is_pulled_back() {
             let mut by = [Keep::Tape, Keep::Inputs].map(|keep| {
                 let (solution, tape) = solve_taped(&mut field, &grid, &x, &cond, keep).expect("solves");
                 let gradient = pull_back(&mut field, tape, &cond, &c).expect("pulls back");
-                assert_eq!(solution.nfe, gradient.nfe_vjp, "{grid:?}");
+                // An adaptive solve has steps that were not taken, which are not pulled back.
+                if solver.nfe().is_some() {
+                    assert_eq!(solution.nfe, gradient.nfe_vjp, "{grid:?}");
+                }
                 gradient.x
             });
             assert_eq!(by[0], by[1]);
