@@ -9,7 +9,7 @@ const RADII: [f64; 2] = [4.0, 1.6];
 /// Width of lines, in px.
 const WIDTH: f64 = 1.8;
 /// Half the width of the ends of an error bar, in px.
-const CAP: f64 = 4.0;
+const CAP: f64 = 6.0;
 /// Length and half width of an arrow's head, in px.
 const HEAD: [f64; 2] = [8.0, 3.2];
 
