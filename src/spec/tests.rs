@@ -97,7 +97,7 @@ fn a_wrong_file_is_answered_with_place_cause_and_nearest_name() {
         ("noise: 0.05", "nois: 0.05", "nois", "did you mean `noise`?"),
         ("center_mask:", "centre_mask:", "centre_mask", "did you mean `center_mask`?"),
         ("  - pinv: {}", "  - ddrm: {steps: 20}", "ddrm", "there are: dflow, ot_ode, pigdm, red_diff, pinv"),
-        ("psnr, ssim", "psnr, {feature: mini}", "feature", "there are: psnr, ssim"),
+        ("psnr, ssim", "psnr, {feature: mini}", "feature", "did you mean `features`?"),
         ("{ blend: 0.1 }", "{ blend: {weight: 0.1, lif: pinv} }", "lif", "did you mean `lift`?"),
         ("{ blend: 0.1 }", "{ blend: abc }", "abc", "expected a weight in [0, 1] or a map"),
         ("{ blend: 0.1 }", "{ blend: .inf }", ".inf", "expected a finite number"),

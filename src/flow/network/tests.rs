@@ -184,16 +184,17 @@ fn the_finish_is_part_of_the_map_that_is_pulled_back() {
             });
             assert_eq!(by[0], by[1]);
             let [gradient, _] = &mut by;
+            // Adaptive steps count as constants: of two solves with other steps, what differs is divided by the step.
+            let (step, tolerance) = if solver.nfe().is_some() { (1e-5, 1e-5) } else { (1e-3, 5e-3) };
             for i in 0..x.len() {
                 let mut end = |by: f64| {
                     let mut x = x.clone();
                     x[i] += by;
                     solve(&mut field, &grid, &x, &cond).expect("solves").x
                 };
-                let (plus, minus) = (end(1e-5), end(-1e-5));
-                let slope: f64 = (0..6).map(|n| c[n] * (plus[n] - minus[n]) / 2e-5).sum();
-                // Adaptive steps count as constants, and their error estimate is stiff near the data.
-                assert!((slope - gradient[i]).abs() < 1e-5, "{grid:?} {i}: {slope} {}", gradient[i]);
+                let (plus, minus) = (end(step), end(-step));
+                let slope: f64 = (0..6).map(|n| c[n] * (plus[n] - minus[n]) / (2.0 * step)).sum();
+                assert!((slope - gradient[i]).abs() < tolerance, "{grid:?} {i}: {slope} {}", gradient[i]);
             }
         }
     }
