@@ -81,7 +81,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Datasets: list them, or look at one.
     Data(data::DataArgs),
-    /// Models: list, check, import.
+    /// Models: list, check, import, fetch public weights, time an evaluation.
     Model(model::ModelArgs),
     /// Show the devices, cores and memory that a run would use here.
     Devices(devices::DevicesArgs),

@@ -2,6 +2,7 @@
 
 mod classifier;
 mod fetch;
+mod perceptual;
 mod time;
 
 use std::path::PathBuf;
@@ -124,9 +125,10 @@ pub(super) fn run(args: &ModelArgs, global: &Global) -> CliResult {
         Action::Classifier(args) => classifier::run(args, global),
         Action::Fetch(args) => fetch::run(args, global),
         Action::Time(args) => time::run(args, global),
-        Action::Check { name, dataset, images, draws } => {
-            check(name, dataset.as_deref(), *images, *draws, global)
-        }
+        Action::Check { name, dataset, images, draws } => match perceptual::Perceptual::of(name) {
+            Some(network) => network.check(global),
+            None => check(name, dataset.as_deref(), *images, *draws, global),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -148,31 +149,35 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     };
     progress.end(&summary);
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
-    if summary.stopped.is_none() {
-        score_clean_images(&resolved, &run_dir, global)?;
+    if summary.stopped.is_none() && !score_clean_images(&resolved, &run_dir, global)? {
+        return Ok(exit::STOPPED_EARLY);
     }
     end(&resolved, global, &summary, &merged)
 }
 
-/// Features of the clean images of this shard, which the distances of its cells are measured from.
-fn score_clean_images(resolved: &Resolved, run_dir: &RunDir, global: &Global) -> Result<(), CliError> {
+/// Features of the clean images of this shard, which the distances of its cells are measured from; false if it was stopped.
+fn score_clean_images(resolved: &Resolved, run_dir: &RunDir, global: &Global) -> Result<bool, CliError> {
     let Resolved { plan, catalog, document, shard } = resolved;
     let scorers = Scorers::open(&plan.metrics, catalog).map_err(CliError::usage)?;
     if scorers.features().is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let ground = Ground::new(plan.clone(), &document.spec.dataset, catalog).map_err(CliError::usage)?;
     let samples: Vec<usize> = (0..plan.dataset.samples.len()).filter(|i| shard.contains(*i)).collect();
     let stop = signal::listen().map_err(CliError::failure)?;
+    let stopped = AtomicBool::new(false);
     let goes_on = |what: &str, done: usize, open: usize| {
         // A few are done in the time of a sentence.
         if open > SAID_FROM && !global.json && !global.quiet {
             super::eprintln_lossy(&format!("{what}: {done} of {open}"));
         }
-        stop.try_recv().is_err()
+        if stop.try_recv().is_ok() {
+            stopped.store(true, Ordering::Relaxed);
+        }
+        !stopped.load(Ordering::Relaxed)
     };
     complete_references(run_dir, &ground, &scorers, &samples, &goes_on).map_err(CliError::failure)?;
-    Ok(())
+    Ok(!stopped.load(Ordering::Relaxed))
 }
 
 /// Says before any work which metrics have no weights here.

@@ -71,8 +71,8 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
     if !missing.is_empty() && !args.metrics.is_empty() {
         return Err(CliError::usage("some metrics have no weights here: see above".to_owned()));
     }
-    let differing: usize = outcomes.iter().map(|outcome| outcome.differing.0).sum();
-    Ok(if differing > 0 { exit::FAILED_ROWS } else { exit::OK })
+    let wrong: usize = outcomes.iter().map(|outcome| outcome.differing.0 + outcome.failed.0).sum();
+    Ok(if wrong > 0 { exit::FAILED_ROWS } else { exit::OK })
 }
 
 /// The metrics that were asked for, or the pipeline's.
@@ -88,16 +88,20 @@ fn say(outcomes: &[Rescored], global: &Global) {
                 "metric": outcome.metric.to_string(), "scored": outcome.scored, "known": outcome.known,
                 "without_reconstruction": outcome.without, "compared": outcome.compared,
                 "differing": outcome.differing.0, "first_differing": outcome.differing.1,
+                "failed": outcome.failed.0, "first_failed": outcome.failed.1,
             })
         });
         print_lossy(&list.collect::<serde_json::Value>().to_string());
         return;
     }
     for outcome in outcomes {
-        let Rescored { metric, scored, known, without, compared, differing } = outcome;
+        let Rescored { metric, scored, known, without, compared, differing, failed } = outcome;
         let mut line = format!("{metric}: {scored} rows scored, {known} known");
         if *without > 0 {
             line += &format!(", {without} without a reconstruction (`save: [reconstructions]`)");
+        }
+        if let (count, Some(first)) = failed {
+            line += &format!(", {count} FAILED, first {first}");
         }
         line += &match differing {
             (0, _) if *compared > 0 => format!(", {compared} equal the run's own bit for bit"),

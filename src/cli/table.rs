@@ -109,6 +109,7 @@ fn set_columns(args: &TableArgs, run_dir: &RunDir, records: &[Record]) -> Result
         reference: args.reference.clone(),
         write_reference: args.write_reference.clone(),
         no_kernel: args.no_kid,
+        ..SetOptions::default()
     };
     sets::columns(run_dir, records, &options).map_err(CliError::usage)
 }

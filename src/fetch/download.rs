@@ -74,7 +74,10 @@ impl Download<'_> {
     /// See [`FetchError`]. A file of another hash is set aside, and never takes the name.
     pub fn run(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<Fetched, FetchError> {
         if self.path.exists() {
-            return self.present();
+            let found = self.present()?;
+            // Put here by hand: from now on it is known by what it was.
+            self.record(&found).map_err(|source| self.write_error(source))?;
+            return Ok(found);
         }
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(|source| self.write_error(source))?;
@@ -195,14 +198,19 @@ impl Download<'_> {
             });
         }
         let place = || -> io::Result<()> {
-            let record = serde_json::to_vec_pretty(&fetched).map_err(io::Error::other)?;
-            atomic::write_bytes(&self.beside("hash.json"), &record)?;
+            self.record(&fetched)?;
             fs::rename(&part, self.path)?;
             File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
         };
         place().map_err(|source| self.write_error(source))?;
         self.forget_part();
         Ok(fetched)
+    }
+
+    /// Keeps what the file is beside it.
+    fn record(&self, fetched: &Fetched) -> io::Result<()> {
+        let record = serde_json::to_vec_pretty(fetched).map_err(io::Error::other)?;
+        atomic::write_bytes(&self.beside("hash.json"), &record)
     }
 
     fn hashed(&self, path: &Path, verified: bool) -> io::Result<Fetched> {

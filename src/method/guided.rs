@@ -24,6 +24,9 @@ pub(super) trait Scheme {
     /// The flow time of step `step` on the model's path: inside of (0, 1).
     fn time(&self, path: &Path, step: u32) -> f64;
 
+    /// Whether its last state is that of the path's end, which keeps what noise the path keeps.
+    fn ends_at_path_end(&self) -> bool;
+
     /// The state before the first step: `dim` numbers, on the model's path.
     fn start(&self, problem: &Problem, path: &Path) -> Next<Vec<f32>>;
 
@@ -72,6 +75,8 @@ enum Phase {
         /// w.
         cotangent: Vec<f32>,
     },
+    /// u₁(x) of the last state, for the model's finishing denoise.
+    Finishing,
     /// Nothing; the mean squared residual of x(1).
     Done(f64),
 }
@@ -106,7 +111,19 @@ impl GuidedSolve {
                 let sight = Sight { step: self.done, point, x: &self.x, velocity: &velocity, guidance };
                 self.x = scheme.advance(problem, path, &sight)?;
                 self.done += 1;
-                if self.done < scheme.steps() { Ok(self.look(scheme, path)) } else { self.end(problem) }
+                if self.done < scheme.steps() {
+                    return Ok(self.look(scheme, path));
+                }
+                if problem.finish && scheme.ends_at_path_end() {
+                    self.phase = Phase::Finishing;
+                    return Ok(Ask::Velocity { t: 1.0, x: self.x.clone(), keep: false });
+                }
+                self.end(problem)
+            }
+            (Phase::Finishing, Answer::State(velocity)) => {
+                let velocity = problem.checked("the velocity", velocity)?;
+                self.x = denoiser(path.at(1.0)).apply(&self.x, &velocity);
+                self.end(problem)
             }
             (phase, answer) => Err(MethodError::unexpected(&answer, phase.awaited())),
         }
@@ -165,7 +182,7 @@ impl Phase {
     const fn awaited(&self) -> &'static str {
         match self {
             Self::New => "the start",
-            Self::Seeing => "a velocity",
+            Self::Seeing | Self::Finishing => "a velocity",
             Self::Guiding { .. } => "a gradient",
             Self::Done(_) => "nothing",
         }

@@ -55,6 +55,10 @@ impl Scheme for GuidedFlow {
         f64::from(self.first + step) / f64::from(self.steps)
     }
 
+    fn ends_at_path_end(&self) -> bool {
+        true
+    }
+
     fn start(&self, problem: &Problem, path: &Path) -> Next<Vec<f32>> {
         let z = problem.checked("the noise z", problem.draws.z.clone())?;
         let Some(lift) = self.lift else { return Ok(z) };

@@ -21,6 +21,11 @@ impl Scheme for DdimSpec {
         path.time_of(VpTable::standard().log_ratio(index(self.steps, step)))
     }
 
+    /// Its last step is the denoiser's own.
+    fn ends_at_path_end(&self) -> bool {
+        false
+    }
+
     fn start(&self, problem: &Problem, path: &Path) -> Next<Vec<f32>> {
         let mut x = problem.checked("the noise z", problem.draws.z.clone())?;
         let level = VpTable::standard().step(index(self.steps, 0));

@@ -20,6 +20,8 @@ pub struct Problem {
     pub draws: Draws,
     /// The model's probability path, where the method steps along it by itself.
     pub path: Option<Path>,
+    /// Whether a solve of the model ends with its denoiser at t = 1; a method that steps by itself does the same.
+    pub finish: bool,
     /// Whether evaluations 1, 2, 4, 8 … are kept whole ([`super::Snapshot`]); never changes a number.
     pub keeps_trajectory: bool,
 }
@@ -218,7 +220,7 @@ fn signs(stream: &mut Stream, count: u32, dim: usize) -> Vec<Vec<f32>> {
 impl Problem {
     /// A problem; the lengths are checked when the method starts.
     pub const fn new(method: MethodSpec, goal: Goal, draws: Draws) -> Self {
-        Self { method, goal, draws, path: None, keeps_trajectory: false }
+        Self { method, goal, draws, path: None, finish: false, keeps_trajectory: false }
     }
 
     /// Numbers in one state.

@@ -137,6 +137,13 @@ pub struct Unit {
     pub sample: usize,
 }
 
+impl Cell {
+    /// Whether its model is a closed form, which is evaluated in milliseconds.
+    pub fn is_closed_form(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| !matches!(model.reference, ModelRef::Name(_)))
+    }
+}
+
 impl Plan {
     /// The solves of one shard: cells in order, within a cell the samples in manifest order.
     ///

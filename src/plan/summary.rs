@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Cell, CellHash, Plan, Shard};
 use crate::spec::init::InitSpec;
-use crate::spec::method::{DflowSpec, MethodSpec, OptimizerSpec};
+use crate::spec::method::{DflowSpec, MethodSpec, OptimizerSpec, PigdmForm};
 use crate::spec::solver::SolverSpec;
 use crate::spec::stop::StopRule;
 
@@ -102,8 +102,13 @@ impl Summary {
 fn calls_per_row(cell: &Cell) -> Option<u64> {
     let dflow = match &cell.solve {
         MethodSpec::Dflow(dflow) => dflow,
-        MethodSpec::OtOde(ot_ode) => return Some(2 * u64::from(ot_ode.steps_made())),
-        MethodSpec::Pigdm(pigdm) => return Some(2 * u64::from(pigdm.form.steps_made())),
+        MethodSpec::OtOde(ot_ode) => {
+            return Some(2 * u64::from(ot_ode.steps_made()) + u64::from(cell.has_finish()));
+        }
+        MethodSpec::Pigdm(pigdm) => {
+            let finish = matches!(pigdm.form, PigdmForm::Flow(_)) && cell.has_finish();
+            return Some(2 * u64::from(pigdm.form.steps_made()) + u64::from(finish));
+        }
         MethodSpec::RedDiff(red_diff) => return Some(u64::from(red_diff.steps)),
         MethodSpec::Pinv(_) => return Some(0),
         MethodSpec::Sample(sample) => return Some(nfe(sample.solver)? + u64::from(cell.has_finish())),

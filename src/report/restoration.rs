@@ -1,6 +1,8 @@
 //! Tables 1 (linear inverse problems) and 9 (denoising): task × method × metric, further metrics, paired differences
 //! to the sanity rows, and cost.
 
+use std::collections::BTreeSet;
+
 use super::aggregate::{Group, groups};
 use super::paired;
 use super::paper::{self, Profile};
@@ -125,6 +127,7 @@ impl Context<'_> {
 
     fn score_cells(&self, group: &Group<'_>, metric: &Metric) -> Vec<Cell> {
         let ours = match group.metric(metric) {
+            _ if metric.name == "lpips" && lpips_networks([group]).len() > 1 => Cell::text("mixed weights"),
             Cell::Missing if metric.name == "lpips" && self.wants_lpips() && !group.ok.is_empty() => {
                 Cell::text("no weights")
             }
@@ -134,7 +137,7 @@ impl Context<'_> {
     }
 
     fn set_cells(&self, group: &Group<'_>, set: &SetColumn) -> Vec<Cell> {
-        let paper = set.is_fid.then(|| paper_number(group, "fid")).flatten();
+        let paper = (set.key == "fid").then(|| paper_number(group, "fid")).flatten();
         self.compared(set.cell(group.cell), paper, 2)
     }
 
@@ -295,9 +298,22 @@ impl Context<'_> {
 
     /// What the LPIPS column is of, or how to fill it.
     fn lpips_note(&self, groups: &[Group<'_>]) -> Option<String> {
-        let network = groups.iter().flat_map(|group| &group.ok).find_map(|row| row.lpips_network.as_deref());
-        if let Some((trunk, hash)) = network.and_then(|network| network.split_once(':')) {
-            return Some(format!("LPIPS: trunk {trunk}, weights {}.", &hash[..hash.len().min(16)]));
+        let networks = lpips_networks(groups.iter());
+        let short = |network: &&str| match network.split_once(':') {
+            Some((trunk, hash)) => format!("trunk {trunk}, weights {}", &hash[..hash.len().min(16)]),
+            None => (*network).to_owned(),
+        };
+        let named: Vec<String> = networks.iter().map(short).collect();
+        match &named[..] {
+            [] => {}
+            [one] => return Some(format!("LPIPS: {one}.")),
+            several => {
+                return Some(format!(
+                    "LPIPS was measured with several networks, which are never mixed: {}. Score the run again with one of \
+                     them.",
+                    several.join("; ")
+                ));
+            }
         }
         let wanted = self.run.plan.metrics.iter().find(|metric| matches!(metric, MetricSpec::Lpips(_)))?;
         Some(format!(
@@ -320,6 +336,11 @@ impl Context<'_> {
             ),
         }
     }
+}
+
+/// The networks that LPIPS of these rows was measured with.
+fn lpips_networks<'a>(groups: impl IntoIterator<Item = &'a Group<'a>>) -> BTreeSet<&'a str> {
+    groups.into_iter().flat_map(|group| &group.ok).filter_map(|row| row.lpips_network.as_deref()).collect()
 }
 
 fn named(names: &[&'static str]) -> impl Iterator<Item = &'static Metric> {

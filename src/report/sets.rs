@@ -12,7 +12,7 @@ pub struct SetColumn {
     pub key: String,
     /// Name for people: `FID`, `FD(mini)`.
     pub display: String,
-    /// Whether it is the Inception network of FID, whose values stand beside the paper's.
+    /// Whether it is the Inception network of FID, in any preparation of images; the paper's value stands beside `FID`.
     pub is_fid: bool,
     /// Numbers in a feature vector.
     pub dims: usize,
@@ -51,7 +51,8 @@ impl SetColumn {
 
     /// Heading of the kernel distance.
     pub(super) fn kernel_column(&self) -> Column {
-        let key = if self.is_fid { "kid".to_owned() } else { self.key.replacen("fd", "kd", 1) };
+        let key =
+            if self.is_fid { self.key.replacen("fid", "kid", 1) } else { self.key.replacen("fd", "kd", 1) };
         Column::new(key, format!("{} ×1000 ↓", self.kernel_name()), Kind::Mean)
     }
 
@@ -68,7 +69,11 @@ impl SetColumn {
     }
 
     fn kernel_name(&self) -> String {
-        if self.is_fid { "KID".to_owned() } else { self.display.replacen("FD", "KD", 1) }
+        if self.is_fid {
+            self.display.replacen("FID", "KID", 1)
+        } else {
+            self.display.replacen("FD", "KD", 1)
+        }
     }
 
     /// What the kernel distance is.

@@ -4,17 +4,16 @@ use super::family;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::store::{Record, RunDir, StoreError, read_scores};
 
-/// Puts scores into rows that have none of that family. A row's own values stay; LPIPS of the trunk that the pipeline
-/// names comes before that of another.
+/// Puts scores into rows that have none of that family. A row's own values stay; LPIPS is of one trunk: the one that the
+/// pipeline names, or else the first that was scored.
 ///
 /// # Errors
 /// A file of scores that is damaged or of another version.
 pub fn fill_from_scores(run_dir: &RunDir, records: &mut [Record]) -> Result<(), StoreError> {
     let (fs, layout) = (&**run_dir.fs(), run_dir.layout());
-    let asked = run_dir.plan().metrics.iter().cloned();
-    let others = LpipsTrunk::ALL.map(MetricSpec::Lpips);
-    let families = asked.chain([MetricSpec::Psnr, MetricSpec::Ssim]).chain(others);
-    for metric in families {
+    for metric in
+        [MetricSpec::Psnr, MetricSpec::Ssim].into_iter().chain(trunk(run_dir)?.map(MetricSpec::Lpips))
+    {
         let Some(file) = family::file(&metric) else { continue };
         let Some(table) = read_scores(fs, layout, &file, None)? else { continue };
         for record in records.iter_mut() {
@@ -27,4 +26,24 @@ pub fn fill_from_scores(run_dir: &RunDir, records: &mut [Record]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// The trunk whose scores stand in the rows.
+fn trunk(run_dir: &RunDir) -> Result<Option<LpipsTrunk>, StoreError> {
+    let named = run_dir.plan().metrics.iter().find_map(|metric| match metric {
+        MetricSpec::Lpips(trunk) => Some(*trunk),
+        _ => None,
+    });
+    if named.is_some() {
+        return Ok(named);
+    }
+    for trunk in LpipsTrunk::ALL {
+        let file = family::file(&MetricSpec::Lpips(trunk));
+        if let Some(file) = file
+            && read_scores(&**run_dir.fs(), run_dir.layout(), &file, None)?.is_some()
+        {
+            return Ok(Some(trunk));
+        }
+    }
+    Ok(None)
 }

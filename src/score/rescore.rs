@@ -42,6 +42,25 @@ pub struct Rescored {
     pub compared: usize,
     /// Of these, how many differ in a bit, with the first of them.
     pub differing: (usize, Option<String>),
+    /// Rows that could not be scored, with the first of them and why.
+    pub failed: (usize, Option<String>),
+}
+
+impl Rescored {
+    /// Counts a row; gives it if it could be scored.
+    fn taken<T>(&mut self, record: &Record, row: Result<T, String>) -> Option<T> {
+        match row {
+            Ok(row) => {
+                self.scored += 1;
+                Some(row)
+            }
+            Err(error) => {
+                self.failed.0 += 1;
+                self.failed.1.get_or_insert_with(|| named(record, &error));
+                None
+            }
+        }
+    }
 }
 
 /// A run, ready to be scored again.
@@ -87,14 +106,15 @@ impl<'a> Rescore<'a> {
             if !(self.goes_on)(&metric.to_string(), outcome.scored, open.len()) {
                 break;
             }
-            let rows = batch
-                .par_iter()
-                .map(|(unit, record)| self.score(*unit, record, metric, scorers))
-                .collect::<Result<Vec<_>, String>>()?;
-            for ((_, record), row) in batch.iter().zip(&rows) {
-                compare(metric, &schema, record, row, &mut outcome);
+            let scored: Vec<_> =
+                batch.par_iter().map(|(unit, record)| self.score(*unit, record, metric, scorers)).collect();
+            let mut rows = Vec::with_capacity(scored.len());
+            for ((_, record), row) in batch.iter().zip(scored) {
+                if let Some(row) = outcome.taken(record, row) {
+                    compare(metric, &schema, record, &row, &mut outcome);
+                    rows.push(row);
+                }
             }
-            outcome.scored += rows.len();
             writer.append(rows).map_err(text)?;
         }
         writer.flush().map_err(text)?;
@@ -114,8 +134,15 @@ impl<'a> Rescore<'a> {
         let (open, without): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|(_, record)| record.x1_file.is_some());
         let (known, without) = (done.len(), without.len());
-        let outcome =
-            Rescored { metric: metric.clone(), scored: 0, known, without, compared: 0, differing: (0, None) };
+        let outcome = Rescored {
+            metric: metric.clone(),
+            scored: 0,
+            known,
+            without,
+            compared: 0,
+            differing: (0, None),
+            failed: (0, None),
+        };
         (open, outcome)
     }
 
@@ -130,10 +157,9 @@ impl<'a> Rescore<'a> {
         let operator = self.ground.operator(unit);
         let hole = operator.as_ref().and_then(|operator| operator.hole());
         let families = (std::slice::from_ref(metric), scorers);
-        let scored = family::score_image(&x1, &truth, shape, hole, families, Record::default())
-            .map_err(|error| named(record, &error))?;
+        let scored = family::score_image(&x1, &truth, shape, hole, families, Record::default())?;
         let (values, lists) = family::values(metric, &scored);
-        let key = x1_key(record).ok_or_else(|| named(record, "it has no hash of its reconstruction"))?;
+        let key = x1_key(record).ok_or("it has no hash of its reconstruction")?;
         Ok(ScoreRow { key, values, lists })
     }
 
@@ -149,7 +175,7 @@ impl<'a> Rescore<'a> {
 
     fn reconstruction(&self, record: &Record) -> Result<Vec<f32>, String> {
         let read = artifacts::read(&**self.run_dir.fs(), self.run_dir.layout(), record).map_err(text)?;
-        read.ok_or_else(|| named(record, "its reconstruction was not kept"))
+        read.ok_or_else(|| "its reconstruction was not kept".to_owned())
     }
 
     fn features(&self, metric: &MetricSpec, scorers: &Scorers) -> Result<Option<Rescored>, String> {
@@ -173,16 +199,17 @@ impl<'a> Rescore<'a> {
             }
             let rows = batch.par_iter().map(|(_, record)| {
                 let x1 = self.reconstruction(record)?;
-                scorers.feature_vectors(&x1, shape).map_err(|error| named(record, &error))
+                scorers.feature_vectors(&x1, shape)
             });
-            let rows = rows.collect::<Result<Vec<_>, String>>()?;
+            let rows: Vec<_> = rows.collect();
+            let rows: Vec<_> =
+                batch.iter().zip(rows).map(|((_, record), row)| outcome.taken(record, row)).collect();
             let keys: Vec<Key> = batch.iter().map(|(_, record)| record.key()).collect();
             let items = batch.iter().zip(&keys).zip(&rows).filter_map(|(((_, record), key), rows)| {
                 let x1_blake3 = record.x1_blake3.as_deref()?;
-                Some(FeatureRow { key, x1_blake3, features: rows.first()? })
+                Some(FeatureRow { key, x1_blake3, features: rows.as_ref()?.first()? })
             });
             writer.append(&items.collect::<Vec<_>>()).map_err(text)?;
-            outcome.scored += rows.len();
         }
         merge_features(&**fs, layout, &net.name).map_err(text)?;
         Ok(Some(outcome))
@@ -224,8 +251,9 @@ pub fn complete_references(
             }
             let rows = batch.par_iter().map(|&sample| clean_row(ground, scorers, index, shape, sample));
             // An image that cannot be read has no row either: its failure is told there.
+            let rows = rows.filter_map(Result::transpose).collect::<Result<Vec<_>, String>>()?;
             let rows: Vec<(Key, String, Vec<f32>)> =
-                rows.filter_map(Result::ok).map(|(id, hash, row)| ((cell.clone(), id), hash, row)).collect();
+                rows.into_iter().map(|(id, hash, row)| ((cell.clone(), id), hash, row)).collect();
             let items = rows.iter().map(|(key, x1_blake3, features)| FeatureRow { key, x1_blake3, features });
             writer.append(&items.collect::<Vec<_>>()).map_err(text)?;
             made += rows.len();
@@ -235,20 +263,20 @@ pub fn complete_references(
     Ok(made)
 }
 
-/// Id, hash and features of a clean image.
+/// Id, hash and features of a clean image; `None`: it cannot be read.
 fn clean_row(
     ground: &Ground,
     scorers: &Scorers,
     net: usize,
     shape: Shape,
     sample: usize,
-) -> Result<(String, String, Vec<f32>), String> {
-    let sample = ground.sample(sample)?;
+) -> Result<Option<(String, String, Vec<f32>)>, String> {
+    let Ok(sample) = ground.sample(sample) else { return Ok(None) };
     let Content::Image(image) = sample.content else {
         return Err("the samples of this run are no images".to_owned());
     };
     let row = scorers.feature_vector(net, &image, shape)?;
-    Ok((sample.id, artifacts::x1_blake3(&image), row))
+    Ok(Some((sample.id, artifacts::x1_blake3(&image), row)))
 }
 
 fn compare(

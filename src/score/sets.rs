@@ -17,8 +17,10 @@ use crate::store::{
 };
 use crate::user_cache;
 
-/// The network that FID is defined with, as `models/features/` names it.
+/// Names of the files of the network that FID is defined with begin so; what follows is how images are prepared.
 const FID_NETWORK: &str = "inception";
+/// Its features.
+const FID_DIMS: usize = 2048;
 /// Cells measured at once: each holds its features in f64 and a few square matrices.
 const AT_ONCE: usize = 2;
 
@@ -33,6 +35,26 @@ pub struct SetOptions {
     pub write_reference: Option<PathBuf>,
     /// Leave out the kernel distance.
     pub no_kernel: bool,
+    /// The reference may be of another of the run's networks, of which there are several.
+    pub other_references: bool,
+}
+
+impl SetOptions {
+    /// The options for one of `several` networks: statistics are written to a file of its own, named after it.
+    fn of_network(&self, name: &str, several: bool) -> Self {
+        let own = |path: &PathBuf| {
+            let suffix =
+                path.extension().map_or_else(String::new, |suffix| format!(".{}", suffix.to_string_lossy()));
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            path.with_file_name(format!("{stem}-{name}{suffix}"))
+        };
+        let write_reference = self.write_reference.as_ref();
+        Self {
+            write_reference: if several { write_reference.map(own) } else { write_reference.cloned() },
+            other_references: several,
+            ..self.clone()
+        }
+    }
 }
 
 /// One column per feature network of the run: those of its metrics, and those that were scored later.
@@ -51,8 +73,10 @@ pub fn columns(run_dir: &RunDir, records: &[Record], options: &SetOptions) -> Re
             names.push(stored);
         }
     }
+    let several = names.len() > 1;
     let mut columns = Vec::new();
     for name in names {
+        let options = &options.of_network(&name, several);
         let merged = merge_features(fs, layout, &name).map_err(|error| error.to_string())?;
         merged.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let reader = FeatureReader::open(fs, layout, &name, None).map_err(|error| error.to_string())?;
@@ -77,7 +101,8 @@ fn column(
     options: &SetOptions,
 ) -> Result<SetColumn, String> {
     let net = reader.net();
-    let is_fid = net.name == FID_NETWORK;
+    let (key, display) = names(net);
+    let is_fid = display.starts_with("FID");
     let clean = clean(plan, reader, options)?;
     let hashes: Vec<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
     let mut scores = BTreeMap::new();
@@ -89,8 +114,8 @@ fn column(
         scores.extend(some.iter().cloned().zip(measured).filter_map(|(hash, score)| Some((hash, score?))));
     }
     Ok(SetColumn {
-        key: if is_fid { "fid".to_owned() } else { format!("fd_{}", net.name) },
-        display: if is_fid { "FID".to_owned() } else { format!("FD({})", net.name) },
+        key,
+        display,
         is_fid,
         dims: net.dims,
         reference_n: clean.as_ref().and_then(|clean| clean.reference.n()),
@@ -99,11 +124,22 @@ fn column(
     })
 }
 
+/// Names of the column: FID is that of one network only, in the preparation of the paper's era; others are named.
+fn names(net: &FeatureNet) -> (String, String) {
+    let profile = net.name.strip_prefix(FID_NETWORK).filter(|_| net.dims == FID_DIMS);
+    match profile.map(|profile| profile.trim_start_matches('-')) {
+        Some("") => ("fid".to_owned(), "FID".to_owned()),
+        Some(profile) => (format!("fid_{profile}"), format!("FID({profile})")),
+        None => (format!("fd_{}", net.name), format!("FD({})", net.name)),
+    }
+}
+
 /// The reference: stored statistics, or the clean images of the run's samples; `None` if these have no features yet.
 fn clean(plan: &Plan, reader: &FeatureReader, options: &SetOptions) -> Result<Option<Clean>, String> {
     let net = reader.net();
-    if let Some(path) = &options.reference {
-        let reference = stored_reference(path, net)?;
+    if let Some(path) = &options.reference
+        && let Some(reference) = stored_reference(path, net, options.other_references)?
+    {
         return Ok(Some(Clean { reference, kernel: None, about: format!("of {}", path.display()) }));
     }
     let planned: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
@@ -134,12 +170,16 @@ fn clean(plan: &Plan, reader: &FeatureReader, options: &SetOptions) -> Result<Op
 }
 
 /// Statistics from a file, which must be of this network.
-fn stored_reference(path: &Path, net: &FeatureNet) -> Result<Reference, String> {
+fn stored_reference(path: &Path, net: &FeatureNet, others: bool) -> Result<Option<Reference>, String> {
     let read = read_reference(&OsFs, path).map_err(|error| error.to_string())?;
     let (info, reference) =
         read.ok_or_else(|| format!("--reference: there is no file {}", path.display()))?;
     if info.net == *net {
-        return Ok(reference);
+        return Ok(Some(reference));
+    }
+    // Of several networks, the file is one's; the others are compared with the run's own clean images.
+    if others && info.net.name != net.name {
+        return Ok(None);
     }
     Err(format!(
         "--reference: {} holds statistics of {} (weights {}), the run has features of {} (weights {}): make statistics \
@@ -172,7 +212,10 @@ fn score(
     if rows.is_empty() {
         return Ok(None);
     }
-    let Some(clean) = clean else { return Ok(Some(Err("no reference".to_owned()))) };
+    let Some(clean) = clean else {
+        let reason = if rows.len() < 2 { format!("n = {}", rows.len()) } else { "no reference".to_owned() };
+        return Ok(Some(Err(reason)));
+    };
     Ok(Some(match measured(&features, clean, plan.seed, options) {
         Ok(score) => Ok(score),
         Err(SetError::TooFew { n }) => Err(format!("n = {n}")),

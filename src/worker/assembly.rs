@@ -184,7 +184,8 @@ impl Assembly {
         let draws = Draws { given, ..Draws::for_method(&cell.solve, &goal, stream) };
         let path = prepared.prior.and_then(|index| self.priors[index].path());
         let keeps_trajectory = self.plan().save.contains(&SaveSpec::Trajectory);
-        Ok(Problem { path, keeps_trajectory, ..Problem::new(cell.solve.clone(), goal, draws) })
+        let finish = cell.has_finish();
+        Ok(Problem { path, finish, keeps_trajectory, ..Problem::new(cell.solve.clone(), goal, draws) })
     }
 
     fn goal(&self, unit: Unit, sample: &Sample) -> Result<Goal, String> {

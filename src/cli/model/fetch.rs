@@ -32,7 +32,9 @@ pub(super) fn run(args: &FetchArgs, global: &Global) -> CliResult {
         let (text, value) = match result(file, args.check, global) {
             Ok(Some(fetched)) => (said(file, &fetched), json!({ "fetched": fetched })),
             Ok(None) => {
-                code = code.max(exit::INCOMPLETE);
+                if code == exit::OK {
+                    code = exit::INCOMPLETE;
+                }
                 (format!("{}: not here; it is at {}", file.path.display(), file.source.url), Value::Null)
             }
             Err(error) => {
@@ -85,8 +87,11 @@ fn result(file: &PublicFile, check: bool, global: &Global) -> Result<Option<Fetc
 
 fn said(file: &PublicFile, fetched: &Fetched) -> String {
     let Fetched { bytes, sha256, blake3, verified, .. } = fetched;
-    let hash =
-        if *verified { "as stated" } else { "unverified: no public source states one; recorded beside it" };
+    let hash = if *verified {
+        "as stated"
+    } else {
+        "unverified: no public source states one; `fetch` records it beside the file"
+    };
     let note = file.source.note.as_ref().map_or(String::new(), |note| format!("\n  {}", note.trim()));
     format!("{}: {bytes} bytes\n  sha256 {sha256} ({hash})\n  blake3 {blake3}{note}", file.path.display())
 }

@@ -42,6 +42,9 @@ impl ResizeRule {
     }
 }
 
+/// Most pixels of a picture before its centre is cropped.
+const MAX_SCALED: usize = 1 << 26;
+
 fn centre_crop(mut image: Pixels, side: usize) -> Pixels {
     while image.width.min(image.height) >= 2 * side {
         image = resize(&image, image.width / 2, image.height / 2, Filter::Box);
@@ -49,13 +52,25 @@ fn centre_crop(mut image: Pixels, side: usize) -> Pixels {
     let scale = side as f64 / image.width.min(image.height) as f64;
     // Python's round: halves to even.
     let scaled = |length: usize| (length as f64 * scale).round_ties_even() as usize;
-    let image = resize(&image, scaled(image.width), scaled(image.height), Filter::Bicubic);
+    let (width, height) = (scaled(image.width), scaled(image.height));
+    // A strip whose shorter side is scaled up may become gigabytes: it stays as it is, an image of another size.
+    if width.saturating_mul(height) > MAX_SCALED {
+        return image;
+    }
+    let image = resize(&image, width, height, Filter::Bicubic);
     image.cropped((image.width - side) / 2, (image.height - side) / 2, side, side)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strip_that_would_become_gigabytes_stays_as_it_is() {
+        let strip = Pixels { width: 1_000_000, height: 1, channels: 3, bytes: vec![0; 3_000_000] };
+        let cropped = ResizeRule::CentreCrop.apply(strip, 128, 128);
+        assert_eq!((cropped.width, cropped.height), (1_000_000, 1));
+    }
 
     #[derive(Deserialize)]
     struct Golden {

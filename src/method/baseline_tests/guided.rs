@@ -25,6 +25,30 @@ fn guided_flow(
     x
 }
 
+/// A diffusion's path keeps noise at its end; a model that says so takes it away inside of the solve.
+#[test]
+fn a_guided_flow_ends_with_the_finishing_denoise_of_its_model() {
+    let (data, path) = (Gaussian::full(), Path::vp_linear());
+    let end = path.at(1.0);
+    for (json, finishes) in [
+        (serde_json::json!({ "ot_ode": { "steps": 20 } }), true),
+        (serde_json::json!({ "pigdm": { "form": { "flow": { "steps": 20 } } } }), true),
+        (serde_json::json!({ "pigdm": { "form": { "ddim": { "steps": 20 } } } }), false),
+    ] {
+        for mut case in cases(&method(json), &path) {
+            let plain = case.reconstruction(&data, &path);
+            case.problem.finish = true;
+            let finished = case.reconstruction(&data, &path);
+            if finishes {
+                assert!(distance(&finished, &data.denoised(end.alpha, end.sigma, &wide(&plain))) < 1e-4);
+                assert!(finished != plain);
+            } else {
+                assert_eq!(finished, plain);
+            }
+        }
+    }
+}
+
 #[test]
 fn ot_ode_is_its_own_dense_recursion() {
     let data = Gaussian::full();

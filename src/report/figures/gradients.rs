@@ -50,7 +50,9 @@ pub(super) fn draw(run: Run<'_>, pictures: &dyn Pictures) -> Result<Drawn, Figur
     for sample in 0..run.plan.dataset.samples.len() {
         crowd.extend(pictures.truth(sample).map_err(FigureError::Picture)?.as_deref().and_then(plane));
     }
-    let longest = LONGEST * extent(&crowd).max(1e-9);
+    let mut reached = crowd.clone();
+    reached.extend(solves.iter().flat_map(|solve| solve.steps.iter().map(|(_, pair)| pair.x1)));
+    let longest = LONGEST * extent(&reached).max(1e-9);
     let panels = solves.iter().map(|solve| Panel::Chart(chart(solve, &crowd, longest))).collect();
     let title = title(4, "raw against projected gradient", run, solves.len());
     let mut notes = notes(run);

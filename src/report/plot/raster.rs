@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{Options, Tree, fontdb};
+use resvg::usvg::{FontResolver, Options, Tree, fontdb};
 
 use super::PlotError;
 
@@ -29,7 +29,9 @@ const LARGEST: f32 = 16_000.0;
 /// When the text is no SVG, or empty.
 pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, PlotError> {
     let failed = |error: String| PlotError::Raster(error);
-    let options = Options { fontdb: Arc::clone(&FONTS), ..Options::default() };
+    // Signs that the first font lacks stand in spans of the second: no other font is to be chosen for a whole text.
+    let font_resolver = FontResolver { select_fallback: Box::new(|_, _, _| None), ..FontResolver::default() };
+    let options = Options { fontdb: Arc::clone(&FONTS), font_resolver, ..Options::default() };
     let tree = Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
     let size = tree.size();
     let scale = scale.min(LARGEST / size.width().max(size.height()));
