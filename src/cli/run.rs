@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
+use crate::run::signal::Latch;
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::score::{Ground, Scorers, complete_references};
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
@@ -164,20 +164,16 @@ fn score_clean_images(resolved: &Resolved, run_dir: &RunDir, global: &Global) ->
     }
     let ground = Ground::new(plan.clone(), &document.spec.dataset, catalog).map_err(CliError::usage)?;
     let samples: Vec<usize> = (0..plan.dataset.samples.len()).filter(|i| shard.contains(*i)).collect();
-    let stop = signal::listen().map_err(CliError::failure)?;
-    let stopped = AtomicBool::new(false);
+    let stop = Latch::listen().map_err(CliError::failure)?;
     let goes_on = |what: &str, done: usize, open: usize| {
         // A few are done in the time of a sentence.
         if open > SAID_FROM && !global.json && !global.quiet {
             super::eprintln_lossy(&format!("{what}: {done} of {open}"));
         }
-        if stop.try_recv().is_ok() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-        !stopped.load(Ordering::Relaxed)
+        !stop.is_set()
     };
     complete_references(run_dir, &ground, &scorers, &samples, &goes_on).map_err(CliError::failure)?;
-    Ok(!stopped.load(Ordering::Relaxed))
+    Ok(!stop.is_set())
 }
 
 /// Says before any work which metrics have no weights here.

@@ -1,7 +1,6 @@
 //! `dflow score`: metrics of a finished run, made again from its reconstructions and written beside its rows.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::json;
@@ -9,7 +8,7 @@ use serde_json::json;
 use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::catalog::Catalog;
 use crate::exit;
-use crate::run::signal;
+use crate::run::signal::Latch;
 use crate::score::{Ground, Rescore, Rescored, Scorers, complete_references};
 use crate::spec::metric::MetricSpec;
 use crate::store::{Columns, RunDir, read_samples};
@@ -38,16 +37,12 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
     let metrics = wanted(args, &run_dir);
     let records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
-    let stop = signal::listen().map_err(CliError::failure)?;
-    let stopped = AtomicBool::new(false);
+    let stop = Latch::listen().map_err(CliError::failure)?;
     let goes_on = |what: &str, done: usize, open: usize| {
         if !global.quiet && !global.json {
             eprintln_lossy(&format!("{what}: {done} of {open}"));
         }
-        if stop.try_recv().is_ok() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-        !stopped.load(Ordering::Relaxed)
+        !stop.is_set()
     };
     let rescore = Rescore::new(&run_dir, &ground, &records, &goes_on);
     let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
@@ -64,7 +59,7 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
     for missing in &missing {
         eprintln_lossy(&format!("{}: no weights: {}", missing.metric, missing.reason));
     }
-    if stopped.load(Ordering::Relaxed) {
+    if stop.is_set() {
         return Ok(exit::STOPPED_EARLY);
     }
     // What the pipeline names may be without weights here; what was asked for may not.

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::loss::{mean_squared_error, psnr};
 use super::problem::{MethodError, Next, Problem, Restoration};
 use super::solve::{Outcome, Progress, TracePoint};
-use super::stop::StopReason;
 use super::{Answer, Ask};
 use crate::path::{Affine, Parametrisation, Path, PathPoint};
 
@@ -165,16 +164,7 @@ impl GuidedSolve {
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
         let Phase::Done(loss) = self.phase else { return None };
-        let observed_psnr = Some(psnr(loss));
-        Some(Outcome {
-            stop_reason: StopReason::Steps,
-            evals: self.done,
-            loss: Some(loss),
-            observed_psnr,
-            best_psnr: observed_psnr,
-            trace: self.trace.clone(),
-            ..Outcome::direct(self.x.clone())
-        })
+        Some(Outcome::of_steps(self.x.clone(), self.done, (loss, loss), &self.trace))
     }
 }
 

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::loss::{mean_squared_error, psnr};
 use super::problem::{MethodError, Next, Problem, Restoration};
 use super::solve::{Outcome, Progress, TracePoint};
-use super::stop::StopReason;
 use super::{Answer, Ask};
 use crate::path::{Parametrisation, Path, PathPoint, VpTable};
 use crate::spec::method::{RedDiffLoss, RedDiffSpec, Times, WeightSpec};
@@ -158,16 +157,7 @@ impl RedDiffSolve {
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
         let Phase::Done(loss, mse) = self.phase else { return None };
-        let observed_psnr = Some(psnr(mse));
-        Some(Outcome {
-            stop_reason: StopReason::Steps,
-            evals: self.done,
-            loss: Some(loss),
-            observed_psnr,
-            best_psnr: observed_psnr,
-            trace: self.trace.clone(),
-            ..Outcome::direct(self.image.clone())
-        })
+        Some(Outcome::of_steps(self.image.clone(), self.done, (loss, mse), &self.trace))
     }
 }
 

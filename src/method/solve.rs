@@ -97,6 +97,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a method of a given number of steps leaves behind: x(1), its loss, and the mean squared residual there.
+    pub(super) fn of_steps(x1: Vec<f32>, steps: u32, (loss, mse): (f64, f64), trace: &[TracePoint]) -> Self {
+        let observed_psnr = Some(psnr(mse));
+        Self {
+            stop_reason: StopReason::Steps,
+            evals: steps,
+            loss: Some(loss),
+            observed_psnr,
+            best_psnr: observed_psnr,
+            trace: trace.to_vec(),
+            ..Self::direct(x1)
+        }
+    }
+
     /// What a method leaves behind that optimises nothing.
     pub(super) fn direct(x1: Vec<f32>) -> Self {
         Self {

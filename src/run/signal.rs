@@ -1,6 +1,7 @@
 //! Stop requests from the system: the first INT, TERM or USR1 checkpoints, a second INT ends at once.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -25,6 +26,31 @@ impl fmt::Display for StopRequest {
             Self::Terminate => "asked to terminate (TERM)",
             Self::Warning => "warned of the time limit (USR1)",
         })
+    }
+}
+
+/// Whether a stop was asked for since it listens: for loops on several threads, which ask now and then.
+#[derive(Debug)]
+pub struct Latch {
+    requests: Receiver<StopRequest>,
+    is_set: AtomicBool,
+}
+
+impl Latch {
+    /// As [`listen`].
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { requests: listen()?, is_set: AtomicBool::new(false) })
+    }
+
+    /// Once true, for good.
+    pub fn is_set(&self) -> bool {
+        if self.requests.try_recv().is_ok() {
+            self.is_set.store(true, Ordering::Relaxed);
+        }
+        self.is_set.load(Ordering::Relaxed)
     }
 }
 
