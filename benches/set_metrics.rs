@@ -16,7 +16,7 @@ use dflow::metric::set::{FeatureSet, KidReference, Reference, SetError, frechet}
 use dflow::store::attempt::AttemptId;
 use dflow::store::fs::{Fs, OsFs};
 use dflow::store::{
-    Columns, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, Layout, Record, ReferenceInfo,
+    Columns, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, Layout, NetKind, Record, ReferenceInfo,
     cached_reference, clean_cell, merge, merge_features, parts, read_samples,
 };
 use rayon::prelude::*;
@@ -82,7 +82,12 @@ fn read_rows(path: &Path, dims: usize) -> Result<FeatureSet> {
 fn make(dir: &str, cells: usize, samples: usize, dims: usize) -> Result<()> {
     let (fs, layout): (Arc<dyn Fs>, _) = (Arc::new(OsFs), Layout::new(dir));
     fs.create_dir(layout.root())?;
-    let net = FeatureNet { name: NET.to_owned(), identity: "made-up weights".to_owned(), dims };
+    let net = FeatureNet {
+        name: NET.to_owned(),
+        identity: "made-up weights".to_owned(),
+        dims,
+        kind: NetKind::Other,
+    };
     let ((), written) = timed(|| {
         (0..=cells).into_par_iter().try_for_each(|cell| {
             let attempt = AttemptId::new();

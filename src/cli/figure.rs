@@ -1,4 +1,4 @@
-//! `dflow figure`: one of the paper's figures from a run, as SVG, PNG and CSV.
+//! `dflow figure`: one of the paper's figures from a run, as SVG and PNG, with its numbers as CSV and Parquet.
 
 mod pictures;
 
@@ -13,7 +13,8 @@ use crate::atomic;
 use crate::catalog::Catalog;
 use crate::exit;
 use crate::report::figures::{self, FigureError, Options};
-use crate::report::{self, Format, SetColumn, plot, render};
+use crate::report::table::{Cell, Column, Kind};
+use crate::report::{self, Format, SetColumn, Table, plot, render};
 use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
 use crate::store::{Columns, Record, RunDir, read_samples};
@@ -36,7 +37,7 @@ pub(super) struct FigureArgs {
     /// Pixels of the PNG per px.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
     resolution: u32,
-    /// Folder to write `figure<N>.svg`, `.png` and `.csv` to; default: the run directory.
+    /// Folder to write `figure<N>.svg`, `.png`, `.csv` and `.parquet` to; default: the run directory.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -62,13 +63,15 @@ pub(super) fn run(args: &FigureArgs, global: &Global) -> CliResult {
     fill_from_scores(&run_dir, &mut records).map_err(CliError::store)?;
     let folder = args.out.clone().unwrap_or_else(|| args.run.clone());
     let file = |kind: &str| folder.join(format!("figure{}.{kind}", args.number));
-    let (svg, csv) = if args.number == MOLECULES {
+    let (svg, numbers) = if args.number == MOLECULES {
         draw_molecules(&run_dir, &assembly, &records, args)?
     } else {
         draw(&run_dir, &assembly, &records, args)?
     };
     let png = plot::png(&svg, args.resolution as f32).map_err(CliError::failure)?;
-    let files = [("csv", csv.into_bytes()), ("svg", svg.into_bytes()), ("png", png)];
+    let parquet = report::parquet::to_parquet(&numbers).map_err(CliError::failure)?;
+    let csv = render::render(&[numbers], Format::Csv, None);
+    let files = [("csv", csv.into_bytes()), ("parquet", parquet), ("svg", svg.into_bytes()), ("png", png)];
     for (kind, bytes) in &files {
         write(&file(kind), bytes)?;
     }
@@ -87,13 +90,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
         .map_err(|error| CliError::failure(format!("cannot write {}: {error}", path.display())))
 }
 
-/// SVG and CSV of a figure of images and numbers.
+/// SVG and numbers of a figure of images.
 fn draw(
     run_dir: &RunDir,
     assembly: &Assembly,
     records: &[Record],
     args: &FigureArgs,
-) -> Result<(String, String), CliError> {
+) -> Result<(String, Table), CliError> {
     let Some(shape) = assembly.image_shape() else {
         let text = format!("figure {} is one of images; this run is of molecules", args.number);
         return Err(CliError::usage(text));
@@ -108,7 +111,7 @@ fn draw(
         error => CliError::failure(error),
     })?;
     let svg = drawn.figure.svg().map_err(CliError::failure)?;
-    Ok((svg, render::render(&[drawn.numbers], Format::Csv, None)))
+    Ok((svg, drawn.numbers))
 }
 
 /// The distances between sets that the run has the features for, for the figure that shows them.
@@ -120,24 +123,37 @@ fn set_columns(run_dir: &RunDir, records: &[Record], number: u32) -> Result<Vec<
     sets::columns(run_dir, records, &options).map_err(CliError::usage)
 }
 
-/// SVG and CSV of figure 6.
+/// SVG and numbers of figure 6.
 fn draw_molecules(
     run_dir: &RunDir,
     assembly: &Assembly,
     records: &[Record],
     args: &FigureArgs,
-) -> Result<(String, String), CliError> {
+) -> Result<(String, Table), CliError> {
     if assembly.image_shape().is_some() {
         return Err(CliError::usage("figure 6 is one of molecules; this run is of images"));
     }
     let mut tasks: Vec<&str> = run_dir.plan().cells.iter().map(|cell| cell.task.as_str()).collect();
     tasks.dedup();
     let svg = molecules::svg(run_dir, assembly, records, &tasks, args.samples)?;
-    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let lines = records.iter().map(|record| {
-        let (target, property) = (number(record.target), number(record.property));
-        let Record { task, method, sample_id, .. } = record;
-        format!("{task},{method},{sample_id},{target},{property}\n")
-    });
-    Ok((svg, ["task,method,sample_id,target,property\n".to_owned()].into_iter().chain(lines).collect()))
+    Ok((svg, molecule_numbers(records)))
+}
+
+/// Target and property of every molecule.
+fn molecule_numbers(records: &[Record]) -> Table {
+    let text = |key: &str| Column::new(key, key, Kind::Text);
+    let number = |key: &str| Column::new(key, key, Kind::Number);
+    let row = |record: &Record| {
+        let texts = [&record.task, &record.method, &record.sample_id].map(Cell::text);
+        let numbers = [record.target, record.property]
+            .map(|value| value.map_or(Cell::Missing, |value| Cell::Number(value, 3)));
+        texts.into_iter().chain(numbers).collect()
+    };
+    Table {
+        id: "figure6".to_owned(),
+        title: "Figure 6: targets and properties, in the property's unit".to_owned(),
+        columns: vec![text("task"), text("method"), text("sample_id"), number("target"), number("property")],
+        rows: records.iter().map(row).collect(),
+        ..Table::default()
+    }
 }

@@ -21,6 +21,9 @@ pub(super) struct ScoreArgs {
     /// Metrics, such as `psnr,ssim,lpips:alex,features:mini`; default: those of the run's pipeline.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     metrics: Vec<MetricSpec>,
+    /// Score also what has been scored before, and compare it bit for bit.
+    #[arg(long)]
+    recheck: bool,
 }
 
 pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
@@ -44,7 +47,7 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
         }
         !stop.is_set()
     };
-    let rescore = Rescore::new(&run_dir, &ground, &records, &goes_on);
+    let rescore = Rescore::new(&run_dir, &ground, &records, args.recheck, &goes_on);
     let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
     for metric in &metrics {
         let scorers = Scorers::open(std::slice::from_ref(metric), &catalog).map_err(CliError::usage)?;

@@ -72,10 +72,18 @@ impl Group<'_> {
         matches!(self.cell.solve, MethodSpec::Dflow(_)) && !self.is_sanity()
     }
 
+    /// A metric of the ok rows that have it.
+    pub fn values(&self, metric: &Metric) -> impl Iterator<Item = f64> {
+        self.ok.iter().filter_map(|record| capped(metric, record))
+    }
+
     /// Mean of a metric over the ok rows that have it.
     pub fn metric(&self, metric: &Metric) -> table::Cell {
-        let values = self.ok.iter().filter_map(|record| capped(metric, record));
-        mean(values, metric.digits, if metric.unit == "dB" { psnr::EXACT_DB } else { f64::INFINITY })
+        mean(
+            self.values(metric),
+            metric.digits,
+            if metric.unit == "dB" { psnr::EXACT_DB } else { f64::INFINITY },
+        )
     }
 
     /// PSNR of the pooled MSE.

@@ -11,6 +11,7 @@ pub mod molecule_svg;
 pub mod molecules;
 pub mod paired;
 pub mod paper;
+pub mod parquet;
 pub mod plot;
 pub mod render;
 pub mod restoration;

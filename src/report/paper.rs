@@ -115,12 +115,11 @@ impl Profile {
         }
     }
 
-    /// Heading of a column of the paper's values.
+    /// Heading of a column of the paper's values; the dagger stands for a note that says why they are not comparable.
     pub const fn header(self) -> &'static str {
         match self {
             Self::Paper => "paper",
-            Self::MiniMolecules | Self::Qm9 => "paper, other prior",
-            _ => "paper, 128×128, not comparable",
+            _ => "paper†",
         }
     }
 }

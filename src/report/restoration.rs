@@ -1,7 +1,7 @@
 //! Tables 1 (linear inverse problems) and 9 (denoising): task × method × metric, further metrics, paired differences
 //! to the sanity rows, and cost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{Group, groups};
 use super::paired;
@@ -104,22 +104,22 @@ impl Context<'_> {
             row
         });
         let rows = rows.collect();
-        let competes: Vec<bool> = groups.iter().map(|group| !group.is_sanity()).collect();
-        self.table("", columns, rows, self.score_notes(groups)).ranked(&ranked, &competes)
+        let unlike = tasks_of_unlike_samples(groups);
+        let competes = |row: usize, key: &str| {
+            let group = &groups[row];
+            !group.is_sanity() && !unlike.contains(&*group.cell.task) && self.is_whole(group, key)
+        };
+        self.table("", columns, rows, self.score_notes(groups)).ranked(&ranked, competes)
     }
 
     /// A value of ours and, where it has one, the paper's.
     fn compared_columns(&self, key: &str, heading: &str, display: &str) -> Vec<Column> {
         let mut columns = vec![
             Column::new(key, heading, Kind::Mean),
-            Column::new(
-                format!("{key}_paper"),
-                format!("{display}: {}", self.profile.header()),
-                Kind::Number,
-            ),
+            Column::new(format!("{key}_paper"), format!("{display} {}", self.profile.header()), Kind::Number),
         ];
         if self.profile == Profile::Paper {
-            let difference = format!("{display}: difference");
+            let difference = format!("{display} difference");
             columns.push(Column::new(format!("{key}_difference"), difference, Kind::Number));
         }
         columns
@@ -152,6 +152,39 @@ impl Context<'_> {
             cells.push(number(difference));
         }
         cells
+    }
+
+    /// How many ok rows of a cell a metric of the main table was measured on.
+    fn measured(&self, group: &Group<'_>, key: &str) -> usize {
+        match self.run.sets.iter().find(|set| set.key == key) {
+            Some(set) => set.n(group.cell),
+            None => metric(key).map_or(0, |metric| group.values(metric).count()),
+        }
+    }
+
+    fn is_whole(&self, group: &Group<'_>, key: &str) -> bool {
+        self.measured(group, key) == group.ok.len()
+    }
+
+    /// Where a metric was measured on some of the ok rows only.
+    fn partial_notes(&self, groups: &[Group<'_>]) -> Vec<String> {
+        let sets = self.run.sets.iter().map(|set| (&*set.key, &*set.display));
+        let main = main_metrics(self.run.psnr);
+        let metrics = sets.chain(named(&main).map(|metric| (metric.name, metric.display)));
+        let note = |(key, display): (&str, &str)| {
+            let part = |group: &Group<'_>| {
+                let n = self.measured(group, key);
+                let is_partial = n > 0 && n < group.ok.len();
+                is_partial
+                    .then(|| format!("{}/{} {n} of {}", group.cell.method, group.cell.task, group.ok.len()))
+            };
+            let parts: Vec<String> = groups.iter().filter_map(part).collect();
+            let score = "`dflow score` measures the rest";
+            (!parts.is_empty()).then(|| {
+                format!("{display} of some rows only, and not ranked: {}; {score}.", parts.join(", "))
+            })
+        };
+        metrics.filter_map(note).collect()
     }
 
     fn wants_lpips(&self) -> bool {
@@ -272,6 +305,7 @@ impl Context<'_> {
         }
         notes.extend(self.run.sets.iter().flat_map(SetColumn::notes));
         notes.extend(self.lpips_note(groups));
+        notes.extend(self.partial_notes(groups));
         let hash = &self.run.plan.dataset.manifest;
         let short: String = hash.chars().take(16).collect();
         notes.push(format!("Run `{}`, seed {}, manifest {short}.", self.run.plan.name, self.run.plan.seed));
@@ -286,6 +320,9 @@ impl Context<'_> {
             notes.push(
                 "Some rows failed: methods of one task may be averaged over different samples.".to_owned(),
             );
+        }
+        if !tasks_of_unlike_samples(groups).is_empty() {
+            notes.push("Methods are ranked only where they have the same samples.".to_owned());
         }
         if groups.iter().any(|group| group.ok.iter().any(|record| !record.reproducible)) {
             notes.push("Some rows were ended by `time_limit`: their values are not reproducible.".to_owned());
@@ -331,11 +368,24 @@ impl Context<'_> {
             }
             Profile::Paper => "The paper's 10,000 images are not published: the split may differ.".to_owned(),
             _ => format!(
-                "Not comparable with the paper: other images ({}), another prior, n = {n} instead of 10,000.",
+                "† Not comparable with the paper, which has 128×128 images, another prior and n = 10,000; here {}, n = {n}.",
                 self.run.plan.dataset.shape
             ),
         }
     }
+}
+
+/// The tasks whose methods, sanity rows apart, have ok rows of different samples.
+fn tasks_of_unlike_samples<'a>(groups: &'a [Group<'_>]) -> BTreeSet<&'a str> {
+    let mut tasks: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();
+    for group in groups.iter().filter(|group| !group.is_sanity()) {
+        tasks
+            .entry(&group.cell.task)
+            .or_default()
+            .push(group.ok.iter().map(|record| &*record.sample_id).collect());
+    }
+    let unlike = tasks.into_iter().filter(|(_, methods)| methods.windows(2).any(|pair| pair[0] != pair[1]));
+    unlike.map(|(task, _)| task).collect()
 }
 
 /// The networks that LPIPS of these rows was measured with.

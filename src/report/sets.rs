@@ -38,6 +38,14 @@ pub struct SetScore {
 }
 
 impl SetColumn {
+    /// Reconstructions of a cell that were measured.
+    pub(super) fn n(&self, cell: &plan::Cell) -> usize {
+        self.scores
+            .get(&cell.hash.to_string())
+            .and_then(|score| score.as_ref().ok())
+            .map_or(0, |score| score.n)
+    }
+
     /// The distance of a cell.
     pub(super) fn cell(&self, cell: &plan::Cell) -> Cell {
         match self.scores.get(&cell.hash.to_string()) {

@@ -126,17 +126,25 @@ impl Cell {
     /// The cell's values for CSV, one per suffix of the column's kind.
     pub(super) fn values(&self, kind: Kind) -> Vec<String> {
         let mut values = match self {
-            Self::Missing => Vec::new(),
             Self::Text(text) => vec![text.clone()],
-            Self::Number(value, _) => vec![value.to_string()],
-            Self::Mean { value, error, .. } => {
-                vec![value.to_string(), error.map(|error| error.to_string()).unwrap_or_default()]
+            numbers => {
+                let text = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+                numbers.numbers().into_iter().map(text).collect()
             }
-            Self::Share(part, whole) => vec![part.to_string(), whole.to_string()],
-            Self::Interval { value, low, high, .. } => [value, low, high].map(f64::to_string).to_vec(),
         };
         values.resize(kind.suffixes().len(), String::new());
         values
+    }
+
+    /// The cell's numbers, one per suffix of the kind that it is of; none of a text.
+    pub(super) fn numbers(&self) -> Vec<Option<f64>> {
+        match self {
+            Self::Missing | Self::Text(_) => Vec::new(),
+            Self::Number(value, _) => vec![Some(*value)],
+            Self::Mean { value, error, .. } => vec![Some(*value), *error],
+            Self::Share(part, whole) => vec![Some(*part as f64), Some(*whole as f64)],
+            Self::Interval { value, low, high, .. } => [value, low, high].map(|v| Some(*v)).to_vec(),
+        }
     }
 
     /// The cell for JSON: full precision.
@@ -199,14 +207,14 @@ pub enum Rank {
 }
 
 impl Table {
-    /// Ranks the columns of `keys` within each group of rows, among the rows that `competes` holds for. Values that
-    /// read the same share a rank; a group with one competitor has none.
+    /// Ranks the columns of `keys` within each group of rows, among the cells that `competes` holds for, asked by row and
+    /// key. Values that read the same share a rank; a group with one competitor has none.
     #[must_use]
-    pub fn ranked(mut self, keys: &[(String, Better)], competes: &[bool]) -> Self {
+    pub fn ranked(mut self, keys: &[(String, Better)], competes: impl Fn(usize, &str) -> bool) -> Self {
         for (key, better) in keys {
             let Some(column) = self.columns.iter().position(|column| column.key == *key) else { continue };
             for rows in self.groups() {
-                let rows = rows.filter(|row| competes[*row]);
+                let rows = rows.filter(|row| competes(*row, key));
                 let mut values: Vec<(usize, f64)> =
                     rows.filter_map(|row| Some((row, self.rows[row][column].shown_value()?))).collect();
                 let mut distinct: Vec<f64> = values.iter().map(|(_, value)| *value).collect();

@@ -172,11 +172,11 @@ fn paper_values_stand_beside_the_learned_prior_only() {
 fn only_the_paper_profile_prints_a_difference() {
     let mini = plan(dataset("mini-images", 32, 6));
     let table = &made(1, &mini)[0];
-    assert!(table.columns.iter().any(|column| column.header == "PSNR: paper, 128×128, not comparable"));
+    assert!(table.columns.iter().any(|column| column.header == "PSNR paper†"));
     assert!(!table.columns.iter().any(|column| column.key.ends_with("difference")));
     let paper = plan(dataset("imagenet128", 128, 6));
     let table = &made(1, &paper)[0];
-    assert!(table.columns.iter().any(|column| column.header == "PSNR: paper"));
+    assert!(table.columns.iter().any(|column| column.header == "PSNR paper"));
     assert_eq!(shown(table, 0, "psnr_difference"), "-6.17");
     assert!(table.notes[0].contains("10,000"), "{}", table.notes[0]);
 }

@@ -38,7 +38,7 @@ pub struct Rescored {
     pub known: usize,
     /// Rows whose reconstruction was not kept.
     pub without: usize,
-    /// Rows whose own value of the same definition was compared.
+    /// Rows whose own values of the same definition, or features scored before, were compared.
     pub compared: usize,
     /// Of these, how many differ in a bit, with the first of them.
     pub differing: (usize, Option<String>),
@@ -47,6 +47,15 @@ pub struct Rescored {
 }
 
 impl Rescored {
+    /// Counts a row that had values of the same definition before; `what` names those that may differ.
+    fn compare(&mut self, record: &Record, is_equal: bool, what: &str) {
+        self.compared += 1;
+        if !is_equal {
+            self.differing.0 += 1;
+            self.differing.1.get_or_insert_with(|| named(record, what));
+        }
+    }
+
     /// Counts a row; gives it if it could be scored.
     fn taken<T>(&mut self, record: &Record, row: Result<T, String>) -> Option<T> {
         match row {
@@ -69,12 +78,20 @@ pub struct Rescore<'a> {
     ground: &'a Ground,
     /// Rows that can be scored, with their units.
     rows: Vec<(Unit, &'a Record)>,
+    /// Whether rows that were scored before are scored again.
+    recheck: bool,
     goes_on: GoesOn<'a>,
 }
 
 impl<'a> Rescore<'a> {
-    /// The ok rows of the plan.
-    pub fn new(run_dir: &'a RunDir, ground: &'a Ground, records: &'a [Record], goes_on: GoesOn<'a>) -> Self {
+    /// The ok rows of the plan; with `recheck` also those that were scored before, to be compared bit for bit.
+    pub fn new(
+        run_dir: &'a RunDir,
+        ground: &'a Ground,
+        records: &'a [Record],
+        recheck: bool,
+        goes_on: GoesOn<'a>,
+    ) -> Self {
         let plan = ground.plan();
         let cells: BTreeMap<String, usize> =
             plan.cells.iter().enumerate().map(|(i, cell)| (cell.hash.to_string(), i)).collect();
@@ -86,7 +103,7 @@ impl<'a> Rescore<'a> {
         };
         let ok = records.iter().filter(|record| record.status == Status::Ok);
         let rows = ok.filter_map(|record| Some((unit(record)?, record))).collect();
-        Self { run_dir, ground, rows, goes_on }
+        Self { run_dir, ground, rows, recheck, goes_on }
     }
 
     /// Scores all rows by one metric; its weights are in `scorers`.
@@ -129,8 +146,10 @@ impl<'a> Rescore<'a> {
         metric: &MetricSpec,
         is_known: impl Fn(&X1Key) -> bool,
     ) -> (Vec<(Unit, &'a Record)>, Rescored) {
-        let (done, open): (Vec<_>, Vec<_>) =
-            self.rows.iter().partition(|(_, record)| x1_key(record).is_some_and(|key| is_known(&key)));
+        let (done, open): (Vec<_>, Vec<_>) = self
+            .rows
+            .iter()
+            .partition(|(_, record)| !self.recheck && x1_key(record).is_some_and(|key| is_known(&key)));
         let (open, without): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|(_, record)| record.x1_file.is_some());
         let (known, without) = (done.len(), without.len());
@@ -188,7 +207,6 @@ impl<'a> Rescore<'a> {
         for cell in reader.iter().flat_map(|reader| reader.cells().map(|cell| reader.keys(cell))) {
             known.extend(cell.map_err(text)?);
         }
-        drop(reader);
         let shape = self.ground.image_shape().ok_or("the samples of this run are no images")?;
         let (open, mut outcome) = self.open(metric, |key| known.contains(key));
         let mut writer =
@@ -197,23 +215,64 @@ impl<'a> Rescore<'a> {
             if !(self.goes_on)(&metric.to_string(), outcome.scored, open.len()) {
                 break;
             }
-            let rows = batch.par_iter().map(|(_, record)| {
+            let before = match &reader {
+                Some(reader) if self.recheck => known_features(reader, batch)?,
+                _ => BTreeMap::new(),
+            };
+            let made = batch.par_iter().map(|(_, record)| {
                 let x1 = self.reconstruction(record)?;
-                scorers.feature_vectors(&x1, shape)
+                scorers.feature_vector(0, &x1, shape)
             });
-            let rows: Vec<_> = rows.collect();
-            let rows: Vec<_> =
-                batch.iter().zip(rows).map(|((_, record), row)| outcome.taken(record, row)).collect();
-            let keys: Vec<Key> = batch.iter().map(|(_, record)| record.key()).collect();
-            let items = batch.iter().zip(&keys).zip(&rows).filter_map(|(((_, record), key), rows)| {
+            let made: Vec<_> = made.collect();
+            let mut rows: Vec<(&Record, Key, Vec<f32>)> = Vec::new();
+            for ((_, record), features) in batch.iter().zip(made) {
+                let Some(features) = outcome.taken(record, features) else { continue };
+                match x1_key(record).and_then(|key| before.get(&key)) {
+                    Some(before) => outcome.compare(record, bits(before).eq(bits(&features)), "features"),
+                    None => rows.push((record, record.key(), features)),
+                }
+            }
+            let items = rows.iter().filter_map(|(record, key, features)| {
                 let x1_blake3 = record.x1_blake3.as_deref()?;
-                Some(FeatureRow { key, x1_blake3, features: rows.as_ref()?.first()? })
+                Some(FeatureRow { key, x1_blake3, features })
             });
             writer.append(&items.collect::<Vec<_>>()).map_err(text)?;
         }
+        drop(reader);
         merge_features(&**fs, layout, &net.name).map_err(text)?;
         Ok(Some(outcome))
     }
+}
+
+fn bits(features: &[f32]) -> impl Iterator<Item = u32> {
+    features.iter().map(|v| v.to_bits())
+}
+
+/// The features that rows have already.
+fn known_features(
+    reader: &FeatureReader,
+    rows: &[(Unit, &Record)],
+) -> Result<BTreeMap<X1Key, Vec<f32>>, String> {
+    let wanted: BTreeSet<X1Key> = rows.iter().filter_map(|(_, record)| x1_key(record)).collect();
+    let cells: BTreeSet<&str> = rows.iter().map(|(_, record)| record.cell_hash.as_str()).collect();
+    let mut known = BTreeMap::new();
+    for cell in cells {
+        let key = |sample_id: &str, x1_blake3: &str| X1Key {
+            cell_hash: cell.into(),
+            sample_id: sample_id.to_owned(),
+            x1_blake3: x1_blake3.to_owned(),
+        };
+        let mut keys = Vec::new();
+        let keep = |id: &str, hash: &str| {
+            let key = key(id, hash);
+            let is_wanted = wanted.contains(&key);
+            keys.extend(is_wanted.then_some(key));
+            is_wanted
+        };
+        let features = reader.read_cell(cell, keep).map_err(text)?;
+        known.extend(keys.into_iter().zip(features.rows().map(<[f32]>::to_vec)));
+    }
+    Ok(known)
 }
 
 /// Features of the clean images that have none yet: the reference of the distances between sets. Gives how many were made.
@@ -289,12 +348,8 @@ fn compare(
     if !family::is_in_row(metric, schema, record) {
         return;
     }
-    outcome.compared += 1;
     let columns = family::differing(metric, record, &row.values);
-    if !columns.is_empty() {
-        outcome.differing.0 += 1;
-        outcome.differing.1.get_or_insert_with(|| named(record, &columns.join(", ")));
-    }
+    outcome.compare(record, columns.is_empty(), &columns.join(", "));
 }
 
 fn x1_key(record: &Record) -> Option<X1Key> {

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::net::perceptual::{LoadedFeatures, LoadedLpips};
+use crate::net::perceptual::{InceptionConfig, LoadedFeatures, LoadedLpips};
 use crate::operator::Shape;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::store::attempt::AttemptId;
 use crate::store::fs::Fs;
 use crate::store::layout::Layout;
-use crate::store::{FeatureNet, FeatureWriter, StoreError};
+use crate::store::{FeatureNet, FeatureWriter, NetKind, StoreError};
 
 /// The networks that a plan's metrics need, as far as their weights are there; cheap to clone.
 #[derive(Clone, Default)]
@@ -136,7 +136,13 @@ pub(super) fn file_name(name: &str) -> String {
 
 /// The network as the store names it.
 pub(crate) fn stored(loaded: &LoadedFeatures) -> FeatureNet {
-    FeatureNet { name: file_name(&loaded.name), identity: loaded.identity.clone(), dims: loaded.net.dims() }
+    let kind = match loaded.file.network.inception() {
+        Some(config) if config == InceptionConfig::default() => NetKind::Inception,
+        Some(_) => NetKind::InceptionVariant,
+        None => NetKind::Other,
+    };
+    let (name, identity) = (file_name(&loaded.name), loaded.identity.clone());
+    FeatureNet { name, identity, dims: loaded.net.dims(), kind }
 }
 
 const fn sides(shape: Shape) -> [usize; 3] {

@@ -13,14 +13,11 @@ use crate::spec::metric::MetricSpec;
 use crate::store::features::{FeatureReader, clean_cell, merge_features, stored_nets};
 use crate::store::fs::OsFs;
 use crate::store::{
-    FeatureNet, Record, ReferenceInfo, RunDir, Status, cached_reference, read_reference, write_reference,
+    FeatureNet, NetKind, Record, ReferenceInfo, RunDir, Status, cached_reference, read_reference,
+    write_reference,
 };
 use crate::user_cache;
 
-/// Names of the files of the network that FID is defined with begin so; what follows is how images are prepared.
-const FID_NETWORK: &str = "inception";
-/// Its features.
-const FID_DIMS: usize = 2048;
 /// Cells measured at once: each holds its features in f64 and a few square matrices.
 const AT_ONCE: usize = 2;
 
@@ -102,7 +99,6 @@ fn column(
 ) -> Result<SetColumn, String> {
     let net = reader.net();
     let (key, display) = names(net);
-    let is_fid = display.starts_with("FID");
     let clean = clean(plan, reader, options)?;
     let hashes: Vec<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
     let mut scores = BTreeMap::new();
@@ -116,7 +112,7 @@ fn column(
     Ok(SetColumn {
         key,
         display,
-        is_fid,
+        is_fid: net.kind != NetKind::Other,
         dims: net.dims,
         reference_n: clean.as_ref().and_then(|clean| clean.reference.n()),
         reference: clean.map_or_else(|| "nothing".to_owned(), |clean| clean.about),
@@ -126,11 +122,11 @@ fn column(
 
 /// Names of the column: FID is that of one network only, in the preparation of the paper's era; others are named.
 fn names(net: &FeatureNet) -> (String, String) {
-    let profile = net.name.strip_prefix(FID_NETWORK).filter(|_| net.dims == FID_DIMS);
-    match profile.map(|profile| profile.trim_start_matches('-')) {
-        Some("") => ("fid".to_owned(), "FID".to_owned()),
-        Some(profile) => (format!("fid_{profile}"), format!("FID({profile})")),
-        None => (format!("fd_{}", net.name), format!("FD({})", net.name)),
+    let profile = net.name.strip_prefix("inception-").unwrap_or(&net.name);
+    match net.kind {
+        NetKind::Inception => ("fid".to_owned(), "FID".to_owned()),
+        NetKind::InceptionVariant => (format!("fid_{profile}"), format!("FID({profile})")),
+        NetKind::Other => (format!("fd_{}", net.name), format!("FD({})", net.name)),
     }
 }
 

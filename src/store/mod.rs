@@ -45,7 +45,7 @@ mod x1_key;
 
 pub use error::StoreError;
 pub use features::{
-    FeatureMerge, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, clean_cell, merge_features,
+    FeatureMerge, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, NetKind, clean_cell, merge_features,
 };
 pub use gather::{Finished, Note};
 pub use handle::Store;

@@ -19,7 +19,7 @@ use crate::metric::set::{FeatureSet, Reference};
 /// Metadata key of [`Info`].
 const KEY: &str = "dflow_reference";
 /// Version of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What reference statistics belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -112,7 +112,7 @@ fn a_table_holds_the_same_figures_in_every_format() {
         assert!(line.contains(&format!("{mean:.2} {between} {error:.2}")), "{line}");
     }
     let text = table("text");
-    assert!(text.contains(&format!("{mean:.2} ± {error:.2}")) && text.contains("not comparable"), "{text}");
+    assert!(text.contains(&format!("{mean:.2} ± {error:.2}")) && text.contains("Not comparable"), "{text}");
     assert_eq!(test.run(&["table", "1", "a", "--json"]).json(), tables);
     test.run(&["table", "1", "a", "--format", "xml"])
         .fails_with(2)

@@ -1,5 +1,7 @@
 //! `dflow figure`: a picture, a bitmap and the plotted numbers of every figure, from runs of the built program.
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
 use crate::run_test::RunTest;
 
 /// D-Flow under two weights with its way kept, and likelihoods; the shipped prior.
@@ -56,6 +58,13 @@ fn numbers(test: &RunTest, figure: &str) -> Vec<Vec<String>> {
     lines.map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
+/// Rows of a figure's Parquet file.
+fn parquet_rows(test: &RunTest, figure: &str) -> usize {
+    let file = std::fs::File::open(test.path(format!("a/figure{figure}.parquet"))).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    reader.map(|batch| batch.unwrap().num_rows()).sum()
+}
+
 #[test]
 fn every_figure_of_images_is_a_picture_a_bitmap_and_its_numbers() {
     let test = finished(PIPELINE);
@@ -67,6 +76,7 @@ fn every_figure_of_images_is_a_picture_a_bitmap_and_its_numbers() {
         let colours: std::collections::BTreeSet<[u8; 3]> = picture.pixels().map(|pixel| pixel.0).collect();
         assert!(colours.len() > 20, "figure {figure}: {} colours", colours.len());
         assert_eq!(numbers(&test, figure).len(), lines, "figure {figure}");
+        assert_eq!(parquet_rows(&test, figure), lines, "figure {figure}");
     }
     let bits: Vec<f64> = numbers(&test, "3").iter().map(|row| row[3].parse().unwrap()).collect();
     assert!(bits.iter().all(|bits| bits.is_finite()), "{bits:?}");

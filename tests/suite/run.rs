@@ -37,7 +37,7 @@ fn a_run_ends_in_a_complete_table_and_continues_as_nothing_to_do() {
     test.run(&["run", "p.yaml"]).succeeds().stdout("complete, 16 ok, 0 failed, 0 missing of 16 rows");
     let before = std::fs::read(test.path("a/samples.parquet")).unwrap();
     test.run(&["verify", "a", "--deep"]).succeeds();
-    test.run(&["table", "1", "a"]).succeeds().stdout("d-flow").stdout("pinv").stdout("not comparable");
+    test.run(&["table", "1", "a"]).succeeds().stdout("d-flow").stdout("pinv").stdout("Not comparable");
     test.run(&["run", "p.yaml"]).succeeds().stdout("16 ok");
     test.run(&["merge", "a"]).succeeds();
     assert_eq!(

@@ -73,6 +73,11 @@ fn scoring_again_gives_the_runs_own_numbers_beside_its_rows() {
         assert_eq!(found, [&json!(metric), &json!(scored), &json!(known), &json!(compared), &json!(0)]);
     }
     assert_eq!(std::fs::read(test.path("a/samples.parquet")).unwrap(), before, "rows are never written over");
+    let again = test.run(&["score", "a", "--recheck", "--json"]).succeeds().json();
+    for (found, scored) in again.as_array().unwrap().iter().zip([10, 10, 10]) {
+        let found = [&found["scored"], &found["known"], &found["compared"], &found["differing"]];
+        assert_eq!(found, [&json!(scored), &json!(0), &json!(10), &json!(0)]);
+    }
     // Nothing is left to do; what needs weights that are not there is an error where it is asked for by name.
     let again = test.run(&["score", "a", "--metrics", "psnr", "--json"]).succeeds().json();
     assert_eq!((&again[0]["scored"], &again[0]["known"]), (&json!(0), &json!(10)));

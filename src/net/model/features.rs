@@ -54,6 +54,15 @@ pub enum FeaturesSpec {
 }
 
 impl FeaturesSpec {
+    /// How the images are prepared, if it is the network that FID is defined with: a Fréchet distance by any other bears
+    /// its own name.
+    pub fn inception(&self) -> Option<InceptionConfig> {
+        match self {
+            Self::Inception(config) => Some(*config),
+            Self::ConvStack(_) => None,
+        }
+    }
+
     fn problem(&self) -> Option<String> {
         match self {
             Self::ConvStack(config) => {
@@ -109,8 +118,6 @@ pub struct LoadedFeatures {
     pub identity: String,
     /// The name (or path) that it was asked for by.
     pub name: String,
-    /// Whether it is the network that FID is defined with: a Fréchet distance by any other bears its own name.
-    pub is_inception: bool,
     /// Its file as written.
     pub file: FeaturesFile,
 }
@@ -133,8 +140,7 @@ pub fn load_features(
     let weights = weights(&path, file.source(), data)?;
     let identity = file.identity(weights.blake3());
     let net = file.network.build(weights)?;
-    let is_inception = matches!(file.network, FeaturesSpec::Inception(_));
-    Ok(LoadedFeatures { net, identity, name: name.to_owned(), is_inception, file })
+    Ok(LoadedFeatures { net, identity, name: name.to_owned(), file })
 }
 
 /// Names of all feature networks that [`load_features`] knows, sorted, each once.

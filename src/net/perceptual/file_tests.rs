@@ -69,7 +69,7 @@ fn a_home_is_loaded_and_identities_follow_what_determines_results() {
     let home = home();
     let load = || load_features("tiny", Some(home.path()), None).unwrap();
     let tiny = load();
-    assert_eq!((tiny.net.dims(), tiny.is_inception, &tiny.name[..]), (6, false, "tiny"));
+    assert_eq!((tiny.net.dims(), tiny.file.network.inception(), &tiny.name[..]), (6, None, "tiny"));
     let path = home.path().join("models/features/tiny.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("about: A note.\n{text}")).unwrap();

@@ -111,27 +111,36 @@ fn check_diffusion_steps(found: &mut Found, at: &str, steps: u32) {
 }
 
 pub(super) fn check_red_diff(found: &mut Found, at: &str, spec: &RedDiffSpec, names: &[&str]) {
-    found.positive(at, "lr", spec.lr);
-    found.not_negative(at, "lambda", spec.lambda);
-    for (i, beta) in spec.betas.into_iter().enumerate() {
-        let name = format!("betas[{i}]");
-        found.number(at, &name, beta, "from 0 to below 1", |beta| (0.0..1.0).contains(&beta));
-    }
-    found.positive(at, "eps", spec.eps);
-    found.not_negative(at, "sigma_x0", spec.sigma_x0);
+    let RedDiffSpec { lr, lambda, betas, eps, sigma_x0, .. } = *spec;
+    let all = RedDiffOverride {
+        lr: Some(lr),
+        lambda: Some(lambda),
+        betas: Some(betas),
+        eps: Some(eps),
+        sigma_x0: Some(sigma_x0),
+        ..RedDiffOverride::default()
+    };
+    check_numbers(found, at, &all);
     check_times(found, at, spec.times, spec.steps);
     for (name, other) in &spec.per_task {
         let at = place_of(found, at, name, names);
-        check_override(found, &at, other, spec);
+        check_numbers(found, &at, other);
+        if other.times.is_some() || other.steps.is_some() {
+            check_times(found, &at, other.times.unwrap_or(spec.times), other.steps.unwrap_or(spec.steps));
+        }
     }
 }
 
-fn check_override(found: &mut Found, at: &str, other: &RedDiffOverride, spec: &RedDiffSpec) {
-    other.lr.inspect(|lr| found.positive(at, "lr", *lr));
-    other.lambda.inspect(|lambda| found.not_negative(at, "lambda", *lambda));
-    if other.times.is_some() || other.steps.is_some() {
-        check_times(found, at, other.times.unwrap_or(spec.times), other.steps.unwrap_or(spec.steps));
+/// The numbers of RED-Diff that are given.
+fn check_numbers(found: &mut Found, at: &str, given: &RedDiffOverride) {
+    given.lr.inspect(|lr| found.positive(at, "lr", *lr));
+    given.lambda.inspect(|lambda| found.not_negative(at, "lambda", *lambda));
+    for (i, beta) in given.betas.iter().flatten().enumerate() {
+        let name = format!("betas[{i}]");
+        found.number(at, &name, *beta, "from 0 to below 1", |beta| (0.0..1.0).contains(&beta));
     }
+    given.eps.inspect(|eps| found.positive(at, "eps", *eps));
+    given.sigma_x0.inspect(|sigma| found.not_negative(at, "sigma_x0", *sigma));
 }
 
 fn check_times(found: &mut Found, at: &str, times: Times, steps: u32) {

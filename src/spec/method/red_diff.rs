@@ -183,6 +183,14 @@ pub struct RedDiffOverride {
     pub times: Option<Times>,
     /// Replaces `init`.
     pub init: Option<RedDiffInit>,
+    /// Replaces `loss`.
+    pub loss: Option<RedDiffLoss>,
+    /// Replaces `betas`.
+    pub betas: Option<[f64; 2]>,
+    /// Replaces `eps`.
+    pub eps: Option<f64>,
+    /// Replaces `sigma_x0`.
+    pub sigma_x0: Option<f64>,
 }
 
 impl RedDiffSpec {
@@ -199,6 +207,10 @@ impl RedDiffSpec {
             weight: other.weight.unwrap_or(spec.weight),
             times: other.times.unwrap_or(spec.times),
             init: other.init.unwrap_or(spec.init),
+            loss: other.loss.unwrap_or(spec.loss),
+            betas: other.betas.unwrap_or(spec.betas),
+            eps: other.eps.unwrap_or(spec.eps),
+            sigma_x0: other.sigma_x0.unwrap_or(spec.sigma_x0),
             ..spec
         }
     }

@@ -35,7 +35,7 @@ use super::layout::Layout;
 use super::record::Key;
 
 /// Version of files and table.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The network that features come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,20 @@ pub struct FeatureNet {
     pub identity: String,
     /// Features per sample.
     pub dims: usize,
+    /// What its distances may be called.
+    pub kind: NetKind,
+}
+
+/// What a feature network is to the metrics of sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetKind {
+    /// InceptionV3 of FID, fed as the paper's era fed it.
+    Inception,
+    /// The same network, fed otherwise.
+    InceptionVariant,
+    /// Any other network: its distances bear its name.
+    Other,
 }
 
 /// Features of one reconstruction.

@@ -9,7 +9,7 @@ use crate::store::gather::Note;
 const DIMS: usize = 3;
 
 fn net(identity: &str) -> FeatureNet {
-    FeatureNet { name: "mini".to_owned(), identity: identity.to_owned(), dims: DIMS }
+    FeatureNet { name: "mini".to_owned(), identity: identity.to_owned(), dims: DIMS, kind: NetKind::Other }
 }
 
 fn new_fs() -> (FaultFs, Layout) {

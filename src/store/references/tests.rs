@@ -2,6 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::metric::set::SetError;
+use crate::store::NetKind;
 use crate::store::fault::{Fault, FaultFs};
 
 fn features(n: usize) -> FeatureSet {
@@ -11,7 +12,8 @@ fn features(n: usize) -> FeatureSet {
 }
 
 fn info(identity: &str, n: usize) -> ReferenceInfo {
-    let net = FeatureNet { name: "mini".to_owned(), identity: identity.to_owned(), dims: 4 };
+    let net =
+        FeatureNet { name: "mini".to_owned(), identity: identity.to_owned(), dims: 4, kind: NetKind::Other };
     ReferenceInfo::new(&net, "manifest", &features(n))
 }
 
