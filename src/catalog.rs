@@ -1,5 +1,7 @@
 //! Finds what a pipeline names: datasets and models, under the home folder and the user's data folder.
 
+mod outline;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::flow::{
     Component, FieldError, GaussianField, GaussianMixture, InBasis, Rows, Tape, VelocityField,
 };
 use crate::molecule::Representation;
-use crate::net::model::{LoadedClassifier, Model, StateShape as ModelState, load_classifier};
+use crate::net::model::{LoadedClassifier, Model, ModelFile, StateShape as ModelState, load_classifier};
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips, PerceptualError, load_features, load_lpips};
 use crate::operator::{Degradation, Shape};
 use crate::path::{Parametrisation, Path as ProbabilityPath};
@@ -25,6 +27,7 @@ use crate::spec::dataset::DatasetRef;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::spec::model::ModelRef;
 use crate::spec::operator::OperatorSpec;
+pub use outline::Outline;
 
 /// Where datasets and models are found. What was opened once is kept, so that planning and running read it once.
 #[derive(Clone)]
@@ -121,21 +124,7 @@ impl Prior {
     /// What a plan knows of it.
     pub fn info(&self) -> ModelInfo {
         match self {
-            Self::Network(model) => {
-                let shape = match model.state() {
-                    ModelState::Image(sides) => {
-                        let [channels, height, width] = sides.map(|side| side as u32);
-                        StateShape::Image(ImageShape { channels, height, width })
-                    }
-                    ModelState::Molecule(representation) => {
-                        StateShape::Molecule(MoleculeShape { max_atoms: representation.max_atoms as u32 })
-                    }
-                };
-                let predicts_noise = model.file().convention().parametrisation == Parametrisation::Noise;
-                let classes = model.classes() as u32;
-                let finish = model.file().finish.is_some();
-                ModelInfo { identity: model.identity(), shape, classes, predicts_noise, finish }
-            }
+            Self::Network(model) => model_info(model.file(), model.identity()),
             Self::Gaussian(fitted) => fitted.info.clone(),
             Self::Mixture(law) => law.info.clone(),
         }
@@ -187,9 +176,8 @@ impl Law {
         let field = GaussianMixture::new(ProbabilityPath::CondOt, &components).map_err(|e| e.to_string())?;
         let law = serde_json::to_string(&layout.components).map_err(|error| error.to_string())?;
         let identity = format!("mixture {}", blake3::hash(law.as_bytes()).to_hex());
-        let [channels, height, width] =
-            description.image_shape().map_err(|e| e.to_string())?.map(|side| side as u32);
-        let shape = StateShape::Image(ImageShape { channels, height, width });
+        let sides = description.image_shape().map_err(|e| e.to_string())?;
+        let shape = StateShape::Image(ImageShape::from_sides(sides));
         Ok(Self {
             field,
             info: ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false },
@@ -428,6 +416,23 @@ fn kept<K: Ord, T: Clone>(
     }
 }
 
+/// What a plan knows of a network by its model file.
+fn model_info(file: &ModelFile, identity: String) -> ModelInfo {
+    let shape = match file.state() {
+        ModelState::Image(sides) => StateShape::Image(ImageShape::from_sides(sides)),
+        ModelState::Molecule(representation) => {
+            StateShape::Molecule(MoleculeShape { max_atoms: representation.max_atoms as u32 })
+        }
+    };
+    ModelInfo {
+        identity,
+        shape,
+        classes: file.classes() as u32,
+        predicts_noise: file.convention().parametrisation == Parametrisation::Noise,
+        finish: file.finish.is_some(),
+    }
+}
+
 /// The shape of an image as operators take it.
 pub fn image_shape(shape: ImageShape) -> Shape {
     let [channels, height, width] = shape.sides().map(|side| side as usize);
@@ -435,8 +440,7 @@ pub fn image_shape(shape: ImageShape) -> Shape {
 }
 
 fn shape_of(dataset: &dyn Dataset) -> ImageShape {
-    let [channels, height, width] = dataset.shape().map(|side| side as u32);
-    ImageShape { channels, height, width }
+    ImageShape::from_sides(dataset.shape())
 }
 
 impl Resources for Catalog {

@@ -32,7 +32,8 @@ pub(super) struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the models under `models/` and the property classifiers under `models/classifiers/`.
+    /// List the models under `models/`, the property classifiers under `models/classifiers/`, and the networks of metrics
+    /// under `models/features/` and `models/lpips/`.
     List,
     /// Load a model; with --dataset, for an image model, compare its held-out flow-matching loss with the best linear field's.
     Check {
@@ -199,7 +200,12 @@ fn list(global: &Global) -> CliResult {
         lines.push(line);
         list.push(json);
     }
-    if lines.is_empty() {
+    let is_empty = lines.is_empty();
+    for (line, json) in perceptual::listed(global) {
+        lines.push(line);
+        list.push(json);
+    }
+    if is_empty {
         lines.push("no model under `models/`: run in a checkout of the project, or give --home".to_owned());
     }
     print_lossy(&if global.json { Value::from(list).to_string() } else { lines.join("\n") });

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::{CliError, Global};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Outline};
 use crate::plan::{Plan, Shard};
 use crate::spec::device::DeviceList;
 use crate::spec::document::Document;
@@ -48,6 +48,23 @@ pub(super) struct Resolved {
 impl PipelineArgs {
     /// Reads the file, applies the options, and resolves the plan; every error of a stage is reported together.
     pub(super) fn resolve(&self, global: &Global) -> Result<Resolved, CliError> {
+        let document = self.read()?;
+        let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
+        let plan = Plan::resolve(&document, &catalog).map_err(CliError::usage)?;
+        Ok(Resolved { document, catalog, plan, shard: self.shard.unwrap_or(Shard::WHOLE) })
+    }
+
+    /// As [`Self::resolve`] by what files say of data and weights that are not here, with what was taken from them: a plan
+    /// to be counted, not run.
+    pub(super) fn outline(&self, global: &Global) -> Result<(Plan, Shard, Vec<String>), CliError> {
+        let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
+        let outline = Outline::new(&catalog);
+        let plan = Plan::resolve(&self.read()?, &outline).map_err(CliError::usage)?;
+        Ok((plan, self.shard.unwrap_or(Shard::WHOLE), outline.described()))
+    }
+
+    /// Reads the file and applies the options.
+    fn read(&self) -> Result<Document, CliError> {
         let mut document = Document::read(&self.pipeline).map_err(CliError::usage)?;
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let own = [
@@ -58,8 +75,6 @@ impl PipelineArgs {
         for set in self.sets.iter().chain(own.iter().flatten()) {
             document.set(set).map_err(CliError::usage)?;
         }
-        let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
-        let plan = Plan::resolve(&document, &catalog).map_err(CliError::usage)?;
-        Ok(Resolved { document, catalog, plan, shard: self.shard.unwrap_or(Shard::WHOLE) })
+        Ok(document)
     }
 }

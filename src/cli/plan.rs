@@ -7,6 +7,7 @@ use std::path::Path;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
 
 use self::estimate::EstimateArgs;
 use super::pipeline::{PipelineArgs, Resolved};
@@ -31,7 +32,27 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs, global: &Global) -> CliResult {
-    show_with(&args.pipeline.resolve(global)?, args.keep_failed, &args.estimate, global)
+    match args.pipeline.resolve(global) {
+        Ok(resolved) => show_with(&resolved, args.keep_failed, &args.estimate, global),
+        // What a table will cost is asked before its data and weights are here.
+        Err(error) if args.estimate.is_asked_for() => outline(args, global, error),
+        Err(error) => Err(error),
+    }
+}
+
+/// The estimate of a pipeline whose data or weights are not here; `error` says what keeps it from running.
+fn outline(args: &PlanArgs, global: &Global, error: CliError) -> CliResult {
+    let Ok((plan, shard, described)) = args.pipeline.outline(global) else { return Err(error) };
+    let summary = Summary::new(&plan, shard, &BTreeSet::new());
+    let Some((text, estimate)) = estimate::of(&args.estimate, &plan, &summary)? else { return Err(error) };
+    if global.json {
+        let value = json!({ "estimate": estimate, "described": described });
+        print_lossy(&serde_json::to_string_pretty(&value).map_err(CliError::failure)?);
+    } else {
+        let what = described.join(", ");
+        print_lossy(&format!("{}: an estimate by description of {what}, not here yet\n\n{text}", plan.name));
+    }
+    Ok(exit::OK)
 }
 
 /// Prints the plan of a resolved pipeline: what a run would do now, or why it would be refused.

@@ -101,6 +101,12 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
+    /// From channels, rows, columns.
+    pub fn from_sides(sides: [usize; 3]) -> Self {
+        let [channels, height, width] = sides.map(|side| side as u32);
+        Self { channels, height, width }
+    }
+
     /// Channels, rows, columns: the order in memory.
     pub const fn sides(self) -> [u32; 3] {
         [self.channels, self.height, self.width]

@@ -346,8 +346,8 @@ impl Context<'_> {
             [one] => return Some(format!("LPIPS: {one}.")),
             several => {
                 return Some(format!(
-                    "LPIPS was measured with several networks, which are never mixed: {}. Score the run again with one of \
-                     them.",
+                    "LPIPS was measured with several networks, which are never mixed: {}. `dflow score` measures all \
+                     rows with the one that is here.",
                     several.join("; ")
                 ));
             }

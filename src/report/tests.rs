@@ -1,5 +1,8 @@
 //! Tables from made-up rows.
 
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Float64Type;
 use serde_json::json;
 
 use super::*;
@@ -210,6 +213,24 @@ fn csv_is_rectangular_and_keeps_full_precision() {
 }
 
 #[test]
+fn parquet_has_the_columns_of_the_csv_in_full_precision() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let table = &made(1, &plan)[0];
+    let csv = render::render(std::slice::from_ref(table), Format::Csv, None);
+    let head = csv.lines().find(|line| !line.starts_with('#')).unwrap();
+    let bytes = bytes::Bytes::from(parquet::to_parquet(table).unwrap());
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    let notes = builder.metadata().file_metadata().key_value_metadata().unwrap()[0].value.clone().unwrap();
+    assert!(notes.contains("profile mini") && notes.contains("PARTIAL"), "{notes}");
+    let batch = builder.build().unwrap().next().unwrap().unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names.join(","), head);
+    let psnr = batch.column_by_name("psnr").unwrap().as_primitive::<Float64Type>();
+    assert_eq!((batch.num_rows(), psnr.value(0)), (6, 31.5));
+    assert!(batch.column_by_name("psnr_paper").unwrap().is_null(1));
+}
+
+#[test]
 fn json_holds_numbers_and_latex_is_escaped() {
     let plan = plan(dataset("mini-images", 32, 6));
     let tables = made(1, &plan);
@@ -404,4 +425,32 @@ fn the_wrapped_psnr_stands_in_the_main_table_on_request_only() {
     let (float, wrapped) = (keys(PsnrColumn::Float), keys(PsnrColumn::U8Wrap));
     assert!(has(&float, "psnr") && !has(&float, "psnr_u8wrap"));
     assert!(has(&wrapped, "psnr_u8wrap") && has(&wrapped, "psnr_u8wrap_paper") && !has(&wrapped, "psnr"));
+}
+
+#[test]
+fn means_over_different_samples_are_not_ranked_and_are_told() {
+    let mut plan = plan(dataset("mini-images", 32, 6));
+    plan.cells[1].model = plan.cells[0].model.clone();
+    let mut records = records(&plan);
+    for record in &mut records {
+        record.lpips = (record.sample_id != "s00002" || record.cell_hash != plan.cells[0].hash.to_string())
+            .then_some(if record.cell_hash == plan.cells[0].hash.to_string() { 0.25 } else { 0.5 });
+    }
+    let ranked = |records: &[Record]| {
+        let table = with_sets(&plan, records, &[set_column(&plan, 6)], PsnrColumn::Float);
+        let of_inpainting = table.ranks.keys().filter(|(row, _)| *row < 3);
+        (
+            of_inpainting.map(|(_, column)| table.columns[*column].key.clone()).collect::<Vec<_>>(),
+            table.notes.join("\n"),
+        )
+    };
+    // LPIPS of three of four rows, FD of all.
+    let (keys, notes) = ranked(&records);
+    assert!(!keys.contains(&"lpips".to_owned()) && keys.contains(&"psnr".to_owned()), "{keys:?}");
+    assert!(notes.contains("LPIPS of some rows only, and not ranked: d-flow/inpainting 3 of 4"), "{notes}");
+    assert!(!notes.contains("FD(mini) of some rows only"), "{notes}");
+    let last = records.iter().rposition(|record| record.cell_hash == plan.cells[1].hash.to_string());
+    records.remove(last.unwrap());
+    let (keys, notes) = ranked(&records);
+    assert!(keys.is_empty() && notes.contains("ranked only where they have the same samples"), "{keys:?}");
 }

@@ -1,5 +1,7 @@
 //! The families of metrics that are scores of one reconstruction, and where a row holds them.
 
+use std::collections::BTreeSet;
+
 use super::Scorers;
 use crate::metric::image_scores;
 use crate::operator::Shape;
@@ -111,6 +113,19 @@ pub(super) fn differing(metric: &MetricSpec, record: &Record, values: &[Option<f
         (field.get)(record).map(f64::to_bits) != value.map(f64::to_bits)
     };
     fields(metric).iter().zip(values).filter(differs).map(|(field, _)| field.name).collect()
+}
+
+/// The networks that rows' scores of this family were made with.
+pub(super) fn networks(metric: &MetricSpec, records: &[Record]) -> BTreeSet<String> {
+    match metric {
+        MetricSpec::Lpips(_) => records.iter().filter_map(|record| record.lpips_network.clone()).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Removes a row's scores of this family.
+pub(super) fn clear(metric: &MetricSpec, record: &mut Record) {
+    fields(metric).iter().for_each(|field| (field.set)(record, None));
 }
 
 /// Puts scores into a row that has none of this family.

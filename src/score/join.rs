@@ -4,8 +4,9 @@ use super::family;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::store::{Record, RunDir, StoreError, read_scores};
 
-/// Puts scores into rows that have none of that family. A row's own values stay; LPIPS is of one trunk: the one that the
-/// pipeline names, or else the first that was scored.
+/// Puts scores into rows that have none of that family. A row's own values stay, unless rows have LPIPS of several networks:
+/// then the scores' one is taken where it is there. LPIPS is of one trunk: the one that the pipeline names, or else the
+/// first that was scored.
 ///
 /// # Errors
 /// A file of scores that is damaged or of another version.
@@ -16,12 +17,16 @@ pub fn fill_from_scores(run_dir: &RunDir, records: &mut [Record]) -> Result<(), 
     {
         let Some(file) = family::file(&metric) else { continue };
         let Some(table) = read_scores(fs, layout, &file, None)? else { continue };
+        let is_mixed = family::networks(&metric, records).len() > 1;
         for record in records.iter_mut() {
             let Some(x1_blake3) = &record.x1_blake3 else { continue };
             let Some(row) = table.get(&record.cell_hash, &record.sample_id, x1_blake3).cloned() else {
                 continue;
             };
             let schema = &table.schema;
+            if is_mixed {
+                family::clear(&metric, record);
+            }
             family::fill(&metric, record, (&schema.values, &row.values), &row.lists, &schema.identity);
         }
     }

@@ -329,12 +329,21 @@ fn models_are_listed_and_checked() {
     let test = RunTest::new();
     let home = ["--home", env!("CARGO_MANIFEST_DIR")];
     let list = test.run(&[&["model", "list"] as &[&str], &home].concat());
-    list.succeeds().stdout("mini-images: 3×32×32, 10 classes").stdout("cifar10: 3×32×32, 10 classes");
+    list.succeeds()
+        .stdout("mini-images: 3×32×32, 10 classes")
+        .stdout("cifar10: 3×32×32, 10 classes")
+        .stdout("features/mini: 64 features")
+        .stdout("lpips/alex: ");
     let weights = Path::new(home[1]).join("models/weights/mini-images.safetensors");
     let hash = blake3::hash(&std::fs::read(weights).unwrap()).to_hex().to_string();
     let check = [&["model", "check", "mini-images"] as &[&str], &home].concat();
     test.run(&check).succeeds().stdout("models/mini-images.yaml: blake3 ").stdout(&hash);
     assert_eq!(test.run(&[&check as &[&str], &["--json"]].concat()).json()["weights_blake3"], hash);
+    let check = |name| test.run(&[&["model", "check", name] as &[&str], &home].concat());
+    check("features/cifar10").succeeds().stdout("192 features, identity");
+    check("features/cifar").fails_with(2).stderr("cifar10");
+    check("lpips/alex").fails_with(2).stderr("--data");
+    check("lpips/resnet").fails_with(2).stderr("alex, vgg and squeeze");
     test.run(&["model", "check", "mini-image"]).fails_with(2).stderr("no model `mini-image`");
 }
 
@@ -404,4 +413,24 @@ fn molecules_and_targets_are_listed_checked_and_counted() {
         .succeeds()
         .stdout("s.json: statistics of 2 training molecules of mine, manifest ");
     assert!(test.path("s.json").exists());
+}
+
+#[test]
+fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
+    let test = RunTest::new();
+    let paper = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/table1-paper.yaml");
+    test.run(&["plan", paper]).fails_with(2).stderr("dataset `imagenet128` needs files");
+    let estimate = ["plan", paper, "--seconds-per-eval", "4", "--evals-per-row", "300", "--on", "8"];
+    test.run(&estimate)
+        .succeeds()
+        .stdout("by description of dataset imagenet128 (10000 samples)")
+        .stdout("on 8 devices");
+    let found = test.run(&[&estimate[..], &["--json"]].concat()).succeeds().json();
+    let hours = found["estimate"]["device_hours"].as_f64().unwrap();
+    // Seven tasks of 10,000 samples: D-Flow's evaluations alone, and the other methods on top.
+    let dflow = 7.0 * 10_000.0 * 300.0 * 4.0 / 3600.0;
+    assert!(dflow < hours && hours < 1.5 * dflow, "{hours} beside {dflow}");
+    assert_eq!(found["described"].as_array().unwrap().len(), 2, "{found}");
+    test.run(&["plan", paper, "--seconds-per-eval", "4", "--set", "dataset.name=nothing"]).fails_with(2);
+    assert!(std::fs::read_dir(test.path("")).unwrap().next().is_none(), "a plan writes nothing");
 }

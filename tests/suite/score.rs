@@ -1,5 +1,8 @@
 //! Metrics that need a network, distances between sets, and `dflow score`.
 
+use dflow::store::attempt::AttemptId;
+use dflow::store::fs::OsFs;
+use dflow::store::{Columns, FeatureNet, FeatureRow, FeatureWriter, Layout, NetKind, read_samples};
 use serde_json::{Value, json};
 
 use crate::run_test::RunTest;
@@ -154,4 +157,147 @@ fn the_wrapped_psnr_is_shown_on_request() {
     test.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
     assert!(main_rows(&test, &["--psnr", "u8wrap"])[0]["psnr_u8wrap"]["mean"].is_f64());
     assert!(main_rows(&test, &[])[0].get("psnr_u8wrap").is_none());
+}
+
+/// A home whose LPIPS is made of numbers drawn from a seed, on SqueezeNet, and whose features have a second name.
+fn home(test: &RunTest, seed: u64) {
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for name in ["models/features", "models/weights", "models/lpips"] {
+        std::fs::create_dir_all(test.path("home").join(name)).unwrap();
+    }
+    let features = std::fs::read_to_string(shipped.join("features/mini.yaml")).unwrap();
+    for name in ["mini", "twin"] {
+        test.file(&format!("home/models/features/{name}.yaml"), &features);
+    }
+    let weights = "weights/features-mini.safetensors";
+    std::fs::copy(shipped.join(weights), test.path("home/models").join(weights)).unwrap();
+    test.file(
+        "home/models/lpips/squeeze.yaml",
+        "trunk: squeeze\nweights: trunk.safetensors\nheads: { weights: heads.safetensors }\n",
+    );
+    // SqueezeNet 1.1: fires of (inputs, squeezed, expanded twice).
+    let mut trunk = vec![("0".to_owned(), [64, 3, 3])];
+    let fires = [
+        (3, 64, 16, 64),
+        (4, 128, 16, 64),
+        (6, 128, 32, 128),
+        (7, 256, 32, 128),
+        (9, 256, 48, 192),
+        (10, 384, 48, 192),
+        (11, 384, 64, 256),
+        (12, 512, 64, 256),
+    ];
+    for (place, inputs, squeezed, expanded) in fires {
+        trunk.push((format!("{place}.squeeze"), [squeezed, inputs, 1]));
+        trunk.push((format!("{place}.expand1x1"), [expanded, squeezed, 1]));
+        trunk.push((format!("{place}.expand3x3"), [expanded, squeezed, 3]));
+    }
+    let convolutions = trunk.into_iter().flat_map(|(name, [outputs, inputs, side])| {
+        let shape = vec![outputs, inputs, side, side];
+        [(format!("{name}.weight"), shape), (format!("{name}.bias"), vec![outputs])]
+    });
+    let heads = [64, 128, 256, 384, 384, 512, 512].into_iter().enumerate();
+    let heads = heads.map(|(i, channels)| (format!("lin{i}.model.1.weight"), vec![1, channels, 1, 1]));
+    write_tensors(&test.path("home/models/lpips/trunk.safetensors"), convolutions.collect(), seed);
+    write_tensors(&test.path("home/models/lpips/heads.safetensors"), heads.collect(), seed);
+}
+
+/// Positive numbers from a linear congruence, scaled so that layers neither vanish nor grow.
+fn write_tensors(path: &std::path::Path, tensors: Vec<(String, Vec<usize>)>, seed: u64) {
+    let mut state = seed;
+    let mut bytes = |shape: &[usize]| -> Vec<u8> {
+        let fan_in = shape.iter().skip(1).product::<usize>().max(1);
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32 * 2.0 / fan_in as f32
+        };
+        (0..shape.iter().product()).flat_map(|_| draw().to_le_bytes()).collect()
+    };
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> =
+        tensors.into_iter().map(|(name, shape)| (name, shape.clone(), bytes(&shape))).collect();
+    let views = data.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// H†y alone, which needs no prior, with what the home above has.
+fn without_prior(metrics: &str) -> RunTest {
+    let test = RunTest::new();
+    let pipeline = PIPELINE
+        .replace("model: mini-images\n", "")
+        .replace("  - ot_ode: { name: ot-ode, steps: 5 }\n", "")
+        .replace("[ psnr, ssim, { lpips: alex }, { features: mini } ]", metrics);
+    test.file("p.yaml", &pipeline);
+    home(&test, 1);
+    test
+}
+
+#[test]
+fn lpips_of_two_networks_is_never_mixed_and_one_scoring_makes_it_whole() {
+    let test = without_prior("[ { lpips: squeeze } ]");
+    test.run(&["run", "p.yaml", "--limit", "2", "--home", "home"]).succeeds();
+    let first = main_rows(&test, &[])[0]["lpips"]["mean"].as_f64().unwrap();
+    home(&test, 2);
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds();
+    assert_eq!(main_rows(&test, &[])[0]["lpips"], "mixed weights");
+    test.run(&["table", "1", "a"]).succeeds().stdout("several networks, which are never mixed");
+    let scored = test.run(&["score", "a", "--home", "home", "--json"]).succeeds().json();
+    let found = [&scored[0]["scored"], &scored[0]["compared"], &scored[0]["differing"]];
+    assert_eq!(found, [&json!(5), &json!(3), &json!(0)], "two rows are the other network's");
+    let whole = main_rows(&test, &[])[0]["lpips"]["mean"].as_f64().unwrap();
+    assert!(whole > 0.0 && whole != first, "{whole}, of the first network {first}");
+}
+
+#[test]
+fn each_of_two_feature_networks_has_its_column_and_reference() {
+    let test = without_prior("[ { features: mini }, { features: twin } ]");
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds();
+    let rows = main_rows(&test, &["--write-reference", "r.safetensors"]);
+    assert_eq!(rows[0]["fd_mini"], rows[0]["fd_twin"], "the same weights under two names");
+    for name in ["r-mini.safetensors", "r-twin.safetensors"] {
+        let stored = main_rows(&test, &["--reference", name, "--no-kid"]);
+        assert_eq!(
+            (&stored[0]["fd_mini"], &stored[0]["fd_twin"]),
+            (&rows[0]["fd_mini"], &rows[0]["fd_twin"])
+        );
+    }
+    assert!(!test.path("r.safetensors").exists());
+}
+
+#[test]
+fn a_damaged_reconstruction_is_named_and_the_others_are_scored() {
+    let test = without_prior("[ psnr ]");
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds();
+    let mut files = std::fs::read_dir(test.path("a/artifacts")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|suffix| suffix == "f32")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    test.run(&["score", "a", "--metrics", "psnr"])
+        .fails_with(3)
+        .stdout("4 rows scored")
+        .stdout("1 FAILED, first");
+}
+
+#[test]
+fn features_that_are_not_the_networks_own_are_found_by_a_recheck() {
+    let test = without_prior("[ { features: mini } ]");
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds();
+    let net = test.run(&["model", "check", "features/mini", "--home", "home", "--json"]).succeeds().json();
+    std::fs::remove_dir_all(test.path("a/features")).unwrap();
+    let (fs, layout) = (std::sync::Arc::new(OsFs), Layout::new(test.path("a")));
+    let record = read_samples(&*fs, &layout, Columns::WithoutTrace).unwrap().remove(0);
+    let (dims, identity) = (net["dims"].as_u64().unwrap() as usize, net["identity"].as_str().unwrap());
+    let net =
+        FeatureNet { name: "mini".to_owned(), identity: identity.to_owned(), dims, kind: NetKind::Other };
+    let mut writer = FeatureWriter::new(fs, &layout, &AttemptId::new(), net).unwrap();
+    let (key, hash, features) = (record.key(), record.x1_blake3.unwrap(), vec![0.5; dims]);
+    writer.append(&[FeatureRow { key: &key, x1_blake3: &hash, features: &features }]).unwrap();
+    test.run(&["score", "a", "--home", "home"]).succeeds().stdout("4 rows scored, 1 known");
+    test.run(&["score", "a", "--home", "home", "--recheck"])
+        .fails_with(3)
+        .stdout("1 of 5 DIFFER")
+        .stdout(&format!("{}: features", record.sample_id));
 }

@@ -1,10 +1,10 @@
-//! `dflow model check` of a network that metrics see images through: `features/mini`, `lpips/alex`.
+//! Networks that metrics see images through: `features/mini`, `lpips/alex`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::net::perceptual::{Trunk, load_features, load_lpips};
+use crate::net::perceptual::{Trunk, feature_names, load_features, load_lpips};
 
 /// A network of metrics, as its file lies under `models/`.
 pub(super) enum Perceptual<'a> {
@@ -23,29 +23,46 @@ impl<'a> Perceptual<'a> {
 
     /// Loads it, and says what it is.
     pub(super) fn check(&self, global: &Global) -> CliResult {
-        let (home, data) = (global.home.as_deref(), global.data.as_deref());
-        let (text, value) = match self {
-            Self::Features(name) => {
-                let loaded = load_features(name, home, data).map_err(CliError::usage)?;
-                let (dims, identity) = (loaded.net.dims(), &loaded.identity);
-                (
-                    format!("features/{name}: {dims} features, identity {identity}"),
-                    json!({ "features": name, "dims": dims, "identity": identity }),
-                )
-            }
-            Self::Lpips(name) => {
-                let trunk = Trunk::ALL.into_iter().find(|trunk| trunk.name() == *name).ok_or_else(|| {
-                    CliError::usage(format!("lpips/{name}: the trunks are alex, vgg and squeeze"))
-                })?;
-                let loaded = load_lpips(trunk, home, data).map_err(CliError::usage)?;
-                let (layers, identity) = (trunk.channels().len(), &loaded.identity);
-                (
-                    format!("lpips/{name}: {layers} layers, identity {identity}"),
-                    json!({ "lpips": name, "layers": layers, "identity": identity }),
-                )
-            }
-        };
+        let (text, value) = self.describe(global).map_err(CliError::usage)?;
         print_lossy(&if global.json { value.to_string() } else { text });
         Ok(exit::OK)
     }
+
+    /// What it is, as text and as JSON.
+    fn describe(&self, global: &Global) -> Result<(String, Value), String> {
+        let (home, data) = (global.home.as_deref(), global.data.as_deref());
+        match self {
+            Self::Features(name) => {
+                let loaded = load_features(name, home, data).map_err(|error| error.to_string())?;
+                let (dims, identity) = (loaded.net.dims(), loaded.identity);
+                Ok((
+                    format!("features/{name}: {dims} features, identity {identity}"),
+                    json!({ "features": name, "dims": dims, "identity": identity }),
+                ))
+            }
+            Self::Lpips(name) => {
+                let trunk = Trunk::ALL.into_iter().find(|trunk| trunk.name() == *name);
+                let trunk =
+                    trunk.ok_or_else(|| format!("lpips/{name}: the trunks are alex, vgg and squeeze"))?;
+                let loaded = load_lpips(trunk, home, data).map_err(|error| error.to_string())?;
+                let (layers, identity) = (trunk.channels().len(), loaded.identity);
+                Ok((
+                    format!("lpips/{name}: {layers} layers, identity {identity}"),
+                    json!({ "lpips": name, "layers": layers, "identity": identity }),
+                ))
+            }
+        }
+    }
+}
+
+/// Every network of metrics for `dflow model list`; one that cannot be loaded says why.
+pub(super) fn listed(global: &Global) -> Vec<(String, Value)> {
+    let features = feature_names(global.home.as_deref()).into_iter().map(|name| format!("features/{name}"));
+    let trunks = Trunk::ALL.map(|trunk| format!("lpips/{}", trunk.name()));
+    let describe = |name: String| {
+        let network = Perceptual::of(&name)?;
+        let failed = |error| (format!("{name}: {error}"), json!({ "name": name, "error": error }));
+        Some(network.describe(global).unwrap_or_else(failed))
+    };
+    features.chain(trunks).filter_map(describe).collect()
 }

@@ -30,6 +30,13 @@ pub(in crate::cli) struct EstimateArgs {
     on: u32,
 }
 
+impl EstimateArgs {
+    /// Whether there is anything to estimate from.
+    pub(super) const fn is_asked_for(&self) -> bool {
+        self.seconds_per_eval.is_some() || self.measured.is_some()
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "a number is expected".to_owned())?;
     if number.is_finite() && number > 0.0 {
@@ -45,7 +52,7 @@ pub(super) fn of(
     plan: &Plan,
     summary: &Summary,
 ) -> Result<Option<(String, Value)>, CliError> {
-    if args.seconds_per_eval.is_none() && args.measured.is_none() {
+    if !args.is_asked_for() {
         return match args.evals_per_row {
             Some(_) => Err(CliError::usage("--evals-per-row needs --seconds-per-eval or --measured")),
             None => Ok(None),

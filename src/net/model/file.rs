@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::StateShape;
 use crate::fetch::Source;
 use crate::flow::Convention;
 use crate::net::adm::AdmConfig;
@@ -147,6 +148,24 @@ pub enum TimeSpec {
 }
 
 impl ModelFile {
+    /// What the states are.
+    pub fn state(&self) -> StateShape {
+        match &self.network {
+            NetworkSpec::Adm(config) => {
+                StateShape::Image([config.in_channels, config.image_size, config.image_size])
+            }
+            NetworkSpec::Egnn(config) => StateShape::Molecule(config.representation()),
+        }
+    }
+
+    /// Number of classes; 0: unconditional.
+    pub fn classes(&self) -> usize {
+        match &self.network {
+            NetworkSpec::Adm(config) => config.num_classes.unwrap_or(0),
+            NetworkSpec::Egnn(_) => 0,
+        }
+    }
+
     /// What is wrong in the file beyond its syntax: every problem, one a line.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

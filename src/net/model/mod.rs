@@ -154,20 +154,12 @@ impl Model {
 
     /// What its states are.
     pub fn state(&self) -> StateShape {
-        match &self.inner.file.network {
-            NetworkSpec::Adm(config) => {
-                StateShape::Image([config.in_channels, config.image_size, config.image_size])
-            }
-            NetworkSpec::Egnn(config) => StateShape::Molecule(config.representation()),
-        }
+        self.inner.file.state()
     }
 
     /// Number of classes; 0: unconditional.
     pub fn classes(&self) -> usize {
-        match &self.inner.file.network {
-            NetworkSpec::Adm(config) => config.num_classes.unwrap_or(0),
-            NetworkSpec::Egnn(_) => 0,
-        }
+        self.inner.file.classes()
     }
 
     /// blake3 of the weight file in hex.
