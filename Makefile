@@ -1,6 +1,7 @@
-# Every target sets up what it needs. Variables: PROFILE=mini|cifar10|qm9|paper  LIMIT=n  DEVICES=cpu:2  DATA=folder
+# Every target sets up what it needs. Variables: PROFILE=mini|cifar10|qm9|paper  LIMIT=n  METHODS=a,b  DEVICES=cpu:2  DATA=folder
 PROFILE ?= mini
 LIMIT   ?=
+METHODS ?=
 DEVICES ?=
 DATA    ?=
 BENCH   ?= quick
@@ -9,7 +10,7 @@ CARGO   := cargo
 DFLOW   := target/release/dflow
 OPTIONS := $(if $(LIMIT),--limit $(LIMIT)) $(if $(DEVICES),--devices '$(DEVICES)') $(if $(DATA),--data $(DATA))
 # A table is printed also where some samples failed (exit code 3): it says how many.
-RUN      = $(DFLOW) run $(1) $(OPTIONS) || [ $$? -eq 3 ]
+RUN      = $(DFLOW) run $(1) $(OPTIONS) $(if $(METHODS),--methods '$(METHODS)') || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .PHONY: help build test lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench parity train-mini check-cuda clean-runs

@@ -1,5 +1,6 @@
 //! `dflow run`: runs a pipeline, or continues it.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use clap::Args;
 use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
-use crate::plan::{Plan, Shard, Unit};
+use crate::plan::{Cell, Plan, Shard, Unit};
 use crate::run::signal::Latch;
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::score::{Ground, Scorers, complete_references};
@@ -45,9 +46,41 @@ pub(super) struct RunArgs {
     /// Seconds between two checkpoints of a running solve.
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
+    /// Run these methods of the pipeline only; the rows of the others stay to be done.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    methods: Vec<String>,
+    /// Run these tasks of the pipeline only.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    tasks: Vec<String>,
     /// Show what would run, and what is done already, without running it.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["methods", "tasks"])]
     dry_run: bool,
+}
+
+impl RunArgs {
+    /// Whether `--methods` and `--tasks` name methods and tasks of the plan.
+    fn check_names(&self, plan: &Plan) -> Result<(), CliError> {
+        let known = |name: fn(&Cell) -> &String| plan.cells.iter().map(name).collect::<BTreeSet<_>>();
+        for (option, wanted, known) in [
+            ("--methods", &self.methods, known(|cell| &cell.method)),
+            ("--tasks", &self.tasks, known(|cell| &cell.task)),
+        ] {
+            if let Some(other) = wanted.iter().find(|name| !known.contains(name)) {
+                let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+                return Err(CliError::usage(format!(
+                    "{option}: there is no `{other}`; there are {}",
+                    known.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn wants(&self, plan: &Plan, unit: Unit) -> bool {
+        let Cell { method, task, .. } = &plan.cells[unit.cell];
+        (self.methods.is_empty() || self.methods.contains(method))
+            && (self.tasks.is_empty() || self.tasks.contains(task))
+    }
 }
 
 /// `--slots`.
@@ -95,6 +128,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
         return plan_command::show(&resolved, args.keep_failed, global);
     }
     let plan = &resolved.plan;
+    args.check_names(plan)?;
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
     let root = Path::new(&plan.output).to_owned();
     let start = Start { plan, document: &resolved.document };
@@ -103,7 +137,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     say_missing_weights(&resolved, global)?;
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
-    let planned = plan.units(resolved.shard).count();
+    todo.retain(|unit| args.wants(plan, *unit));
+    let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
     let names = PlanNames(plan);
     let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
     let summary = if todo.is_empty() {

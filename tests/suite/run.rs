@@ -168,3 +168,19 @@ fn a_dry_run_writes_nothing_and_says_what_is_done() {
     test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
     test.run(&["plan", "p.yaml"]).succeeds().stdout("4 of 16 rows done");
 }
+
+#[test]
+fn a_run_of_some_methods_or_tasks_leaves_the_others_to_be_done() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds().stdout("partial, 8 ok, 0 failed, 8 missing");
+    let task = ["run", "p.yaml", "--tasks", "inpainting"];
+    test.run(&task).succeeds().stdout("partial, 12 ok, 0 failed, 4 missing");
+    test.run(&["run", "p.yaml", "--methods", "d-flw"])
+        .fails_with(2)
+        .stderr("no `d-flw`; there are d-flow, pinv");
+    test.run(&["run", "p.yaml", "--tasks", ""]).fails_with(2).stderr("--tasks");
+    test.run(&["run", "p.yaml"]).succeeds().stdout("complete, 16 ok");
+    let whole = suite();
+    whole.run(&["run", "p.yaml"]).succeeds();
+    whole.run(&["verify", "a", "--same-as", test.path("a").to_str().unwrap()]).succeeds();
+}
