@@ -200,3 +200,16 @@ fn sources_are_checked() {
     }
     assert!(Path::new(good.file()).is_relative());
 }
+
+#[test]
+fn a_file_put_here_by_hand_is_recorded_and_known_from_then_on() {
+    let (place, bytes) = (Place::new(), file(3_000, 9));
+    fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+    fs::write(place.path(), &bytes).unwrap();
+    let nobody = "http://127.0.0.1:9/weights.pt";
+    let found = place.get(nobody, None).unwrap();
+    assert!(!found.verified && found.sha256 == sha(&bytes), "nobody was asked");
+    place.holds(&bytes);
+    fs::write(place.path(), &bytes[1..]).unwrap();
+    assert!(place.get(nobody, None).unwrap_err().to_string().contains(&found.sha256));
+}

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod fetch;
 mod figures;
 mod interruptions;
 mod layering;
