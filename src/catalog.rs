@@ -15,7 +15,9 @@ use crate::flow::{
     Component, FieldError, GaussianField, GaussianMixture, InBasis, Rows, Tape, VelocityField,
 };
 use crate::molecule::Representation;
-use crate::net::model::{LoadedClassifier, Model, ModelFile, StateShape as ModelState, load_classifier};
+use crate::net::model::{
+    ClassifierFile, LoadedClassifier, Model, ModelFile, StateShape as ModelState, how_to_get, load_classifier,
+};
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips, PerceptualError, load_features, load_lpips};
 use crate::operator::{Degradation, Shape};
 use crate::path::{Parametrisation, Path as ProbabilityPath};
@@ -349,7 +351,9 @@ impl Catalog {
     /// A whole sentence: an unknown name, or weights that are there and wrong.
     pub fn open_features(&self, name: &str) -> Result<IfThere<LoadedFeatures>, String> {
         let load = || load_features(name, self.home.as_deref(), self.data.as_deref());
-        kept(&self.features, name.to_owned(), load)
+        kept(&self.features, name.to_owned(), load).map(|found| {
+            found.map_err(|missing| missing + &how_to_get(&format!("features/{name}"), self.home.as_deref()))
+        })
     }
 
     /// LPIPS by its trunk: `models/lpips/<trunk>.yaml`.
@@ -358,7 +362,9 @@ impl Catalog {
     /// As [`Self::open_features`].
     pub fn open_lpips(&self, trunk: LpipsTrunk) -> Result<IfThere<LoadedLpips>, String> {
         let load = || load_lpips(trunk, self.home.as_deref(), self.data.as_deref());
-        kept(&self.lpips, trunk, load)
+        kept(&self.lpips, trunk, load).map(|found| {
+            found.map_err(|missing| missing + &how_to_get(&format!("lpips/{trunk}"), self.home.as_deref()))
+        })
     }
 
     /// A model; a Gaussian is one to be fitted to the training images of `dataset`.
@@ -433,6 +439,16 @@ fn model_info(file: &ModelFile, identity: String) -> ModelInfo {
     }
 }
 
+/// What a plan knows of a property classifier by its file.
+fn classifier_info(file: &ClassifierFile, identity: String) -> ClassifierInfo {
+    let config = &file.classifier;
+    let held_out = config
+        .held_out
+        .as_ref()
+        .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
+    ClassifierInfo { identity, property: config.property, small: config.small, held_out }
+}
+
 /// The shape of an image as operators take it.
 pub fn image_shape(shape: ImageShape) -> Shape {
     let [channels, height, width] = shape.sides().map(|side| side as usize);
@@ -463,11 +479,7 @@ impl Resources for Catalog {
 
     fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
         let LoadedClassifier { file, identity, .. } = self.open_classifier(reference)?;
-        let config = file.classifier;
-        let held_out = config
-            .held_out
-            .map(|held_out| HeldOut { molecules: held_out.molecules as u32, mae: held_out.mae });
-        Ok(ClassifierInfo { identity, property: config.property, small: config.small, held_out })
+        Ok(classifier_info(&file, identity))
     }
 
     fn metric(&self, metric: &MetricSpec) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Catalog, model_info};
+use super::{Catalog, classifier_info, model_info};
 use crate::dataset::{Description, Selector};
 use crate::net::model;
 use crate::plan::{ClassifierInfo, DatasetInfo, ImageShape, ModelInfo, Resources, StateShape};
@@ -91,7 +91,15 @@ impl Resources for Outline<'_> {
     }
 
     fn classifier(&self, reference: &str) -> Result<ClassifierInfo, String> {
-        self.catalog.classifier(reference)
+        let missing = match self.catalog.classifier(reference) {
+            Ok(info) => return Ok(info),
+            Err(missing) => missing,
+        };
+        let Ok(file) = model::read_classifier(reference, self.catalog.home.as_deref()) else {
+            return Err(missing);
+        };
+        self.note(format!("classifier {reference}"));
+        Ok(classifier_info(&file, NOT_HERE.to_owned()))
     }
 
     fn metric(&self, metric: &MetricSpec) -> Result<(), String> {

@@ -73,7 +73,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Print one of the paper's tables from a run.
     Table(table::TableArgs),
-    /// Draw one of the paper's figures from a run, as SVG and PNG, with the plotted numbers as CSV.
+    /// Draw one of the paper's figures from a run, as SVG and PNG, with the plotted numbers as Parquet and CSV.
     Figure(figure::FigureArgs),
     /// Make metrics of a finished run again from its reconstructions, beside its rows.
     Score(score::ScoreArgs),

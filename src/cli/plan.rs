@@ -12,7 +12,7 @@ use serde_json::json;
 use self::estimate::EstimateArgs;
 use super::pipeline::{PipelineArgs, Resolved};
 use super::run::{open_units, say_missing_weights, say_what_stays_without};
-use super::{CliError, CliResult, Global, print_lossy};
+use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::exit;
 use crate::plan::{CellHash, Summary, Unit};
 use crate::store::{RunDir, Start};
@@ -32,6 +32,7 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs, global: &Global) -> CliResult {
+    args.estimate.check()?;
     match args.pipeline.resolve(global) {
         Ok(resolved) => show_with(&resolved, args.keep_failed, &args.estimate, global),
         // What a table will cost is asked before its data and weights are here.
@@ -46,11 +47,12 @@ fn outline(args: &PlanArgs, global: &Global, error: CliError) -> CliResult {
     let summary = Summary::new(&plan, shard, &BTreeSet::new());
     let Some((text, estimate)) = estimate::of(&args.estimate, &plan, &summary)? else { return Err(error) };
     if global.json {
-        let value = json!({ "estimate": estimate, "described": described });
+        let value = json!({ "estimate": estimate, "described": described, "missing": error.text });
         print_lossy(&serde_json::to_string_pretty(&value).map_err(CliError::failure)?);
     } else {
         let what = described.join(", ");
-        print_lossy(&format!("{}: an estimate by description of {what}, not here yet\n\n{text}", plan.name));
+        eprintln_lossy(&format!("note: this cannot run here yet: {}", error.text));
+        print_lossy(&format!("{}: an estimate by description of {what}\n\n{text}", plan.name));
     }
     Ok(exit::OK)
 }

@@ -137,7 +137,9 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     say_missing_weights(&resolved, global)?;
     let run_dir = RunDir::open(&root, &start).map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
+    let open = todo.len();
     todo.retain(|unit| args.wants(plan, *unit));
+    let left_out = open - todo.len();
     let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
     let names = PlanNames(plan);
     let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
@@ -187,7 +189,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     if summary.stopped.is_none() && !score_clean_images(&resolved, &run_dir, global)? {
         return Ok(exit::STOPPED_EARLY);
     }
-    end(&resolved, global, &summary, &merged)
+    end(&resolved, global, (&summary, left_out), &merged)
 }
 
 /// Features of the clean images of this shard, which the distances of its cells are measured from; false if it was stopped.
@@ -265,7 +267,13 @@ pub(super) fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: 
     resolved.plan.units(resolved.shard).filter(|unit| !done(unit)).collect()
 }
 
-fn end(resolved: &Resolved, global: &Global, summary: &RunSummary, merged: &Completeness) -> CliResult {
+/// `left_out`: rows of other methods and tasks than those asked for.
+fn end(
+    resolved: &Resolved,
+    global: &Global,
+    (summary, left_out): (&RunSummary, usize),
+    merged: &Completeness,
+) -> CliResult {
     let output = &resolved.plan.output;
     if !global.json && !global.quiet {
         let state = if merged.is_complete() { "complete" } else { "partial" };
@@ -275,7 +283,8 @@ fn end(resolved: &Resolved, global: &Global, summary: &RunSummary, merged: &Comp
         ));
     }
     if resolved.shard != Shard::WHOLE && !global.json && !global.quiet {
-        let state = if summary.left > 0 { format!("{} left", summary.left) } else { "complete".to_owned() };
+        let left = summary.left + left_out;
+        let state = if left > 0 { format!("{left} left") } else { "complete".to_owned() };
         print_lossy(&format!("shard {}: {state}", resolved.shard));
     }
     // What broke or was stopped after the last sample has cost nothing: its message stands in the log above.

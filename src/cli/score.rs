@@ -37,7 +37,7 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
             "the samples of this run are no images: `dflow data score` scores molecules".to_owned(),
         ));
     }
-    let metrics = wanted(args, &run_dir);
+    let metrics = wanted(args, &run_dir)?;
     let records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     let stop = Latch::listen().map_err(CliError::failure)?;
@@ -74,9 +74,14 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
 }
 
 /// The metrics that were asked for, or the pipeline's.
-fn wanted(args: &ScoreArgs, run_dir: &RunDir) -> Vec<MetricSpec> {
+fn wanted(args: &ScoreArgs, run_dir: &RunDir) -> Result<Vec<MetricSpec>, CliError> {
+    if let Some(other) = args.metrics.iter().find(|metric| !metric.is_of_images()) {
+        return Err(CliError::usage(format!(
+            "--metrics: {other} is not a metric of images, which this run has"
+        )));
+    }
     let metrics = if args.metrics.is_empty() { &run_dir.plan().metrics } else { &args.metrics };
-    metrics.iter().filter(|metric| metric.is_of_images()).cloned().collect()
+    Ok(metrics.iter().filter(|metric| metric.is_of_images()).cloned().collect())
 }
 
 fn say(outcomes: &[Rescored], global: &Global) {
@@ -102,10 +107,10 @@ fn say(outcomes: &[Rescored], global: &Global) {
             line += &format!(", {count} FAILED, first {first}");
         }
         line += &match differing {
-            (0, _) if *compared > 0 => format!(", {compared} equal the run's own bit for bit"),
+            (0, _) if *compared > 0 => format!(", {compared} equal those before bit for bit"),
             (0, _) => String::new(),
             (count, first) => format!(
-                ", {count} of {compared} DIFFER from the run's own, first {}",
+                ", {count} of {compared} DIFFER from those before, first {}",
                 first.as_deref().unwrap_or_default()
             ),
         };

@@ -258,7 +258,8 @@ impl Download<'_> {
             url: self.url.to_owned(),
             reason,
             attempts,
-            kept,
+            // Without a tag the server cannot say that the file is still the same: the next attempt begins anew.
+            kept: if self.beside("part.tag").exists() { kept } else { 0 },
             path: self.path.to_owned(),
         }
     }

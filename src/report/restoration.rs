@@ -207,7 +207,8 @@ impl Context<'_> {
             row
         });
         let rows = rows.collect();
-        let mut notes: Vec<String> = self.run.sets.iter().map(SetColumn::kernel_note).collect();
+        let mut notes: Vec<String> =
+            self.run.sets.iter().filter(|set| set.dims > 0).map(SetColumn::kernel_note).collect();
         notes.extend([
             "Pooled PSNR is that of the mean MSE (TorchMetrics' default); the table above shows the mean PSNR.".into(),
             "PSNR u8-wrap: differences of bytes wrap at 256 as in TorchMetrics before 1.5.0, never a quality.".into(),
@@ -322,7 +323,7 @@ impl Context<'_> {
             );
         }
         if !tasks_of_unlike_samples(groups).is_empty() {
-            notes.push("Methods are ranked only where they have the same samples.".to_owned());
+            notes.push("Methods are ranked only where they share at least 99 % of their samples.".to_owned());
         }
         if groups.iter().any(|group| group.ok.iter().any(|record| !record.reproducible)) {
             notes.push("Some rows were ended by `time_limit`: their values are not reproducible.".to_owned());
@@ -375,16 +376,17 @@ impl Context<'_> {
     }
 }
 
-/// The tasks whose methods, sanity rows apart, have ok rows of different samples.
+/// The tasks whose methods, sanity rows and those without rows apart, have less than 99 % of their samples in common.
 fn tasks_of_unlike_samples<'a>(groups: &'a [Group<'_>]) -> BTreeSet<&'a str> {
-    let mut tasks: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();
-    for group in groups.iter().filter(|group| !group.is_sanity()) {
-        tasks
-            .entry(&group.cell.task)
-            .or_default()
-            .push(group.ok.iter().map(|record| &*record.sample_id).collect());
+    // By task: samples that all methods have, and samples that any has.
+    let mut tasks: BTreeMap<&str, (BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
+    for group in groups.iter().filter(|group| !group.is_sanity() && !group.ok.is_empty()) {
+        let own: BTreeSet<&str> = group.ok.iter().map(|record| &*record.sample_id).collect();
+        let (all, any) = tasks.entry(&group.cell.task).or_insert_with(|| (own.clone(), BTreeSet::new()));
+        all.retain(|sample| own.contains(sample));
+        any.extend(own);
     }
-    let unlike = tasks.into_iter().filter(|(_, methods)| methods.windows(2).any(|pair| pair[0] != pair[1]));
+    let unlike = tasks.into_iter().filter(|(_, (all, any))| 100 * all.len() < 99 * any.len());
     unlike.map(|(task, _)| task).collect()
 }
 

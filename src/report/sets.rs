@@ -14,11 +14,11 @@ pub struct SetColumn {
     pub display: String,
     /// Whether it is the Inception network of FID, in any preparation of images; the paper's value stands beside `FID`.
     pub is_fid: bool,
-    /// Numbers in a feature vector.
+    /// Numbers in a feature vector; 0: the network's weights were not there.
     pub dims: usize,
     /// Clean images of the reference; unknown for statistics of other programs.
     pub reference_n: Option<usize>,
-    /// What the reference is, in words.
+    /// What the reference is, in words; without weights, what fills the column.
     pub reference: String,
     /// By cell hash; a text says why a cell has none.
     pub scores: BTreeMap<String, Result<SetScore, String>>,
@@ -99,6 +99,9 @@ impl SetColumn {
         let counts = self.scores.values().filter_map(|score| Some(score.as_ref().ok()?.n));
         let (least, most) = counts.fold((usize::MAX, 0), |(least, most), n| (least.min(n), most.max(n)));
         let mut notes = Vec::new();
+        if *dims == 0 {
+            notes.push(format!("{display}: its weights were not there (`dflow model check`); once they are, {} fills the column.", self.reference));
+        }
         if most == 0 {
             return notes;
         }

@@ -7,7 +7,7 @@ use crate::metric::image_scores;
 use crate::operator::Shape;
 use crate::plan::identity::NUMERICS;
 use crate::spec::metric::MetricSpec;
-use crate::store::{Record, ScoreSchema};
+use crate::store::{Record, ScoreSchema, Status};
 
 /// One column: its name in a row and in a file of scores.
 struct Field {
@@ -115,12 +115,15 @@ pub(super) fn differing(metric: &MetricSpec, record: &Record, values: &[Option<f
     fields(metric).iter().zip(values).filter(differs).map(|(field, _)| field.name).collect()
 }
 
-/// The networks that rows' scores of this family were made with.
-pub(super) fn networks(metric: &MetricSpec, records: &[Record]) -> BTreeSet<String> {
-    match metric {
-        MetricSpec::Lpips(_) => records.iter().filter_map(|record| record.lpips_network.clone()).collect(),
+/// Whether rows that are filled from these scores would hold those of several networks: some have another one's, and some
+/// have none or a third one's.
+pub(super) fn is_mixed(metric: &MetricSpec, schema: &ScoreSchema, records: &[Record]) -> bool {
+    let ok = || records.iter().filter(|record| record.status == Status::Ok);
+    let own: BTreeSet<Option<&str>> = match metric {
+        MetricSpec::Lpips(_) => ok().map(|record| record.lpips_network.as_deref()).collect(),
         _ => BTreeSet::new(),
-    }
+    };
+    own.len() > 1 && own.iter().flatten().any(|network| *network != schema.identity)
 }
 
 /// Removes a row's scores of this family.

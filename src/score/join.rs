@@ -4,8 +4,8 @@ use super::family;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
 use crate::store::{Record, RunDir, StoreError, read_scores};
 
-/// Puts scores into rows that have none of that family. A row's own values stay, unless rows have LPIPS of several networks:
-/// then the scores' one is taken where it is there. LPIPS is of one trunk: the one that the pipeline names, or else the
+/// Puts scores into rows that have none of that family. A row's own values stay, unless LPIPS would be of several networks:
+/// then the scores' one is taken wherever it is there. LPIPS is of one trunk: the one that the pipeline names, or else the
 /// first that was scored.
 ///
 /// # Errors
@@ -17,7 +17,7 @@ pub fn fill_from_scores(run_dir: &RunDir, records: &mut [Record]) -> Result<(), 
     {
         let Some(file) = family::file(&metric) else { continue };
         let Some(table) = read_scores(fs, layout, &file, None)? else { continue };
-        let is_mixed = family::networks(&metric, records).len() > 1;
+        let is_mixed = family::is_mixed(&metric, &table.schema, records);
         for record in records.iter_mut() {
             let Some(x1_blake3) = &record.x1_blake3 else { continue };
             let Some(row) = table.get(&record.cell_hash, &record.sample_id, x1_blake3).cloned() else {

@@ -18,7 +18,7 @@ use crate::store::attempt::AttemptId;
 use crate::store::features::{FeatureReader, FeatureRow, FeatureWriter, clean_cell, merge_features};
 use crate::store::{
     Key, Record, RunDir, ScoreRow, ScoreSchema, ScoreWriter, Status, StoreError, X1Key, artifacts,
-    merge_scores, scored,
+    merge_scores, read_scores, scored,
 };
 
 /// Reconstructions scored between two writes: what an interruption costs, per thread tens of milliseconds each.
@@ -118,6 +118,12 @@ impl<'a> Rescore<'a> {
         let (fs, layout) = (self.run_dir.fs(), self.run_dir.layout());
         let known = scored(&**fs, layout, &schema).map_err(text)?;
         let (open, mut outcome) = self.open(metric, |key| known.contains(key));
+        let before = if self.recheck {
+            merge_scores(&**fs, layout, &schema.metric).map_err(text)?;
+            read_scores(&**fs, layout, &schema.metric, Some(&schema.identity)).map_err(text)?
+        } else {
+            None
+        };
         let mut writer = ScoreWriter::new(Arc::clone(fs), layout.clone(), AttemptId::new(), schema.clone());
         for batch in open.chunks(BATCH) {
             if !(self.goes_on)(&metric.to_string(), outcome.scored, open.len()) {
@@ -127,10 +133,11 @@ impl<'a> Rescore<'a> {
                 batch.par_iter().map(|(unit, record)| self.score(*unit, record, metric, scorers)).collect();
             let mut rows = Vec::with_capacity(scored.len());
             for ((_, record), row) in batch.iter().zip(scored) {
-                if let Some(row) = outcome.taken(record, row) {
-                    compare(metric, &schema, record, &row, &mut outcome);
-                    rows.push(row);
-                }
+                let Some(row) = outcome.taken(record, row) else { continue };
+                let (cell_hash, sample_id, x1_blake3) = row.key.as_text();
+                let before = before.as_ref().and_then(|table| table.get(cell_hash, sample_id, x1_blake3));
+                compare(metric, &schema, record, (&row, before), &mut outcome);
+                rows.extend(before.is_none().then_some(row));
             }
             writer.append(rows).map_err(text)?;
         }
@@ -342,14 +349,16 @@ fn compare(
     metric: &MetricSpec,
     schema: &ScoreSchema,
     record: &Record,
-    row: &ScoreRow,
+    (row, before): (&ScoreRow, Option<&ScoreRow>),
     outcome: &mut Rescored,
 ) {
-    if !family::is_in_row(metric, schema, record) {
-        return;
+    if family::is_in_row(metric, schema, record) {
+        let columns = family::differing(metric, record, &row.values);
+        outcome.compare(record, columns.is_empty(), &columns.join(", "));
+    } else if let Some(before) = before {
+        let bits = |row: &ScoreRow| row.values.iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>();
+        outcome.compare(record, bits(row) == bits(before), &schema.metric);
     }
-    let columns = family::differing(metric, record, &row.values);
-    outcome.compare(record, columns.is_empty(), &columns.join(", "));
 }
 
 fn x1_key(record: &Record) -> Option<X1Key> {

@@ -18,6 +18,8 @@ use crate::store::{
 };
 use crate::user_cache;
 
+/// Name of the file of the network that FID is defined with; what follows in others is how images are prepared.
+const FID_NETWORK: &str = "inception";
 /// Cells measured at once: each holds its features in f64 and a few square matrices.
 const AT_ONCE: usize = 2;
 
@@ -54,7 +56,8 @@ impl SetOptions {
     }
 }
 
-/// One column per feature network of the run: those of its metrics, and those that were scored later.
+/// One column per feature network of the run: those of its metrics, and those that were scored later. A metric without
+/// features says `no weights`.
 ///
 /// # Errors
 /// Features that are damaged, not finite (names the sample), or of different weights; statistics that do not suit.
@@ -70,18 +73,59 @@ pub fn columns(run_dir: &RunDir, records: &[Record], options: &SetOptions) -> Re
             names.push(stored);
         }
     }
-    let several = names.len() > 1;
-    let mut columns = Vec::new();
+    let mut readers = Vec::new();
     for name in names {
-        let options = &options.of_network(&name, several);
         let merged = merge_features(fs, layout, &name).map_err(|error| error.to_string())?;
         merged.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let reader = FeatureReader::open(fs, layout, &name, None).map_err(|error| error.to_string())?;
-        if let Some(reader) = reader {
-            columns.push(column(run_dir.plan(), records, &reader, options)?);
-        }
+        readers.push((name, reader));
     }
-    Ok(columns)
+    let several = readers.iter().filter(|(_, reader)| reader.is_some()).count() > 1;
+    let (mut columns, mut is_used) = (Vec::new(), false);
+    for (name, reader) in readers {
+        let Some(reader) = reader else {
+            columns.push(without_weights(run_dir.plan(), records, &name));
+            continue;
+        };
+        let clean = clean(run_dir.plan(), &reader, &options.of_network(&name, several))?;
+        is_used |= clean.as_ref().is_some_and(|clean| clean.is_stored);
+        columns.push(column(run_dir.plan(), records, &reader, clean.as_ref(), options)?);
+    }
+    match &options.reference {
+        Some(path) if several && !is_used => Err(format!(
+            "--reference: {} holds statistics of none of this run's networks: make statistics with one of them (`dflow \
+             table … --write-reference`)",
+            path.display()
+        )),
+        _ => Ok(columns),
+    }
+}
+
+/// The column of a network that nothing was measured with, where there are rows to measure.
+fn without_weights(plan: &Plan, records: &[Record], name: &str) -> SetColumn {
+    // Its file may not be here either: the shipped names say what is Inception.
+    let kind = match name.strip_prefix(FID_NETWORK) {
+        Some("") => NetKind::Inception,
+        Some(variant) if variant.starts_with('-') => NetKind::InceptionVariant,
+        _ => NetKind::Other,
+    };
+    let (key, display) = names(name, kind);
+    let has_rows: BTreeSet<&str> = records
+        .iter()
+        .filter(|record| record.status == Status::Ok)
+        .map(|record| record.cell_hash.as_str())
+        .collect();
+    let hashes = plan.cells.iter().map(|cell| cell.hash.to_string());
+    let scores = hashes.filter(|hash| has_rows.contains(hash.as_str()));
+    SetColumn {
+        key,
+        display,
+        is_fid: kind != NetKind::Other,
+        dims: 0,
+        reference_n: None,
+        reference: format!("`dflow score {} --metrics features:{name}`", plan.output),
+        scores: scores.map(|hash| (hash, Err("no weights".to_owned()))).collect(),
+    }
 }
 
 /// What the cells are compared with.
@@ -89,23 +133,25 @@ struct Clean {
     reference: Reference,
     kernel: Option<KidReference>,
     about: String,
+    /// Whether it is that of [`SetOptions::reference`].
+    is_stored: bool,
 }
 
 fn column(
     plan: &Plan,
     records: &[Record],
     reader: &FeatureReader,
+    clean: Option<&Clean>,
     options: &SetOptions,
 ) -> Result<SetColumn, String> {
     let net = reader.net();
-    let (key, display) = names(net);
-    let clean = clean(plan, reader, options)?;
+    let (key, display) = names(&net.name, net.kind);
     let hashes: Vec<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
     let mut scores = BTreeMap::new();
     for some in hashes.chunks(AT_ONCE) {
         let measured: Vec<_> = some
             .par_iter()
-            .map(|hash| score(hash, plan, records, reader, clean.as_ref(), options))
+            .map(|hash| score(hash, plan, records, reader, clean, options))
             .collect::<Result<_, String>>()?;
         scores.extend(some.iter().cloned().zip(measured).filter_map(|(hash, score)| Some((hash, score?))));
     }
@@ -114,19 +160,21 @@ fn column(
         display,
         is_fid: net.kind != NetKind::Other,
         dims: net.dims,
-        reference_n: clean.as_ref().and_then(|clean| clean.reference.n()),
-        reference: clean.map_or_else(|| "nothing".to_owned(), |clean| clean.about),
+        reference_n: clean.and_then(|clean| clean.reference.n()),
+        reference: clean.map_or_else(|| "nothing".to_owned(), |clean| clean.about.clone()),
         scores,
     })
 }
 
 /// Names of the column: FID is that of one network only, in the preparation of the paper's era; others are named.
-fn names(net: &FeatureNet) -> (String, String) {
-    let profile = net.name.strip_prefix("inception-").unwrap_or(&net.name);
-    match net.kind {
-        NetKind::Inception => ("fid".to_owned(), "FID".to_owned()),
-        NetKind::InceptionVariant => (format!("fid_{profile}"), format!("FID({profile})")),
-        NetKind::Other => (format!("fd_{}", net.name), format!("FD({})", net.name)),
+fn names(name: &str, kind: NetKind) -> (String, String) {
+    let variant = name.strip_prefix(FID_NETWORK).map_or(name, |variant| variant.trim_start_matches('-'));
+    match kind {
+        NetKind::Inception if name == FID_NETWORK => ("fid".to_owned(), "FID".to_owned()),
+        NetKind::Inception | NetKind::InceptionVariant => {
+            (format!("fid_{variant}"), format!("FID({variant})"))
+        }
+        NetKind::Other => (format!("fd_{name}"), format!("FD({name})")),
     }
 }
 
@@ -136,7 +184,8 @@ fn clean(plan: &Plan, reader: &FeatureReader, options: &SetOptions) -> Result<Op
     if let Some(path) = &options.reference
         && let Some(reference) = stored_reference(path, net, options.other_references)?
     {
-        return Ok(Some(Clean { reference, kernel: None, about: format!("of {}", path.display()) }));
+        let about = format!("of {}", path.display());
+        return Ok(Some(Clean { reference, kernel: None, about, is_stored: true }));
     }
     let planned: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
     let features = reader
@@ -162,7 +211,7 @@ fn clean(plan: &Plan, reader: &FeatureReader, options: &SetOptions) -> Result<Op
     } else {
         Some(KidReference::new(features, plan.seed).map_err(|error| error.to_string())?)
     };
-    Ok(Some(Clean { reference, kernel, about: "clean images of this run".to_owned() }))
+    Ok(Some(Clean { reference, kernel, about: "clean images of this run".to_owned(), is_stored: false }))
 }
 
 /// Statistics from a file, which must be of this network.

@@ -44,7 +44,7 @@ pub fn family(name: &str) -> Vec<(String, String)> {
 
 fn kinds_of(form: &Value) -> Vec<(String, String)> {
     let about = form.get("description").and_then(Value::as_str).unwrap_or_default();
-    let first = about.split_inclusive(". ").next().unwrap_or_default().trim().replace('\n', " ");
+    let first = first_sentence(about).replace('\n', " ");
     let tag = form.pointer("/required/0").or_else(|| form.get("const"));
     let several = form.get("enum").and_then(Value::as_array).into_iter().flatten();
     tag.into_iter()
@@ -54,9 +54,30 @@ fn kinds_of(form: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Up to the first full stop that ends no abbreviation and stands in no bracket.
+fn first_sentence(text: &str) -> &str {
+    let ends = |end: &usize| {
+        let before = &text[..*end];
+        let open = before.matches('(').count() > before.matches(')').count();
+        !open && !["eq", "al", "e.g", "i.e"].iter().any(|word| before.ends_with(word))
+    };
+    text.match_indices(". ").map(|(end, _)| end).find(ends).map_or(text.trim(), |end| &text[..=end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_ends_neither_in_a_bracket_nor_after_an_abbreviation() {
+        for (text, first) in [
+            ("One. Two.", "One."),
+            ("The norm (eq. 3), of Song et al. 2023. More.", "The norm (eq. 3), of Song et al. 2023."),
+            ("No stop", "No stop"),
+        ] {
+            assert_eq!(first_sentence(text), first);
+        }
+    }
 
     #[test]
     fn kinds_are_those_of_every_family() {

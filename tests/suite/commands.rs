@@ -432,5 +432,16 @@ fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
     assert!(dflow < hours && hours < 1.5 * dflow, "{hours} beside {dflow}");
     assert_eq!(found["described"].as_array().unwrap().len(), 2, "{found}");
     test.run(&["plan", paper, "--seconds-per-eval", "4", "--set", "dataset.name=nothing"]).fails_with(2);
+    test.run(&["plan", paper, "--evals-per-row", "300"])
+        .fails_with(2)
+        .stderr("needs --seconds-per-eval or --measured");
+    let molecules = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/table4-qm9.yaml");
+    test.run(&["plan", molecules, "--seconds-per-eval", "1", "--limit", "10"])
+        .succeeds()
+        .stdout("classifier ");
     assert!(std::fs::read_dir(test.path("")).unwrap().next().is_none(), "a plan writes nothing");
+    // What another network took on other images says nothing.
+    test.file("p.yaml", crate::run::PIPELINE).run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    test.run(&["plan", paper, "--measured", "a"]).fails_with(2).stderr("its shape of a sample is 3×32×32");
+    test.run(&["plan", "p.yaml", "--measured", "a", "--on", "2"]).succeeds().stdout("mean of 1 row");
 }

@@ -179,6 +179,8 @@ fn a_run_of_some_methods_or_tasks_leaves_the_others_to_be_done() {
         .fails_with(2)
         .stderr("no `d-flw`; there are d-flow, pinv");
     test.run(&["run", "p.yaml", "--tasks", ""]).fails_with(2).stderr("--tasks");
+    let shard = ["run", "p.yaml", "--shard", "1/2", "--methods", "pinv", "--output", "b"];
+    test.run(&shard).succeeds().stdout("shard 1/2: 4 left");
     test.run(&["run", "p.yaml"]).succeeds().stdout("complete, 16 ok");
     let whole = suite();
     whole.run(&["run", "p.yaml"]).succeeds();

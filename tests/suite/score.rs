@@ -85,6 +85,7 @@ fn scoring_again_gives_the_runs_own_numbers_beside_its_rows() {
     let again = test.run(&["score", "a", "--metrics", "psnr", "--json"]).succeeds().json();
     assert_eq!((&again[0]["scored"], &again[0]["known"]), (&json!(0), &json!(10)));
     test.run(&["score", "a", "--metrics", "lpips:alex"]).fails_with(2).stderr("no weights");
+    test.run(&["score", "a", "--metrics", "molecule"]).fails_with(2).stderr("is not a metric of images");
     test.run(&["score", "a", "--metrics", "fid"]).fails_with(2).stderr("is no metric");
     test.run(&["score", "a", "--metrics", "features:none"]).fails_with(2).stderr("none");
 }
@@ -247,6 +248,38 @@ fn lpips_of_two_networks_is_never_mixed_and_one_scoring_makes_it_whole() {
     assert_eq!(found, [&json!(5), &json!(3), &json!(0)], "two rows are the other network's");
     let whole = main_rows(&test, &[])[0]["lpips"]["mean"].as_f64().unwrap();
     assert!(whole > 0.0 && whole != first, "{whole}, of the first network {first}");
+    // What was scored after the run is compared with itself by a recheck, and not written again.
+    let parts = || std::fs::read_dir(test.path("a/scores/lpips-squeeze")).unwrap().count();
+    let before = parts();
+    let again = test.run(&["score", "a", "--home", "home", "--recheck", "--json"]).succeeds().json();
+    assert_eq!([&again[0]["compared"], &again[0]["differing"]], [&json!(5), &json!(0)]);
+    assert_eq!(parts(), before);
+}
+
+#[test]
+fn lpips_of_some_rows_is_not_mixed_with_a_later_scoring_of_the_rest() {
+    let test = without_prior("[ { lpips: squeeze } ]");
+    test.run(&["run", "p.yaml", "--limit", "1", "--home", "home"]).succeeds();
+    let trunk = test.path("home/models/lpips/trunk.safetensors");
+    std::fs::remove_file(&trunk).unwrap();
+    test.run(&["run", "p.yaml", "--limit", "3", "--home", "home"])
+        .succeeds()
+        .stderr("lpips:squeeze is left out");
+    home(&test, 2);
+    test.run(&["score", "a", "--home", "home"]).succeeds().stdout("3 rows scored");
+    assert!(main_rows(&test, &[])[0]["lpips"]["mean"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn features_without_weights_have_a_column_that_says_so() {
+    let test = without_prior("[ psnr, { features: inception } ]");
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/features/inception.yaml");
+    std::fs::copy(shipped, test.path("home/models/features/inception.yaml")).unwrap();
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds().stderr("`dflow model fetch features/inception");
+    assert_eq!(main_rows(&test, &[])[0]["fid"], "no weights");
+    test.run(&["table", "1", "a"])
+        .succeeds()
+        .stdout("`dflow score a --metrics features:inception` fills the column");
 }
 
 #[test]
@@ -263,6 +296,15 @@ fn each_of_two_feature_networks_has_its_column_and_reference() {
         );
     }
     assert!(!test.path("r.safetensors").exists());
+    let other = without_prior("[ { features: mini } ]");
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/features/mini.yaml");
+    std::fs::copy(shipped, other.path("home/models/features/third.yaml")).unwrap();
+    other.run(&["run", "p.yaml", "--home", "home", "--set", "metrics[0].features=third"]).succeeds();
+    other.run(&["table", "1", "a", "--write-reference", "third"]).succeeds();
+    let third = other.path("third");
+    test.run(&["table", "1", "a", "--reference", third.to_str().unwrap()])
+        .fails_with(2)
+        .stderr("none of this run's networks");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Networks that metrics see images through: `features/mini`, `lpips/alex`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::cli::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::net::perceptual::{Trunk, feature_names, load_features, load_lpips};
+use crate::net::model::how_to_get;
+use crate::net::perceptual::{PerceptualError, Trunk, feature_names, load_features, load_lpips};
 
 /// A network of metrics, as its file lies under `models/`.
 pub(super) enum Perceptual<'a> {
@@ -28,27 +31,37 @@ impl<'a> Perceptual<'a> {
         Ok(exit::OK)
     }
 
+    /// An error, with what to do about weights that are not there.
+    fn missing(&self, error: &PerceptualError, home: Option<&Path>) -> String {
+        let advice = match self {
+            _ if !error.is_missing() => String::new(),
+            Self::Features(name) => how_to_get(&format!("features/{name}"), home),
+            Self::Lpips(name) => how_to_get(&format!("lpips/{name}"), home),
+        };
+        format!("{error}{advice}")
+    }
+
     /// What it is, as text and as JSON.
     fn describe(&self, global: &Global) -> Result<(String, Value), String> {
         let (home, data) = (global.home.as_deref(), global.data.as_deref());
         match self {
             Self::Features(name) => {
-                let loaded = load_features(name, home, data).map_err(|error| error.to_string())?;
+                let loaded = load_features(name, home, data).map_err(|error| self.missing(&error, home))?;
                 let (dims, identity) = (loaded.net.dims(), loaded.identity);
                 Ok((
                     format!("features/{name}: {dims} features, identity {identity}"),
-                    json!({ "features": name, "dims": dims, "identity": identity }),
+                    json!({ "name": format!("features/{name}"), "dims": dims, "identity": identity, "error": null }),
                 ))
             }
             Self::Lpips(name) => {
                 let trunk = Trunk::ALL.into_iter().find(|trunk| trunk.name() == *name);
                 let trunk =
                     trunk.ok_or_else(|| format!("lpips/{name}: the trunks are alex, vgg and squeeze"))?;
-                let loaded = load_lpips(trunk, home, data).map_err(|error| error.to_string())?;
+                let loaded = load_lpips(trunk, home, data).map_err(|error| self.missing(&error, home))?;
                 let (layers, identity) = (trunk.channels().len(), loaded.identity);
                 Ok((
                     format!("lpips/{name}: {layers} layers, identity {identity}"),
-                    json!({ "lpips": name, "layers": layers, "identity": identity }),
+                    json!({ "name": format!("lpips/{name}"), "layers": layers, "identity": identity, "error": null }),
                 ))
             }
         }

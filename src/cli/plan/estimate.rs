@@ -12,6 +12,7 @@ use crate::plan::{
     Assumptions, CallsFrom, CellEstimate, MeasuredCell, Plan, Summary, device_hours, estimate,
 };
 use crate::store::{Columns, RunDir, Status, read_samples};
+use crate::ui::text::count;
 
 /// Options of an estimate.
 #[derive(Debug, Default, Args)]
@@ -31,6 +32,14 @@ pub(in crate::cli) struct EstimateArgs {
 }
 
 impl EstimateArgs {
+    /// Whether the options go together.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        if self.evals_per_row.is_some() && !self.is_asked_for() {
+            return Err(CliError::usage("--evals-per-row needs --seconds-per-eval or --measured"));
+        }
+        Ok(())
+    }
+
     /// Whether there is anything to estimate from.
     pub(super) const fn is_asked_for(&self) -> bool {
         self.seconds_per_eval.is_some() || self.measured.is_some()
@@ -53,12 +62,9 @@ pub(super) fn of(
     summary: &Summary,
 ) -> Result<Option<(String, Value)>, CliError> {
     if !args.is_asked_for() {
-        return match args.evals_per_row {
-            Some(_) => Err(CliError::usage("--evals-per-row needs --seconds-per-eval or --measured")),
-            None => Ok(None),
-        };
+        return Ok(None);
     }
-    let rows = args.measured.as_deref().map(measured).transpose()?.unwrap_or_default();
+    let rows = args.measured.as_deref().map(|run| measured(run, plan)).transpose()?.unwrap_or_default();
     let assumptions =
         Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
     let of_cell = |task: &str, method: &str| rows.get(&(task.to_owned(), method.to_owned())).copied();
@@ -70,9 +76,10 @@ pub(super) fn of(
     Ok(Some((text(&cells, total, args.on), json)))
 }
 
-/// What a run's finished rows took, by task and method.
-fn measured(run: &Path) -> Result<BTreeMap<(String, String), MeasuredCell>, CliError> {
+/// What a run's finished rows took, by task and method. It must be one of `plan`'s models and shapes.
+fn measured(run: &Path, plan: &Plan) -> Result<BTreeMap<(String, String), MeasuredCell>, CliError> {
     let run_dir = RunDir::existing(run).map_err(CliError::store)?;
+    check_alike(run, run_dir.plan(), plan)?;
     let records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     // Rows, calls, seconds.
@@ -94,13 +101,33 @@ fn measured(run: &Path) -> Result<BTreeMap<(String, String), MeasuredCell>, CliE
     Ok(sums.into_iter().map(|(key, sum)| (key, mean(sum))).collect())
 }
 
+/// Seconds of another network, or of another size of images, say nothing.
+fn check_alike(run: &Path, measured: &Plan, plan: &Plan) -> Result<(), CliError> {
+    let other = |what: &str, found: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
+        let text = format!("--measured {}: its {what} is {found}, the pipeline's {wanted}", run.display());
+        Err(CliError::usage(format!("{text}: measure a few samples of this pipeline")))
+    };
+    let (found, wanted) = (measured.dataset.shape, plan.dataset.shape);
+    if found != wanted {
+        return other("shape of a sample", &found, &wanted);
+    }
+    for cell in &plan.cells {
+        let twin = measured.cells.iter().find(|other| other.task == cell.task && other.method == cell.method);
+        let models = twin.and_then(|twin| twin.model.as_ref()).zip(cell.model.as_ref());
+        if let Some((found, wanted)) = models.filter(|(found, wanted)| found.reference != wanted.reference) {
+            return other("model", &found.reference, &wanted.reference);
+        }
+    }
+    Ok(())
+}
+
 fn text(cells: &[CellEstimate], total: Option<f64>, devices: u32) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["task", "method", "rows", "calls/row", "", "device-hours"]);
     for cell in cells {
         let from = match cell.calls_from {
-            CallsFrom::Measured { rows } => format!("mean of {rows} rows"),
+            CallsFrom::Measured { rows } => format!("mean of {}", count(rows, "row")),
             CallsFrom::Assumed => "assumed".to_owned(),
             CallsFrom::Bound => "at most".to_owned(),
         };

@@ -1,6 +1,6 @@
 //! `models/classifiers/<name>.yaml`: a property classifier's configuration and its weight file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -96,14 +96,26 @@ pub fn load_classifier(
     home: Option<&Path>,
     data: Option<&Path>,
 ) -> Result<LoadedClassifier, ModelError> {
-    let is_path = Path::new(name).extension().is_some_and(|suffix| suffix == "yaml");
-    let path = if is_path { name.into() } else { find(&format!("classifiers/{name}"), home)? };
+    let path = place(name, home)?;
     let file = ClassifierFile::read(&path)?;
     let weights = weights(&path, file.source(), data)?;
     weights.check(&classifier_tensors(&file.classifier))?;
     let classifier = Classifier::new(&file.classifier, &weights).map_err(|error| error.of_model(&path))?;
     let identity = file.identity(weights.blake3());
     Ok(LoadedClassifier { classifier, file, identity })
+}
+
+/// The file of a classifier as [`load_classifier`] finds it, without its weights.
+///
+/// # Errors
+/// An unknown name; a file that cannot be read, does not parse, or contradicts itself.
+pub fn read_classifier(name: &str, home: Option<&Path>) -> Result<ClassifierFile, ModelError> {
+    ClassifierFile::read(&place(name, home)?)
+}
+
+fn place(name: &str, home: Option<&Path>) -> Result<PathBuf, ModelError> {
+    let is_path = Path::new(name).extension().is_some_and(|suffix| suffix == "yaml");
+    if is_path { Ok(name.into()) } else { find(&format!("classifiers/{name}"), home) }
 }
 
 /// Names of all classifiers that [`load_classifier`] knows, sorted, each once.

@@ -125,8 +125,13 @@ pub fn load_lpips(
         let detail = format!("trunk: `{}` in the file of `{trunk}`", file.trunk);
         return Err(ModelError::Invalid { path, detail }.into());
     }
-    let heads = weights(&path, file.heads_source(), data)?;
-    let trunk_weights = weights(&path, file.trunk_source(), data)?;
+    let heads = weights(&path, file.heads_source(), data);
+    let trunk_weights = weights(&path, file.trunk_source(), data);
+    let (heads, trunk_weights) = match (heads, trunk_weights) {
+        (Ok(heads), Ok(trunk)) => (heads, trunk),
+        (Err(heads), Err(trunk)) => return Err(PerceptualError::both(heads.into(), trunk.into())),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error.into()),
+    };
     let identity = file.identity([trunk_weights.blake3(), heads.blake3()]);
     let lpips = Lpips::new(trunk, file.normalization, &trunk_weights, &heads)?;
     Ok(LoadedLpips { lpips, identity, file })

@@ -14,7 +14,7 @@ mod sources;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier};
+pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier, read_classifier};
 pub use error::ModelError;
 pub use features::{FeaturesFile, FeaturesSpec, LoadedFeatures, feature_names, load_features};
 pub use file::{Finish, ModelFile, NetworkSpec, PathSpec, Prediction, Reparametrise, TimeSpec, VpLinear};
@@ -22,7 +22,7 @@ pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
 pub use lpips::{HeadsFile, LoadedLpips, LpipsFile, load_lpips};
-pub use sources::{PublicFile, public_files};
+pub use sources::{PublicFile, how_to_get, public_files};
 
 use super::adm;
 use super::egnn::{self, EgnnNetwork, EquiFmVelocity};

@@ -58,6 +58,20 @@ pub fn public_files(
     Ok(files)
 }
 
+/// What to do about the weights of a model that are not here; empty where they are not public.
+///
+/// `name` is below `models/`, such as `lpips/alex`.
+pub fn how_to_get(name: &str, home: Option<&Path>) -> String {
+    let sources = find(name, home).and_then(|file| parse::<Sources>(&file));
+    if !sources.is_ok_and(|sources| !sources.sources.is_empty()) {
+        return String::new();
+    }
+    format!(
+        "; `dflow model fetch {name} --data FOLDER` gets its public files (tools/convert/legacy_pickle.py makes \
+         safetensors of those that are old pickles)"
+    )
+}
+
 /// In the data folder; beside the model file if neither it nor the source names a folder there.
 fn place(
     file: &Path,

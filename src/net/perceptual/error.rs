@@ -15,6 +15,9 @@ pub enum PerceptualError {
     /// Its weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Two files.
+    #[error("{0}; {1}")]
+    Both(Box<PerceptualError>, Box<PerceptualError>),
     /// `DFLOW_CPU` is wrong.
     #[error(transparent)]
     Cpu(#[from] UnknownInstructionSet),
@@ -118,12 +121,23 @@ pub enum PerceptualError {
 }
 
 impl PerceptualError {
+    /// Two errors; of one that is damaged and one that is missing, the damaged one.
+    pub(crate) fn both(one: Self, other: Self) -> Self {
+        match (one.is_missing(), other.is_missing()) {
+            (true, true) if one.to_string() == other.to_string() => one,
+            (true, false) => other,
+            (false, true) => one,
+            _ => Self::Both(one.into(), other.into()),
+        }
+    }
+
     /// Whether the weights are simply not there: a file that does not exist, or no data folder given. A table then
     /// prints `no weights`; any other error is one.
     pub fn is_missing(&self) -> bool {
         let is_absent = |error: &WeightsError| matches!(error, WeightsError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         match self {
             Self::Model(ModelError::NoDataFolder { .. }) => true,
+            Self::Both(one, other) => one.is_missing() && other.is_missing(),
             Self::Model(ModelError::Weights(error)) | Self::Weights(error) => is_absent(error),
             _ => false,
         }

@@ -118,7 +118,7 @@ fn row(
         let number = |value: Option<f64>, digits| value.map_or(Cell::Missing, |v| Cell::Number(v, digits));
         numbers.push(vec![
             Cell::text(&first.task),
-            Cell::text(noise(first).to_string()),
+            Cell::Number(noise(first), 4),
             Cell::text(&run.plan.dataset.samples[sample]),
             Cell::text(*method),
             number(record.psnr, 2),
@@ -132,7 +132,7 @@ fn row(
 fn table(definition: &Definition, title: String, rows: Vec<Vec<Cell>>, notes: Vec<String>) -> Table {
     let columns = vec![
         Column::new("task", "task", Kind::Text),
-        Column::new("noise", "σ_y", Kind::Text),
+        Column::new("noise", "σ_y", Kind::Number),
         Column::new("sample_id", "sample", Kind::Text),
         Column::new("method", "method", Kind::Text),
         Column::new("psnr", "PSNR dB", Kind::Number),

@@ -78,7 +78,8 @@ fn row(
             Cell::text(&way.record.task),
             Cell::text(&way.record.method),
             Cell::text(&way.record.sample_id),
-            eval.map_or_else(|| Cell::text("result"), |eval| Cell::Number(f64::from(eval), 0)),
+            Cell::text(if eval.is_some() { "evaluation" } else { "result" }),
+            eval.map_or(Cell::Missing, |eval| Cell::Number(f64::from(eval), 0)),
             psnr.map_or(Cell::Missing, |psnr| Cell::Number(psnr, 2)),
         ]);
         decibels(psnr)
@@ -109,7 +110,8 @@ fn table(title: String, rows: Vec<Vec<Cell>>, notes: Vec<String>) -> Table {
         Column::new("task", "task", Kind::Text),
         Column::new("method", "method", Kind::Text),
         Column::new("sample_id", "sample", Kind::Text),
-        Column::new("eval", "evaluation", Kind::Text),
+        Column::new("of", "of", Kind::Text),
+        Column::new("eval", "evaluation", Kind::Number),
         Column::new("psnr", "PSNR dB", Kind::Number),
     ];
     Table { id: "figure2".to_owned(), title, columns, rows, notes, ..Table::default() }
