@@ -15,7 +15,7 @@ use crate::net::model::{PublicFile, public_files};
 #[derive(Debug, Args)]
 pub(super) struct FetchArgs {
     /// Names under `models/`, such as `imagenet128` or `lpips/alex`.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(conflicts_with = "all")]
     names: Vec<String>,
     /// The public files of all models.
     #[arg(long)]
@@ -54,6 +54,9 @@ fn wanted(args: &FetchArgs, global: &Global) -> Result<Vec<PublicFile>, CliError
     let of = |name: Option<&str>| public_files(name, home, data).map_err(CliError::usage);
     if args.all {
         return of(None);
+    }
+    if args.names.is_empty() {
+        return Err(CliError::usage("name models, such as `imagenet128` or `lpips/alex`, or say --all"));
     }
     let mut files = Vec::new();
     for name in &args.names {
