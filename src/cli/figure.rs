@@ -120,7 +120,7 @@ fn set_columns(run_dir: &RunDir, records: &[Record], number: u32) -> Result<Vec<
         return Ok(Vec::new());
     }
     let options = SetOptions::default();
-    sets::columns(run_dir, records, &options).map_err(CliError::usage)
+    sets::columns(run_dir, run_dir.plan(), records, &options).map_err(CliError::usage)
 }
 
 /// SVG and numbers of figure 6.

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
+use crate::plan::Plan;
 use crate::report::{self, Format, PsnrColumn, SetColumn, render, settings};
 use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
@@ -30,6 +31,9 @@ pub(super) struct TableArgs {
     /// Print the resolved configuration of cells instead, such as `d-flow/inpainting`.
     #[arg(long, value_name = "METHOD/TASK")]
     explain: Option<String>,
+    /// Take only the samples that have a row of every method that has rows: means over the same samples.
+    #[arg(long)]
+    common: bool,
     /// Bootstrap samples for a standard deviation of the Fréchet distances (tables 1 and 9).
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(2..))]
     bootstrap: Option<u32>,
@@ -92,15 +96,28 @@ fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
     let mut records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     fill_from_scores(run_dir, &mut records).map_err(CliError::store)?;
-    let sets = set_columns(args, run_dir, &records)?;
-    let run =
-        report::Run { sets: &sets, psnr: args.psnr.into(), ..report::Run::new(run_dir.plan(), &records) };
+    let mut plan = run_dir.plan().clone();
+    if args.common {
+        plan.dataset.samples = report::aggregate::common_samples(&plan, &records);
+        if plan.dataset.samples.is_empty() {
+            return Err(CliError::usage(
+                "--common: no sample has an ok row of every method; leave the option out",
+            ));
+        }
+    }
+    let sets = set_columns(args, run_dir, &plan, &records)?;
+    let run = report::Run { sets: &sets, psnr: args.psnr.into(), ..report::Run::new(&plan, &records) };
     print(&report::tables(args.number, Some(run)).map_err(CliError::usage)?, format);
     Ok(exit::OK)
 }
 
 /// The distances between sets, for the tables that show them.
-fn set_columns(args: &TableArgs, run_dir: &RunDir, records: &[Record]) -> Result<Vec<SetColumn>, CliError> {
+fn set_columns(
+    args: &TableArgs,
+    run_dir: &RunDir,
+    plan: &Plan,
+    records: &[Record],
+) -> Result<Vec<SetColumn>, CliError> {
     if args.no_sets || !matches!(args.number, 1 | 9) {
         return Ok(Vec::new());
     }
@@ -111,7 +128,7 @@ fn set_columns(args: &TableArgs, run_dir: &RunDir, records: &[Record]) -> Result
         no_kernel: args.no_kid,
         ..SetOptions::default()
     };
-    sets::columns(run_dir, records, &options).map_err(CliError::usage)
+    sets::columns(run_dir, plan, records, &options).map_err(CliError::usage)
 }
 
 fn print(tables: &[report::Table], format: Format) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Run;
 use super::table;
 use crate::metric::{ImageScores, Metric, psnr};
-use crate::plan::Cell;
+use crate::plan::{Cell, Plan};
 use crate::spec::method::MethodSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::stop::StopRule;
@@ -45,6 +45,17 @@ pub fn groups<'a>(run: &Run<'a>) -> (Vec<Group<'a>>, usize) {
         group.ok.sort_by(|a, b| a.sample_id.cmp(&b.sample_id));
     }
     (groups, unplanned)
+}
+
+/// The planned samples that have an ok row in every cell that has any, in the plan's order.
+pub fn common_samples(plan: &Plan, records: &[Record]) -> Vec<String> {
+    let (groups, _) = groups(&Run::new(plan, records));
+    let mut common: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
+    for group in groups.iter().filter(|group| !group.ok.is_empty()) {
+        let own: BTreeSet<&str> = group.ok.iter().map(|record| &*record.sample_id).collect();
+        common.retain(|sample| own.contains(sample));
+    }
+    plan.dataset.samples.iter().filter(|sample| common.contains(sample.as_str())).cloned().collect()
 }
 
 impl Group<'_> {

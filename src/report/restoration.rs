@@ -323,7 +323,7 @@ impl Context<'_> {
             );
         }
         if !tasks_of_unlike_samples(groups).is_empty() {
-            notes.push("Methods are ranked only where they share at least 99 % of their samples.".to_owned());
+            notes.push("Methods are ranked only where they share at least 99 % of their samples (`--common`: means over those alone).".to_owned());
         }
         if groups.iter().any(|group| group.ok.iter().any(|record| !record.reproducible)) {
             notes.push("Some rows were ended by `time_limit`: their values are not reproducible.".to_owned());

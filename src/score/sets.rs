@@ -57,13 +57,18 @@ impl SetOptions {
 }
 
 /// One column per feature network of the run: those of its metrics, and those that were scored later. A metric without
-/// features says `no weights`.
+/// features says `no weights`. `plan` is the run's, or one of some of its samples.
 ///
 /// # Errors
 /// Features that are damaged, not finite (names the sample), or of different weights; statistics that do not suit.
-pub fn columns(run_dir: &RunDir, records: &[Record], options: &SetOptions) -> Result<Vec<SetColumn>, String> {
+pub fn columns(
+    run_dir: &RunDir,
+    plan: &Plan,
+    records: &[Record],
+    options: &SetOptions,
+) -> Result<Vec<SetColumn>, String> {
     let (fs, layout) = (&**run_dir.fs(), run_dir.layout());
-    let planned = run_dir.plan().metrics.iter().filter_map(|metric| match metric {
+    let planned = plan.metrics.iter().filter_map(|metric| match metric {
         MetricSpec::Features(name) => Some(file_name(name)),
         _ => None,
     });
@@ -84,12 +89,12 @@ pub fn columns(run_dir: &RunDir, records: &[Record], options: &SetOptions) -> Re
     let (mut columns, mut is_used) = (Vec::new(), false);
     for (name, reader) in readers {
         let Some(reader) = reader else {
-            columns.push(without_weights(run_dir.plan(), records, &name));
+            columns.push(without_weights(plan, records, &name));
             continue;
         };
-        let clean = clean(run_dir.plan(), &reader, &options.of_network(&name, several))?;
+        let clean = clean(plan, &reader, &options.of_network(&name, several))?;
         is_used |= clean.as_ref().is_some_and(|clean| clean.is_stored);
-        columns.push(column(run_dir.plan(), records, &reader, clean.as_ref(), options)?);
+        columns.push(column(plan, records, &reader, clean.as_ref(), options)?);
     }
     match &options.reference {
         Some(path) if several && !is_used => Err(format!(

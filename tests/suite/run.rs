@@ -179,6 +179,15 @@ fn a_run_of_some_methods_or_tasks_leaves_the_others_to_be_done() {
         .fails_with(2)
         .stderr("no `d-flw`; there are d-flow, pinv");
     test.run(&["run", "p.yaml", "--tasks", ""]).fails_with(2).stderr("--tasks");
+    // Means over the same samples: the two that both methods have.
+    test.run(&["run", "p.yaml", "--output", "c", "--limit", "2"]).succeeds();
+    test.run(&["run", "p.yaml", "--output", "c", "--methods", "pinv"]).succeeds();
+    test.run(&["table", "1", "c"]).succeeds().stdout("n = 4").stdout("PARTIAL: 4 of 16");
+    test.run(&["table", "1", "c", "--common"])
+        .succeeds()
+        .stdout("n = 2")
+        .stdout("2/0/2")
+        .stdout("4 rows of other samples or cells are left out");
     let shard = ["run", "p.yaml", "--shard", "1/2", "--methods", "pinv", "--output", "b"];
     test.run(&shard).succeeds().stdout("shard 1/2: 4 left");
     test.run(&["run", "p.yaml"]).succeeds().stdout("complete, 16 ok");
