@@ -1,12 +1,14 @@
 """D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
 
 usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
-               [--cap EVALUATIONS] [--ulp]
+               [--cap EVALUATIONS] [--ulp SEED]
 
 DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
 is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
-of the output is one (task, sample). With --ulp every source point is moved by one unit in the last place: how far such
-a run is from the one without says how much of a difference is rounding, which L-BFGS amplifies.
+of the output is one (task, sample). With --ulp every number of a source point is moved by one unit in the last place, up
+or down by a coin: how far such runs are from the one without says how much of a difference is rounding. The line search
+amplifies it: where f(0) - f(t) is small beside f, the sign under the root of its cubic, and with it the next trial, is
+decided by the last digits of f.
 """
 
 import argparse
@@ -181,8 +183,9 @@ def solve(network, shape, task, options, draws, method, sample, label, ulp):
     weight = options["blend"]
     own_start = math.sqrt(weight) * flow.backward(operator.lift(y).float()) + math.sqrt(1 - weight) * z
     start = draws.get(f"x0/{method}/{task['name']}/{sample}", own_start).view(shape)
-    if ulp:
-        start = torch.nextafter(start, torch.tensor(math.inf))
+    if ulp is not None:
+        coins = torch.randint(0, 2, start.shape, generator=torch.Generator().manual_seed(ulp))
+        start = torch.nextafter(start, torch.where(coins == 1, math.inf, -math.inf))
     objective = Objective(flow, operator, y, options["space"], options["chi"], options["cap"])
     began = time.perf_counter()
     x0, reason, steps = minimise(objective, start, options["target"], options["inner"], options["history"])
@@ -218,7 +221,7 @@ def main():
     parser.add_argument("--task", action="append")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
-    parser.add_argument("--ulp", action="store_true", help="start one unit in the last place beside")
+    parser.add_argument("--ulp", type=int, metavar="SEED", help="start one unit in the last place beside")
     args = parser.parse_args()
 
     pipeline = yaml.safe_load(args.pipeline.read_text())
