@@ -16,7 +16,8 @@ use crate::flow::{
 };
 use crate::molecule::Representation;
 use crate::net::model::{
-    ClassifierFile, LoadedClassifier, Model, ModelFile, StateShape as ModelState, how_to_get, load_classifier,
+    ClassifierFile, LoadedClassifier, Model, ModelFile, StateShape as ModelState, how_to_get,
+    load_classifier, with_advice,
 };
 use crate::net::perceptual::{LoadedFeatures, LoadedLpips, PerceptualError, load_features, load_lpips};
 use crate::operator::{Degradation, Shape};
@@ -379,7 +380,7 @@ impl Catalog {
         let prior = match reference {
             ModelRef::Name(name) => Prior::Network(
                 Model::load(name, self.home.as_deref(), self.data.as_deref())
-                    .map_err(|error| error.to_string())?,
+                    .map_err(|error| with_advice(&error, name, self.home.as_deref()))?,
             ),
             ModelRef::Gaussian(_) => self.gaussian(dataset)?,
             ModelRef::Mixture(_) => {

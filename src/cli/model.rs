@@ -19,7 +19,7 @@ use crate::flow::gaussian_fit::GaussianFit;
 use crate::net::model::check::{FlowMatchingLoss, HeldOut, best_linear_loss, flow_matching_loss};
 use crate::net::model::{
     Given, Import, Model, PathSpec, Precision, Prediction, StateShape, VpLinear, classifier_names,
-    names_under,
+    names_under, with_advice,
 };
 use crate::path::Path as ProbabilityPath;
 
@@ -178,7 +178,7 @@ fn list(global: &Global) -> CliResult {
     let (mut lines, mut list) = (Vec::new(), Vec::new());
     for name in names_under(global.home.as_deref()) {
         let loaded = Model::load(&name, global.home.as_deref(), global.data.as_deref());
-        let error = loaded.as_ref().err().map(ToString::to_string);
+        let error = loaded.as_ref().err().map(|error| with_advice(error, &name, global.home.as_deref()));
         let (state, classes) =
             (loaded.as_ref().ok().map(Model::state), loaded.as_ref().ok().map(Model::classes));
         let (shape, line) = match (state, classes, &error) {
@@ -238,7 +238,9 @@ impl std::fmt::Display for Checked {
 }
 
 fn check(name: &str, dataset: Option<&str>, images: usize, draws: usize, global: &Global) -> CliResult {
-    let model = Model::load(name, global.home.as_deref(), global.data.as_deref()).map_err(CliError::usage)?;
+    let home = global.home.as_deref();
+    let model = Model::load(name, home, global.data.as_deref())
+        .map_err(|error| CliError::usage(with_advice(&error, name, home)))?;
     let mut checked = Checked {
         model: model.path().to_owned(),
         weights_blake3: model.weights_blake3().to_owned(),

@@ -48,19 +48,28 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> CliResult {
         !stop.is_set()
     };
     let rescore = Rescore::new(&run_dir, &ground, &records, args.recheck, &goes_on);
-    let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
+    let (mut outcomes, mut missing, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for metric in &metrics {
         let scorers = Scorers::open(std::slice::from_ref(metric), &catalog).map_err(CliError::usage)?;
         missing.extend(scorers.missing().iter().cloned());
-        outcomes.extend(rescore.metric(metric, &scorers).map_err(CliError::failure)?);
-        if let MetricSpec::Features(_) = metric {
-            let all: Vec<usize> = (0..ground.plan().dataset.samples.len()).collect();
-            complete_references(&run_dir, &ground, &scorers, &all, &goes_on).map_err(CliError::failure)?;
+        let scored = rescore.metric(metric, &scorers).and_then(|outcome| {
+            if let MetricSpec::Features(_) = metric {
+                let all: Vec<usize> = (0..ground.plan().dataset.samples.len()).collect();
+                complete_references(&run_dir, &ground, &scorers, &all, &goes_on)?;
+            }
+            Ok(outcome)
+        });
+        match scored {
+            Ok(outcome) => outcomes.extend(outcome),
+            Err(error) => errors.push(format!("{metric}: {error}")),
         }
     }
     say(&outcomes, global);
     for missing in &missing {
         eprintln_lossy(&format!("{}: no weights: {}", missing.metric, missing.reason));
+    }
+    if !errors.is_empty() {
+        return Err(CliError::failure(errors.join("\n")));
     }
     if stop.is_set() {
         return Ok(exit::STOPPED_EARLY);

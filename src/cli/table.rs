@@ -31,7 +31,7 @@ pub(super) struct TableArgs {
     /// Print the resolved configuration of cells instead, such as `d-flow/inpainting`.
     #[arg(long, value_name = "METHOD/TASK")]
     explain: Option<String>,
-    /// Take only the samples that have a row of every method that has rows: means over the same samples.
+    /// Take only the samples that every method has on every task (those without any row apart): means over the same samples.
     #[arg(long)]
     common: bool,
     /// Bootstrap samples for a standard deviation of the Fréchet distances (tables 1 and 9).
@@ -46,7 +46,8 @@ pub(super) struct TableArgs {
     /// Stored reference statistics (`--write-reference`) instead of the run's own clean images.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
-    /// Write the statistics of the run's clean images, for other runs of the same images.
+    /// Write the statistics of the run's clean images, for other runs of the same images; of several networks to a file each,
+    /// named FILE-NETWORK.
     #[arg(long, value_name = "FILE", conflicts_with = "reference")]
     write_reference: Option<PathBuf>,
 }

@@ -10,8 +10,8 @@ use crate::spec::method::MethodSpec;
 pub struct MeasuredCell {
     /// Rows that were measured.
     pub rows: usize,
-    /// Mean network calls of a row, forward and backward each counted.
-    pub calls_per_row: f64,
+    /// Mean network calls of a row, forward and backward each counted; none where the settings were others.
+    pub calls_per_row: Option<f64>,
     /// Mean seconds of one call on the device.
     pub seconds_per_call: f64,
 }
@@ -60,19 +60,19 @@ pub struct Assumptions {
 
 /// The cost of the rows to do, by cell.
 ///
-/// `measured` says what rows of a run took by task and method. A forward and a backward call count alike: an evaluation
+/// `measured` says what rows of a run took in the place of a cell. A forward and a backward call count alike: an evaluation
 /// has as many of one as of the other, so have guided steps, and methods without gradients cost less than said.
 pub fn estimate(
     plan: &Plan,
     summary: &Summary,
     assumptions: Assumptions,
-    measured: &dyn Fn(&str, &str) -> Option<MeasuredCell>,
+    measured: &dyn Fn(&Cell) -> Option<MeasuredCell>,
 ) -> Vec<CellEstimate> {
     // One evaluation of the pipeline's D-Flow, which the seconds are of.
     let reference = plan.cells.iter().find_map(calls_per_eval);
     let seconds = assumptions.seconds_per_eval.zip(reference).map(|(seconds, calls)| seconds / calls as f64);
     let cells = plan.cells.iter().zip(&summary.cells).map(|(cell, figures)| {
-        let measured = measured(&cell.task, &cell.method);
+        let measured = measured(cell);
         let (calls_per_row, calls_from) = calls(cell, figures, assumptions, measured);
         // The seconds are those of a network: a closed form costs next to nothing beside it.
         let assumed = if cell.is_closed_form() { Some(0.0) } else { seconds };
@@ -98,7 +98,7 @@ fn calls(
     assumptions: Assumptions,
     measured: Option<MeasuredCell>,
 ) -> (Option<f64>, CallsFrom) {
-    if let Some(MeasuredCell { rows, calls_per_row, .. }) = measured {
+    if let Some(MeasuredCell { rows, calls_per_row: Some(calls_per_row), .. }) = measured {
         return (Some(calls_per_row), CallsFrom::Measured { rows });
     }
     if let Some((evals, calls)) = assumptions.evals_per_row.zip(calls_per_eval(cell)) {
@@ -115,5 +115,6 @@ fn calls_per_eval(cell: &Cell) -> Option<u64> {
 
 /// Hours on one device of all cells; none where one of them has rows to do and is not known.
 pub fn device_hours(cells: &[CellEstimate]) -> Option<f64> {
-    cells.iter().filter(|cell| cell.rows > 0).map(|cell| cell.device_hours).sum()
+    let open = cells.iter().filter(|cell| cell.rows > 0);
+    open.map(|cell| cell.device_hours).try_fold(0.0, |sum, hours| Some(sum + hours?))
 }

@@ -105,9 +105,15 @@ impl Context<'_> {
         });
         let rows = rows.collect();
         let unlike = tasks_of_unlike_samples(groups);
+        let one_lpips = |task: &str| {
+            let methods = groups.iter().filter(|group| !group.is_sanity() && group.cell.task == task);
+            lpips_networks(methods).len() < 2
+        };
         let competes = |row: usize, key: &str| {
             let group = &groups[row];
-            !group.is_sanity() && !unlike.contains(&*group.cell.task) && self.is_whole(group, key)
+            let task = &*group.cell.task;
+            let is_comparable = !unlike.contains(task) && (key != "lpips" || one_lpips(task));
+            !group.is_sanity() && is_comparable && self.is_whole(group, key)
         };
         self.table("", columns, rows, self.score_notes(groups)).ranked(&ranked, competes)
     }
@@ -208,7 +214,7 @@ impl Context<'_> {
         });
         let rows = rows.collect();
         let mut notes: Vec<String> =
-            self.run.sets.iter().filter(|set| set.dims > 0).map(SetColumn::kernel_note).collect();
+            self.run.sets.iter().filter(|set| set.has_kernel()).map(SetColumn::kernel_note).collect();
         notes.extend([
             "Pooled PSNR is that of the mean MSE (TorchMetrics' default); the table above shows the mean PSNR.".into(),
             "PSNR u8-wrap: differences of bytes wrap at 256 as in TorchMetrics before 1.5.0, never a quality.".into(),

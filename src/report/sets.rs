@@ -57,6 +57,11 @@ impl SetColumn {
         }
     }
 
+    /// Whether some cell has a kernel distance.
+    pub(super) fn has_kernel(&self) -> bool {
+        self.scores.values().flatten().any(|score| score.kernel.is_some())
+    }
+
     /// Heading of the kernel distance.
     pub(super) fn kernel_column(&self) -> Column {
         let key =
@@ -100,7 +105,7 @@ impl SetColumn {
         let (least, most) = counts.fold((usize::MAX, 0), |(least, most), n| (least.min(n), most.max(n)));
         let mut notes = Vec::new();
         if *dims == 0 {
-            notes.push(format!("{display}: its weights were not there (`dflow model check`); once they are, {} fills the column.", self.reference));
+            notes.push(format!("{display}: its weights were not there (`dflow model check`), or its features were removed; {} fills the column.", self.reference));
         }
         if most == 0 {
             return notes;

@@ -428,6 +428,26 @@ fn the_wrapped_psnr_stands_in_the_main_table_on_request_only() {
 }
 
 #[test]
+fn lpips_of_different_networks_is_not_ranked() {
+    let mut plan = plan(dataset("mini-images", 32, 6));
+    plan.cells[1].model = plan.cells[0].model.clone();
+    let mut records = records(&plan);
+    let ranks = |records: &[Record]| {
+        let table = with_sets(&plan, records, &[], PsnrColumn::Float);
+        let column = table.columns.iter().position(|column| column.key == "lpips").unwrap();
+        table.ranks.keys().filter(|(row, place)| *row < 3 && *place == column).count()
+    };
+    for record in &mut records {
+        record.lpips = Some(0.25);
+        record.lpips_network = Some("alex:one".to_owned());
+    }
+    assert_eq!(ranks(&records), 2);
+    let of_second = |record: &&mut Record| record.cell_hash == plan.cells[1].hash.to_string();
+    records.iter_mut().filter(of_second).for_each(|row| row.lpips_network = Some("alex:other".to_owned()));
+    assert_eq!(ranks(&records), 0);
+}
+
+#[test]
 fn means_over_different_samples_are_not_ranked_and_are_told() {
     let mut plan = plan(dataset("mini-images", 32, 6));
     plan.cells[1].model = plan.cells[0].model.clone();

@@ -2,7 +2,7 @@
 
 use super::family;
 use crate::spec::metric::{LpipsTrunk, MetricSpec};
-use crate::store::{Record, RunDir, StoreError, read_scores};
+use crate::store::{Record, RunDir, StoreError, merge_scores, read_scores};
 
 /// Puts scores into rows that have none of that family. A row's own values stay, unless LPIPS would be of several networks:
 /// then the scores' one is taken wherever it is there. LPIPS is of one trunk: the one that the pipeline names, or else the
@@ -16,7 +16,13 @@ pub fn fill_from_scores(run_dir: &RunDir, records: &mut [Record]) -> Result<(), 
         [MetricSpec::Psnr, MetricSpec::Ssim].into_iter().chain(trunk(run_dir)?.map(MetricSpec::Lpips))
     {
         let Some(file) = family::file(&metric) else { continue };
-        let Some(table) = read_scores(fs, layout, &file, None)? else { continue };
+        // A damaged table is made again from its parts.
+        let read = || read_scores(fs, layout, &file, None);
+        let table = match read() {
+            Err(_) => merge_scores(fs, layout, &file).and_then(|_| read())?,
+            Ok(table) => table,
+        };
+        let Some(table) = table else { continue };
         let is_mixed = family::is_mixed(&metric, &table.schema, records);
         for record in records.iter_mut() {
             let Some(x1_blake3) = &record.x1_blake3 else { continue };

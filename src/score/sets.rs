@@ -251,13 +251,14 @@ fn score(
     clean: Option<&Clean>,
     options: &SetOptions,
 ) -> Result<Option<Result<SetScore, String>>, String> {
+    let planned: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
     let rows: BTreeMap<&str, &str> = records
         .iter()
         .filter(|record| record.status == Status::Ok && record.cell_hash == cell_hash)
+        .filter(|record| planned.contains(record.sample_id.as_str()))
         .filter_map(|record| Some((record.sample_id.as_str(), record.x1_blake3.as_deref()?)))
         .collect();
-    let planned: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
-    let is_row = |id: &str, hash: &str| planned.contains(id) && rows.get(id) == Some(&hash);
+    let is_row = |id: &str, hash: &str| rows.get(id) == Some(&hash);
     let features = reader.read_cell(cell_hash, is_row).map_err(|error| error.to_string())?;
     if rows.is_empty() {
         return Ok(None);

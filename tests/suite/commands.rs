@@ -419,7 +419,10 @@ fn molecules_and_targets_are_listed_checked_and_counted() {
 fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
     let test = RunTest::new();
     let paper = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/table1-paper.yaml");
-    test.run(&["plan", paper]).fails_with(2).stderr("dataset `imagenet128` needs files");
+    test.run(&["plan", paper])
+        .fails_with(2)
+        .stderr("dataset `imagenet128` needs files")
+        .stderr("`dflow model fetch imagenet128");
     let estimate = ["plan", paper, "--seconds-per-eval", "4", "--evals-per-row", "300", "--on", "8"];
     test.run(&estimate)
         .succeeds()
@@ -444,4 +447,9 @@ fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
     test.file("p.yaml", crate::run::PIPELINE).run(&["run", "p.yaml", "--limit", "1"]).succeeds();
     test.run(&["plan", paper, "--measured", "a"]).fails_with(2).stderr("its shape of a sample is 3×32×32");
     test.run(&["plan", "p.yaml", "--measured", "a", "--on", "2"]).succeeds().stdout("mean of 1 row");
+    // Other settings: its seconds, but not its number of calls.
+    let other = ["plan", "p.yaml", "--measured", "a", "--set", "methods[0].dflow.stop[1].evals=50", "--json"];
+    let cells = test.run(&other).succeeds().json()["estimate"]["cells"].clone();
+    assert_eq!(cells[0]["calls_from"], "bound", "{cells}");
+    assert!(cells[0]["device_hours"].as_f64().unwrap() > 0.0);
 }

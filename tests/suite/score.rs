@@ -308,6 +308,22 @@ fn each_of_two_feature_networks_has_its_column_and_reference() {
 }
 
 #[test]
+fn damaged_scores_are_made_again_from_their_parts_and_one_metric_does_not_keep_another_from_being_scored() {
+    let test = without_prior("[ psnr ]");
+    test.run(&["run", "p.yaml", "--home", "home"]).succeeds();
+    test.run(&["score", "a", "--metrics", "ssim", "--home", "home"]).succeeds();
+    let before = main_rows(&test, &[]);
+    let table = std::fs::read(test.path("a/scores/ssim.parquet")).unwrap();
+    std::fs::write(test.path("a/scores/ssim.parquet"), &table[..table.len() - 40]).unwrap();
+    assert_eq!(main_rows(&test, &[]), before);
+    // Scores of other weights are refused; what comes after them is scored.
+    test.run(&["score", "a", "--metrics", "lpips:squeeze", "--home", "home"]).succeeds();
+    home(&test, 2);
+    let both = test.run(&["score", "a", "--metrics", "lpips:squeeze,psnr", "--home", "home"]);
+    both.fails_with(1).stderr("lpips:squeeze: ").stdout("psnr: 5 rows scored");
+}
+
+#[test]
 fn a_damaged_reconstruction_is_named_and_the_others_are_scored() {
     let test = without_prior("[ psnr ]");
     test.run(&["run", "p.yaml", "--home", "home"]).succeeds();

@@ -91,7 +91,8 @@ def compare_dflow(run, peer, beside, args):
         print(f"{task}: {ours} of {count} reach the target, peer {theirs} of {count}")
         failed |= ours < theirs
     print(f"{len(peer) - alone} of {len(peer)} follow one of the peer's runs to {args.tolerance:g}")
-    print("DIFFERENT" if failed else "AGREES", f"(first {args.evaluations} losses to {args.tolerance:g} relative)")
+    rest = "; the others within 10 times what one unit in the last place moves the peer" if beside and alone else ""
+    print("DIFFERENT" if failed else "AGREES", f"(first {args.evaluations} losses to {args.tolerance:g} relative{rest})")
     return failed
 
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::CliError;
 use crate::plan::{
-    Assumptions, CallsFrom, CellEstimate, MeasuredCell, Plan, Summary, device_hours, estimate,
+    Assumptions, CallsFrom, Cell, CellEstimate, MeasuredCell, Plan, Summary, device_hours, estimate,
 };
 use crate::store::{Columns, RunDir, Status, read_samples};
 use crate::ui::text::count;
@@ -67,7 +67,11 @@ pub(super) fn of(
     let rows = args.measured.as_deref().map(|run| measured(run, plan)).transpose()?.unwrap_or_default();
     let assumptions =
         Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
-    let of_cell = |task: &str, method: &str| rows.get(&(task.to_owned(), method.to_owned())).copied();
+    let of_cell = |cell: &Cell| {
+        let (hash, measured) = rows.get(&(cell.task.clone(), cell.method.clone()))?;
+        let is_same = *hash == cell.hash.to_string();
+        Some(MeasuredCell { calls_per_row: measured.calls_per_row.filter(|_| is_same), ..*measured })
+    };
     let cells = estimate(plan, summary, assumptions, &of_cell);
     let total = device_hours(&cells);
     let json = json!({
@@ -76,29 +80,34 @@ pub(super) fn of(
     Ok(Some((text(&cells, total, args.on), json)))
 }
 
-/// What a run's finished rows took, by task and method. It must be one of `plan`'s models and shapes.
-fn measured(run: &Path, plan: &Plan) -> Result<BTreeMap<(String, String), MeasuredCell>, CliError> {
+/// Cell hash and cost of what has rows, by task and method.
+type Measured = BTreeMap<(String, String), (String, MeasuredCell)>;
+
+/// What a run's finished rows took. It must be one of `plan`'s models and shapes.
+fn measured(run: &Path, plan: &Plan) -> Result<Measured, CliError> {
     let run_dir = RunDir::existing(run).map_err(CliError::store)?;
     check_alike(run, run_dir.plan(), plan)?;
     let records =
         read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     // Rows, calls, seconds.
-    let mut sums: BTreeMap<(String, String), (usize, u64, f64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, String, String), (usize, u64, f64)> = BTreeMap::new();
     for record in records.iter().filter(|record| record.status == Status::Ok) {
-        let sum = sums.entry((record.task.clone(), record.method.clone())).or_default();
+        let key = (record.task.clone(), record.method.clone(), record.cell_hash.clone());
+        let sum = sums.entry(key).or_default();
         sum.0 += 1;
         sum.1 += record.nfe_forward + record.nfe_vjp;
         sum.2 += record.device_seconds;
     }
     let mean = |(rows, calls, seconds): (usize, u64, f64)| MeasuredCell {
         rows,
-        calls_per_row: calls as f64 / rows as f64,
+        calls_per_row: Some(calls as f64 / rows as f64),
         seconds_per_call: seconds / (calls.max(1)) as f64,
     };
     if sums.is_empty() {
         return Err(CliError::usage(format!("--measured {}: no finished rows (dflow merge)", run.display())));
     }
-    Ok(sums.into_iter().map(|(key, sum)| (key, mean(sum))).collect())
+    let by_cell = |((task, method, hash), sum)| ((task, method), (hash, mean(sum)));
+    Ok(sums.into_iter().map(by_cell).collect())
 }
 
 /// Seconds of another network, or of another size of images, say nothing.

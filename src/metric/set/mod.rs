@@ -111,7 +111,7 @@ pub enum SetError {
     },
     /// A feature that is no number.
     #[error(
-        "feature {index} of sample {sample} is {value}: look at its reconstruction, or compute its features again (`dflow score`)"
+        "feature {index} of sample {sample} is {value}: look at its reconstruction, or remove the file of features and the folder of the same name, and make them again (`dflow score`)"
     )]
     NotFinite {
         /// The sample.

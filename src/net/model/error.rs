@@ -89,3 +89,14 @@ pub enum ModelError {
         source: Box<NetError>,
     },
 }
+
+impl ModelError {
+    /// Whether the weights are simply not there: a file that does not exist, or no data folder given.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::NoDataFolder { .. } => true,
+            Self::Weights(error) => error.is_absent(),
+            _ => false,
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
 pub use lpips::{HeadsFile, LoadedLpips, LpipsFile, load_lpips};
-pub use sources::{PublicFile, how_to_get, public_files};
+pub use sources::{PublicFile, how_to_get, public_files, with_advice};
 
 use super::adm;
 use super::egnn::{self, EgnnNetwork, EquiFmVelocity};

@@ -58,6 +58,12 @@ pub fn public_files(
     Ok(files)
 }
 
+/// An error of a model, with what to do if it is that its weights are not here.
+pub fn with_advice(error: &ModelError, name: &str, home: Option<&Path>) -> String {
+    let advice = if error.is_missing() { how_to_get(name, home) } else { String::new() };
+    format!("{error}{advice}")
+}
+
 /// What to do about the weights of a model that are not here; empty where they are not public.
 ///
 /// `name` is below `models/`, such as `lpips/alex`.

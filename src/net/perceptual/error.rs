@@ -134,11 +134,10 @@ impl PerceptualError {
     /// Whether the weights are simply not there: a file that does not exist, or no data folder given. A table then
     /// prints `no weights`; any other error is one.
     pub fn is_missing(&self) -> bool {
-        let is_absent = |error: &WeightsError| matches!(error, WeightsError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         match self {
-            Self::Model(ModelError::NoDataFolder { .. }) => true,
+            Self::Model(error) => error.is_missing(),
+            Self::Weights(error) => error.is_absent(),
             Self::Both(one, other) => one.is_missing() && other.is_missing(),
-            Self::Model(ModelError::Weights(error)) | Self::Weights(error) => is_absent(error),
             _ => false,
         }
     }

@@ -145,3 +145,10 @@ pub(super) fn nearest(name: &str, shape: &[usize], tensors: &BTreeMap<String, Te
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
         .map(|(_, candidate)| candidate.clone())
 }
+
+impl WeightsError {
+    /// Whether there is no such file.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
