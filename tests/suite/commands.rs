@@ -448,7 +448,8 @@ fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
     test.run(&["plan", paper, "--measured", "a"]).fails_with(2).stderr("its shape of a sample is 3×32×32");
     test.run(&["plan", "p.yaml", "--measured", "a", "--on", "2"]).succeeds().stdout("mean of 1 row");
     // Other settings: its seconds, but not its number of calls.
-    let other = ["plan", "p.yaml", "--measured", "a", "--set", "methods[0].dflow.stop[1].evals=50", "--json"];
+    let set = "methods[0].dflow.stop[1].evals=50";
+    let other = ["plan", "p.yaml", "--measured", "a", "--output", "b", "--set", set, "--json"];
     let cells = test.run(&other).succeeds().json()["estimate"]["cells"].clone();
     assert_eq!(cells[0]["calls_from"], "bound", "{cells}");
     assert!(cells[0]["device_hours"].as_f64().unwrap() > 0.0);
