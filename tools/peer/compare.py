@@ -5,7 +5,7 @@ usage: compare.py RUN_DIR PEER.jsonl [--ulp PEER_ULP.jsonl...] [--method NAME] [
 
 D-Flow (PEER.jsonl of peer.py): fails (exit code 1) if one of the first losses differs by more than the tolerance
 (relative to the larger of the two and 1 dB: a loss in dB may cross zero), or if fewer samples of a task reach the target
-than the peer's. Where --ulp names the peer's own runs from starts one unit in the last place beside (`peer.py --ulp`), the
+than the peer's. Where --ulp names the peer's own runs with other roundings (`peer.py --ulp`, `--channels-last`), the
 nearest of the peer's runs counts, and a difference may be ten times that between the peer's own: there rounding alone
 decides.
 
@@ -91,7 +91,7 @@ def compare_dflow(run, peer, beside, args):
         print(f"{task}: {ours} of {count} reach the target, peer {theirs} of {count}")
         failed |= ours < theirs
     print(f"{len(peer) - alone} of {len(peer)} follow one of the peer's runs to {args.tolerance:g}")
-    rest = "; the others within 10 times what one unit in the last place moves the peer" if beside and alone else ""
+    rest = "; the others within 10 times what rounding moves the peer" if beside and alone else ""
     print("DIFFERENT" if failed else "AGREES", f"(first {args.evaluations} losses to {args.tolerance:g} relative{rest})")
     return failed
 
