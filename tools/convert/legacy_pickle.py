@@ -1,6 +1,6 @@
 """Converts a file of torch.save, of any age, to safetensors.
 
-usage: legacy_pickle.py IN.pth OUT.safetensors [--sha256 HEX]      (needs torch and safetensors, as in tools/peer/requirements.txt)
+usage: legacy_pickle.py IN.pth OUT.safetensors [--sha256 HEX]      (packages: tools/peer/requirements.txt)
 
 Before torch 1.6 torch.save wrote bare pickles, which dflow never reads: the heads of LPIPS are such files. Only tensors
 are taken (weights_only: no code of the file runs), nested dictionaries joined by dots. With --sha256, whole or its first
