@@ -5,7 +5,7 @@ usage: compare.py RUN_DIR PEER.jsonl [--ulp PEER_ULP.jsonl...] [--method NAME] [
 
 D-Flow (PEER.jsonl of peer.py): fails (exit code 1) if one of the first losses differs by more than the tolerance
 (relative to the larger of the two and 1 dB: a loss in dB may cross zero), or if fewer samples of a task reach the target
-than the peer's. Where --ulp names the peer's own runs with other roundings (`peer.py --ulp`, `--channels-last`), the
+than the peer's. Where --ulp names the peer's own runs with other roundings (`peer.py --ulp`, `--other-kernels`), the
 nearest of the peer's runs counts, and a difference may be ten times that between the peer's own: there rounding alone
 decides.
 

@@ -1,14 +1,14 @@
 """D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
 
 usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
-               [--cap EVALUATIONS] [--ulp SEED] [--channels-last]
+               [--cap EVALUATIONS] [--ulp SEED] [--other-kernels]
 
 DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
 is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
 of the output is one (task, sample). With --ulp every number of a source point is moved by one unit in the last place, up
 or down by a coin: how far such runs are from the one without says how much of a difference is rounding. The line search
 amplifies it: where f(0) - f(t) is small beside f, the sign under the root of its cubic, and with it the next trial, is
-decided by the last digits of f. --channels-last is the same network with its tensors in another order of memory: another
+decided by the last digits of f. --other-kernels is the same network in another order of memory and without oneDNN: another
 rounding of the same sums.
 """
 
@@ -216,7 +216,7 @@ def main():
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
     parser.add_argument("--ulp", type=int, metavar="SEED", help="start one unit in the last place beside")
-    parser.add_argument("--channels-last", action="store_true", help="the network's tensors in that order of memory")
+    parser.add_argument("--other-kernels", action="store_true", help="channels last, and without oneDNN")
     args = parser.parse_args()
 
     pipeline = yaml.safe_load(args.pipeline.read_text())
@@ -226,7 +226,9 @@ def main():
     with safetensors.safe_open(args.draws, framework="pt") as file:
         labels = json.loads(file.metadata().get("labels", "{}"), object_pairs_hook=collections.OrderedDict)
     network, shape = load_model(args.model, args.data)
-    network = network.to(memory_format=torch.channels_last) if args.channels_last else network
+    if args.other_kernels:
+        torch.backends.mkldnn.enabled = False
+        network = network.to(memory_format=torch.channels_last)
     samples = list(labels)[: args.limit]
     with args.out.open("w") as out:
         for task in pipeline["tasks"]:
