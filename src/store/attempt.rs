@@ -1,13 +1,15 @@
-//! Names of process attempts: sortable by start time, unique among processes.
+//! Names of process attempts: sortable by start time, unique among processes, some with a tag.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Name of one writer of one process attempt, such as `20261122T035424.017Z-5f3a9c01`: UTC time, then random bits.
+/// Name of one writer of one process attempt, such as `20261122T035424.017Z-5f3a9c01`: UTC time, then random bits, then
+/// perhaps a tag (`…-5f3a9c01-c7s1a2b`) that says for which part of a run it works.
 ///
-/// Ids of fixed width sort by start time. The random part keeps two writers of the same millisecond apart.
+/// Ids sort by start time: its text has one width and comes first. The random part keeps two writers of the same
+/// millisecond apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(String);
 
@@ -18,6 +20,28 @@ impl AttemptId {
         // Keyed by the operating system's randomness, and differently at every call of a thread.
         let random = RandomState::new().hash_one((std::process::id(), now.as_nanos())) as u32;
         Self(format!("{}-{random:08x}", utc(now.as_millis() as u64)))
+    }
+
+    /// A fresh id with a tag: whoever works on the same part of a run later finds its files by their names alone.
+    ///
+    /// # Panics
+    /// If the tag is empty or has other characters than ASCII letters and digits.
+    pub fn tagged(tag: &str) -> Self {
+        assert!(is_tag(tag), "{tag:?} is no tag of an attempt: ASCII letters and digits only");
+        Self(format!("{}-{tag}", Self::new()))
+    }
+
+    /// The tag, if the id has one.
+    pub fn tag(&self) -> Option<&str> {
+        self.0.splitn(3, '-').nth(2)
+    }
+
+    /// The id in the name of a file `<attempt>-<number>.<ending>`, which journals, parts and artifacts have.
+    pub fn of_file(name: &str) -> Option<Self> {
+        let (stem, _) = name.rsplit_once('.')?;
+        let (attempt, number) = stem.rsplit_once('-')?;
+        let numbered = number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
+        numbered.then(|| Self(attempt.to_owned()))
     }
 
     /// A given id, for tests and for readers of file names.
@@ -41,6 +65,10 @@ impl fmt::Display for AttemptId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
+}
+
+fn is_tag(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// `YYYYMMDDThhmmss.mmmZ` of milliseconds since 1970.
@@ -80,6 +108,34 @@ mod tests {
     fn ids_differ_and_have_one_width() {
         let ids: std::collections::BTreeSet<_> = (0..200).map(|_| AttemptId::new()).collect();
         assert_eq!(ids.len(), 200);
-        assert!(ids.iter().all(|id| id.as_str().len() == 29));
+        assert!(ids.iter().all(|id| id.as_str().len() == 29 && id.tag().is_none()));
+    }
+
+    #[test]
+    fn a_tag_is_read_back_from_the_id_and_from_its_files() {
+        let (plain, tagged) = (AttemptId::new(), AttemptId::tagged("c17s1a2b"));
+        assert_eq!(tagged.tag(), Some("c17s1a2b"));
+        for id in [plain, tagged] {
+            for number in [0, 999, 1000] {
+                assert_eq!(AttemptId::of_file(&format!("{id}-{number:03}.journal")).as_ref(), Some(&id));
+            }
+        }
+        for name in ["README", "a.parquet", ".a-000.parquet.x.tmp", "a-b.parquet"] {
+            assert_eq!(AttemptId::of_file(name), None, "{name}");
+        }
+        for odd in ["", "a-b", "a b", "é", "../x"] {
+            assert!(std::panic::catch_unwind(|| AttemptId::tagged(odd)).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn tagged_and_other_ids_sort_by_start_time() {
+        let id = |start: &str, rest: &str| AttemptId::from_text(format!("{start}-{rest}"));
+        let (early, late) = ("20261122T035424.017Z", "20261122T035424.018Z");
+        for (first, second) in
+            [("ffffffff", "00000000-c1"), ("ffffffff-c1", "00000000"), ("ffffffff-z", "0-a")]
+        {
+            assert!(id(early, first) < id(late, second));
+        }
     }
 }

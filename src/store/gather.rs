@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::fs::{Fs, list_if_exists, read_if_exists};
 use super::layout::Layout;
@@ -75,7 +76,8 @@ pub struct Gathered {
 /// Reads every row of a run directory.
 pub fn gather(fs: &dyn Fs, layout: &Layout) -> Result<Gathered, StoreError> {
     let decode = |path: &Path, bytes| from_parquet(path, bytes, Columns::All);
-    let (mut records, notes) = read_all(fs, layout, &[layout.samples()], std::convert::identity, decode)?;
+    let (mut records, notes) =
+        read_all(fs, layout, &[layout.samples()], |_| true, std::convert::identity, decode)?;
     let duplicates = keep_one_per_key(&mut records);
     records.sort_by(|a, b| order(a).cmp(&order(b)));
     Ok(Gathered { records, duplicates, notes })
@@ -111,14 +113,27 @@ pub struct Finished {
 
 /// Which rows of a run directory are durable, whoever wrote them; none if there is no such directory.
 pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    let (entries, notes) = entries(fs, layout, &[layout.samples()])?;
+    entries(fs, layout, &[layout.samples()]).map(collect)
+}
+
+/// As [`finished`], from the journals and parts of attempts with this tag only.
+pub fn finished_of(fs: &dyn Fs, layout: &Layout, tag: &str) -> Result<Finished, StoreError> {
+    let of_tag = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(AttemptId::of_file).is_some_and(|id| id.tag() == Some(tag))
+    };
+    let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
+    read_all(fs, layout, &[], of_tag, to_entries, entries_from_parquet).map(collect)
+}
+
+fn collect((entries, notes): (Vec<Entry>, Vec<Note>)) -> Finished {
     let mut finished = Finished { notes, ..Finished::default() };
     for Entry { task, method, key, status, .. } in entries {
         finished.cells.entry((task, method)).or_default().insert(key.0.clone());
         let known = finished.rows.entry(key).or_insert(status);
         *known = status.min(*known);
     }
-    Ok(finished)
+    finished
 }
 
 /// Entries of all journals and parts, and of `more` Parquet files, in no particular order.
@@ -128,27 +143,28 @@ pub(super) fn entries(
     more: &[PathBuf],
 ) -> Result<(Vec<Entry>, Vec<Note>), StoreError> {
     let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
-    read_all(fs, layout, more, to_entries, entries_from_parquet)
+    read_all(fs, layout, more, |_| true, to_entries, entries_from_parquet)
 }
 
-/// Rows of all journals and parts, and of `more` Parquet files, as `T`, in no particular order.
+/// Rows of the `wanted` journals and parts, and of `more` Parquet files, as `T`, in no particular order.
 fn read_all<T>(
     fs: &dyn Fs,
     layout: &Layout,
     more: &[PathBuf],
+    wanted: impl Fn(&PathBuf) -> bool,
     from_records: impl Fn(Vec<Record>) -> Vec<T>,
     from_parquet: impl Fn(&Path, Vec<u8>) -> Result<Vec<T>, StoreError>,
 ) -> Result<(Vec<T>, Vec<Note>), StoreError> {
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     // Journals first: one that vanishes meanwhile was replaced by a part, which is then listed afterwards.
-    for path in journal_paths(fs, layout)? {
+    for path in journal_paths(fs, layout)?.into_iter().filter(&wanted) {
         let journal = note_damage(journal::read(fs, &path), &mut notes)?.flatten().unwrap_or_default();
         if journal.torn > 0 {
             notes.push(Note::TornTail { file: path, bytes: journal.torn });
         }
         rows.extend(from_records(journal.records));
     }
-    for path in part_paths(fs, layout)?.iter().chain(more) {
+    for path in part_paths(fs, layout)?.iter().filter(|path| wanted(path)).chain(more) {
         if let Some(bytes) = read_if_exists(fs, path)? {
             rows.extend(note_damage(from_parquet(path, bytes), &mut notes)?.unwrap_or_default());
         }

@@ -10,7 +10,7 @@ use super::attempt::AttemptId;
 use super::checkpoint::{Checkpoints, Origin, remove_finished};
 use super::error::StoreError;
 use super::fs::{Fs, OsFs, read_if_exists, write_atomic};
-use super::gather::{Finished, finished};
+use super::gather::{Finished, finished, finished_of};
 use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
@@ -130,6 +130,7 @@ pub struct RunDir {
     fs: Arc<dyn Fs>,
     layout: Layout,
     run: RunFile,
+    tag: Option<String>,
 }
 
 /// What a run directory holds before a run begins or continues there.
@@ -219,7 +220,7 @@ impl RunDir {
         };
         let change = |now: Option<&RunFile>| continued(now.filter(binds), start);
         let run = update_run_file(&*fs, &layout, old.as_ref(), change)?;
-        Ok(Self { fs, layout, run })
+        Ok(Self { fs, layout, run, tag: None })
     }
 
     /// An existing run, by its directory alone.
@@ -231,7 +232,7 @@ impl RunDir {
     pub fn existing_on(fs: Arc<dyn Fs>, root: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
         match read_run_file(&*fs, &layout)? {
-            Some(run) => Ok(Self { fs, layout, run }),
+            Some(run) => Ok(Self { fs, layout, run, tag: None }),
             None => Err(StoreError::NoRun { path: root.to_owned() }),
         }
     }
@@ -256,9 +257,29 @@ impl RunDir {
         &self.fs
     }
 
+    /// The same run for one part of the work: whatever is written through it (rows, checkpoints, artifacts, features)
+    /// carries the tag in its attempt id, so that the part's files are found by their names ([`Self::finished_of`]).
+    ///
+    /// # Panics
+    /// As [`AttemptId::tagged`], when the first attempt begins.
+    #[must_use]
+    pub fn with_tag(self, tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), ..self }
+    }
+
+    /// The tag of this part of the work, if it is one.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// A fresh attempt id, with the tag if there is one.
+    pub fn attempt(&self) -> AttemptId {
+        self.tag.as_deref().map_or_else(AttemptId::new, AttemptId::tagged)
+    }
+
     /// A new writer of rows.
     pub fn store(&self) -> Result<Store, StoreError> {
-        Store::with_fs(Arc::clone(&self.fs), self.layout.clone(), AttemptId::new())
+        Store::with_fs(Arc::clone(&self.fs), self.layout.clone(), self.attempt())
     }
 
     /// Checkpoints that `store` writes, and what earlier attempts of the same origin left.
@@ -269,6 +290,11 @@ impl RunDir {
     /// Which rows are durable, whoever wrote them.
     pub fn finished(&self) -> Result<Finished, StoreError> {
         finished(&*self.fs, &self.layout)
+    }
+
+    /// Which rows are durable in files of attempts with this tag: lists two folders, and reads those files only.
+    pub fn finished_of(&self, tag: &str) -> Result<Finished, StoreError> {
+        finished_of(&*self.fs, &self.layout, tag)
     }
 
     /// Merges, removes checkpoints of durable rows, and writes into `run.json` how the whole run stands. The result

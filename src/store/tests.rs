@@ -68,6 +68,32 @@ fn rows_of_journals_and_parts_are_merged_sorted_and_the_same_bytes_each_time() {
 }
 
 #[test]
+fn a_part_of_the_work_finds_its_own_rows_by_its_tag() {
+    let fs = files();
+    let document = document("dataset: { name: toy, limit: 6 }");
+    let start = Start { plan: &plan(&document), document: &document };
+    let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start).unwrap();
+    let units: Vec<_> = start.plan.units(Shard::WHOLE).collect();
+    for (i, unit) in units.iter().enumerate() {
+        let mut store = dir.clone().with_tag(&format!("c{}", i % 2)).store().unwrap();
+        store.append(&row(start.plan, *unit)).unwrap();
+        if i < 2 {
+            store.flush_part().unwrap();
+        }
+    }
+    // Another task's damage is not this task's affair.
+    let other = AttemptId::tagged("c12");
+    fs.create_new(&dir.layout().parts().join(format!("{other}-000.parquet"))).unwrap().append(b"x").unwrap();
+    let found = dir.finished_of("c1").unwrap();
+    let expected: Vec<Key> =
+        units.iter().skip(1).step_by(2).map(|unit| row(start.plan, *unit).key()).collect();
+    assert_eq!((found.rows.len(), found.notes.len()), (3, 0));
+    assert!(expected.iter().all(|key| found.rows.contains_key(key)));
+    assert_eq!(dir.finished_of("c").unwrap().rows.len(), 0, "no tag is a beginning of another");
+    assert_eq!(dir.finished().unwrap().rows.len(), 6);
+}
+
+#[test]
 fn samples_parquet_alone_keeps_the_rows() {
     let fs = files();
     let mut store = store(&fs, "a");
