@@ -11,18 +11,22 @@ pub const FAILED_ROWS: i32 = 3;
 /// The run directory does not hold what was planned: rows missing, hashes differ, files damaged; or two runs that were
 /// compared are not the same.
 pub const INCOMPLETE: i32 = 4;
+/// The run directory cannot be written from here (disk full, read-only, quota): what is durable stays, and another machine
+/// may go on.
+pub const UNWRITABLE: i32 = 74;
 /// Stopped early by a signal or `--max-failures`; what is durable stays, running the same command continues.
 pub const STOPPED_EARLY: i32 = 75;
 /// Ended at once by a second interrupt.
 pub const INTERRUPTED: i32 = 130;
 
 /// Every code with its meaning, for `--help` and the documentation.
-pub const ALL: [(i32, &str); 7] = [
+pub const ALL: [(i32, &str); 8] = [
     (OK, "done"),
     (FAILURE, "failed: see the message"),
     (USAGE, "wrong command line, pipeline file or input; nothing was done"),
     (FAILED_ROWS, "complete, but some samples failed"),
     (INCOMPLETE, "rows missing, hashes or rows differ, or files damaged"),
+    (UNWRITABLE, "the run directory cannot be written from here; elsewhere the same command continues"),
     (STOPPED_EARLY, "stopped early; the same command continues"),
     (INTERRUPTED, "ended at once by a second interrupt"),
 ];

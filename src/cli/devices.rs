@@ -33,7 +33,8 @@ pub(super) fn run(args: &DevicesArgs, global: &Global) -> CliResult {
         DeviceKind::Cpu { threads, cores } => {
             format!("{}: {}, pinned to cores {cores:?}", device.name, text::count(*threads, "thread"))
         }
-        DeviceKind::Cuda { index } => format!("{}: CUDA device {index}", device.name),
+        DeviceKind::Cuda { visible, .. } => format!("{}: CUDA device {visible}", device.name),
+        DeviceKind::Sim { visible } => format!("{}: one thread in the place of GPU {visible}", device.name),
     }));
     print_lossy(&lines.join("\n"));
     Ok(exit::OK)

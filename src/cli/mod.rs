@@ -3,6 +3,7 @@
 mod data;
 mod devices;
 mod draws;
+mod execute;
 mod figure;
 mod list;
 mod merge;
@@ -16,6 +17,7 @@ mod score;
 mod status;
 mod table;
 mod verify;
+mod worker;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -65,6 +67,9 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Write every random draw of a pipeline (y, z, x0) as safetensors, for peers.
     Draws(draws::DrawsArgs),
+    /// One device of a run as a process of its own; started by `dflow run`.
+    #[command(hide = true)]
+    Worker,
     /// Show how far a run is.
     Status(status::StatusArgs),
     /// Merge journals and parts of a run into `samples.parquet`.
@@ -157,6 +162,7 @@ fn dispatch(cli: Cli) -> CliResult {
         Command::Run(args) => run::run(&args, &global),
         Command::Plan(args) => plan::run(&args, &global),
         Command::Draws(args) => draws::run(&args, &global),
+        Command::Worker => worker::run(),
         Command::Status(args) => status::run(&args, &global),
         Command::Merge(args) => merge::run(&args, &global),
         Command::Verify(args) => verify::run(&args, &global),

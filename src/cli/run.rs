@@ -1,27 +1,20 @@
 //! `dflow run`: runs a pipeline, or continues it.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
+use super::execute::{Job, SolveArgs};
 use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Cell, Plan, Shard, Unit};
+use crate::run::RunSummary;
 use crate::run::signal::Latch;
-use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::score::{Ground, Scorers, complete_references};
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
-use crate::ui::Style;
-use crate::ui::json::{self, EventLog};
-use crate::ui::progress::{Names, Progress};
-use crate::worker::assembly::Assembly;
-use crate::worker::engine::MemoryBudget;
-use crate::worker::{Settings, Threads, device};
+use crate::worker::device;
 
 /// Clean images from which on their scoring is worth a line.
 const SAID_FROM: usize = 500;
@@ -31,21 +24,11 @@ const SAID_FROM: usize = 500;
 pub(super) struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Samples that a device solves at a time; never changes a number.
-    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = parse_slots)]
-    slots: Slots,
-    /// What is kept of each network call for its pull-back; never changes a number.
-    #[arg(long, value_name = "auto|tape|recompute", default_value = "auto", value_parser = parse_memory)]
-    memory: Memory,
-    /// Stop after so many failed samples.
-    #[arg(long, value_name = "N", value_parser = parse_failures)]
-    max_failures: Option<NonZeroUsize>,
+    #[command(flatten)]
+    solve: SolveArgs,
     /// Leave rows that failed earlier as they are, instead of trying them again.
     #[arg(long)]
     keep_failed: bool,
-    /// Seconds between two checkpoints of a running solve.
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    checkpoint_every: u64,
     /// Run these methods of the pipeline only; the rows of the others stay to be done.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     methods: Vec<String>,
@@ -83,45 +66,6 @@ impl RunArgs {
     }
 }
 
-/// `--slots`.
-#[derive(Debug, Clone, Copy)]
-struct Slots(Option<usize>);
-
-/// `--memory`.
-#[derive(Debug, Clone, Copy)]
-struct Memory(Option<MemoryBudget>);
-
-fn parse_failures(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| "write a number of samples ≥ 1".to_owned())
-}
-
-fn parse_slots(text: &str) -> Result<Slots, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(Slots(None)),
-        Ok(n) if n > 0 => Ok(Slots(Some(n))),
-        _ => Err("write a number of samples ≥ 1, or auto".to_owned()),
-    }
-}
-
-fn parse_memory(text: &str) -> Result<Memory, String> {
-    match text {
-        "auto" => Ok(Memory(None)),
-        "tape" => Ok(Memory(Some(MemoryBudget::Tape))),
-        "recompute" => Ok(Memory(Some(MemoryBudget::Recompute))),
-        _ => Err("write auto, tape or recompute".to_owned()),
-    }
-}
-
-/// Cells and samples by the names that people know.
-pub(super) struct PlanNames<'a>(pub(super) &'a Plan);
-
-impl Names for PlanNames<'_> {
-    fn row(&self, unit: Unit) -> String {
-        let cell = &self.0.cells[unit.cell];
-        format!("{}/{}/{}", cell.task, cell.method, self.0.dataset.samples[unit.sample])
-    }
-}
-
 pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let resolved = args.pipeline.resolve(global)?;
     if args.dry_run {
@@ -141,55 +85,13 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     todo.retain(|unit| args.wants(plan, *unit));
     let left_out = open - todo.len();
     let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
-    let names = PlanNames(plan);
-    let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
-    let summary = if todo.is_empty() {
-        RunSummary::default()
-    } else {
-        let dataset = &resolved.document.spec.dataset;
-        let assembly = Assembly::new(plan.clone(), dataset, &resolved.catalog).map_err(CliError::usage)?;
-        let assembly = Arc::new(assembly);
-        let stop = signal::listen().map_err(CliError::failure)?;
-        let device_names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
-        let settings = Settings {
-            slots: args.slots.0,
-            memory: args.memory.0,
-            checkpoint_every: Duration::from_secs(args.checkpoint_every),
-        };
-        let threads = Threads {
-            assembly: Arc::clone(&assembly),
-            run_dir: Arc::new(run_dir.clone()),
-            devices,
-            settings,
-        };
-        let mut log = Log::open(&run_dir);
-        let mut observe = |event: &RunEvent| {
-            progress.observe(event);
-            // Progress is for the eyes: it would make most of the log.
-            if !matches!(event, RunEvent::Progress { .. }) {
-                log.write(|| json::event(event, &names));
-            }
-        };
-        let slow = assembly.prepare(&todo);
-        observe(&RunEvent::Begin { planned, done: planned - todo.len(), devices: device_names.clone() });
-        if !slow.is_empty() {
-            // Samples that wait for it come last: no device idles for them.
-            todo.sort_by_cached_key(|unit| !assembly.is_ready(*unit));
-        }
-        for what in slow {
-            observe(&RunEvent::Preparing { what: what.to_owned() });
-        }
-        let limits = Limits { max_failures: args.max_failures.map(NonZeroUsize::get) };
-        let summary = Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop);
-        log.write(|| json::summary(&summary));
-        summary
-    };
-    progress.end(&summary);
+    let (run_dir, resolved) = (&run_dir, &resolved);
+    let summary = Job { resolved, run_dir, devices, todo, planned, options: &args.solve }.execute(global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
-    if summary.stopped.is_none() && !score_clean_images(&resolved, &run_dir, global)? {
+    if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {
         return Ok(exit::STOPPED_EARLY);
     }
-    end(&resolved, global, (&summary, left_out), &merged)
+    end(resolved, global, (&summary, left_out), &merged)
 }
 
 /// Features of the clean images of this shard, which the distances of its cells are measured from; false if it was stopped.
@@ -235,25 +137,6 @@ pub(super) fn say_what_stays_without(root: &Path, plan: &Plan, global: &Global) 
     }
 }
 
-/// The run's log; it never stops a run.
-struct Log(Option<EventLog>);
-
-impl Log {
-    fn open(run_dir: &RunDir) -> Self {
-        let path = run_dir.layout().log();
-        let opened = EventLog::open(&path, &device::host_name());
-        Self(opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok())
-    }
-
-    fn write(&mut self, event: impl FnOnce() -> serde_json::Value) {
-        let written = self.0.as_mut().map_or(Ok(()), |log| log.write(event()));
-        if let Err(error) = written {
-            tracing::warn!("log.jsonl: {error}; going on without");
-            self.0 = None;
-        }
-    }
-}
-
 /// What is left to do, in the plan's order.
 pub(super) fn open_units(resolved: &Resolved, finished: &Finished, keep_failed: bool) -> Vec<Unit> {
     let done = |unit: &Unit| {
@@ -290,7 +173,9 @@ fn end(
     // What broke or was stopped after the last sample has cost nothing: its message stands in the log above.
     if summary.left > 0 {
         if let Some(error) = summary.broken.first() {
-            return Err(CliError::failure(format!("{error}; run the same command again to continue")));
+            let text = format!("{error}; run the same command again to continue");
+            let code = if summary.unwritable { exit::UNWRITABLE } else { exit::FAILURE };
+            return Err(CliError { code, text });
         }
         if summary.stopped.is_some() {
             return Ok(exit::STOPPED_EARLY);

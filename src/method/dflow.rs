@@ -4,6 +4,8 @@
 //! L-BFGS; each of its evaluations is a forward solve, the loss on the host, and a pull-back.
 //! The result is x(1) of the last accepted point, which is kept with the point: no further solve is needed.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::loss::{self, Fit};
@@ -14,7 +16,7 @@ use super::regularizer::penalty;
 use super::solve::{Outcome, Progress, Snapshot, TracePoint};
 use super::stop::{Moment, State, StopReason, fired};
 use super::{Answer, Ask, Direction, Grid};
-use crate::optim::{Evaluation, Lbfgs, OuterEnd, OuterReport, Settings, Step, norm};
+use crate::optim::{Evaluation, Lbfgs, OuterEnd, OuterReport, Pair, Settings, Step, norm};
 use crate::spec::init::{BlendSpec, InitSpec};
 use crate::spec::method::{
     DflowSpec, NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec, RegularizerSpec,
@@ -113,6 +115,11 @@ impl DflowSolve {
 
     pub(super) fn source_point(&self) -> Option<&[f32]> {
         self.optimizer.as_ref().map(Lbfgs::x)
+    }
+
+    pub(super) fn memory(&mut self) -> Option<(u64, &mut VecDeque<Pair<f32>>)> {
+        let optimizer = self.optimizer.as_mut()?;
+        Some((optimizer.pairs_stored(), optimizer.pairs_mut()))
     }
 
     pub(super) fn snapshots(&self) -> &[Snapshot] {

@@ -1,5 +1,7 @@
 //! One running solve of any method, and what it leaves behind.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::ancestral::AncestralSolve;
@@ -13,6 +15,7 @@ use super::red_diff::RedDiffSolve;
 use super::sample::SampleSolve;
 use super::stop::StopReason;
 use super::{Answer, Ask};
+use crate::optim::Pair;
 use crate::spec::method::{HoleFill, MethodSpec, PigdmForm, PinvSpec};
 
 /// The state of one sample's solve: plain data that can be stored at every ask.
@@ -217,6 +220,12 @@ impl Solve {
     /// The bits per dimension that it measured, if that was its task and it has ended.
     pub fn bits(&self) -> Option<Bits> {
         if let Self::Likelihood(solve) = self { solve.bits() } else { None }
+    }
+
+    /// The memory of its optimiser, if it has one: how many pairs were ever stored, and the last of them. They are most
+    /// of the state's bytes and never change, so that a store may take them out, keep each once, and put them back.
+    pub fn memory(&mut self) -> Option<(u64, &mut VecDeque<Pair<f32>>)> {
+        if let Self::Dflow(solve) = self { solve.memory() } else { None }
     }
 
     /// What was kept of its way, if it was to be kept.

@@ -7,11 +7,13 @@
 //!
 //! Vectors are `T`; dot products, step lengths and the interpolation are f64.
 
+use std::collections::VecDeque;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::line_search::{LineSearch, Terms, Verdict};
-use super::memory::Memory;
+use super::memory::{Memory, Pair};
 use super::vector::{add_scaled, dot, negated, norm_1, norm_max, scale};
 use crate::real::Real;
 use crate::spec::method::{LbfgsSpec, LineSearchLimit};
@@ -171,6 +173,12 @@ impl<T: Real, P> Lbfgs<T, P> {
     /// Pairs (s, y) ever stored.
     pub fn pairs_stored(&self) -> u64 {
         self.memory.stored()
+    }
+
+    /// The pairs in memory, oldest first, the newest being the [`pairs_stored`](Self::pairs_stored)-th: most of the
+    /// state's bytes, and the part that is written once. Whoever takes them out puts them back before the next step.
+    pub fn pairs_mut(&mut self) -> &mut VecDeque<Pair<T>> {
+        self.memory.pairs_mut()
     }
 
     /// Replaces x between two outer steps. The next one evaluates it anew, unless it is equal.

@@ -10,10 +10,10 @@ use crate::real::Real;
 /// yᵀs must exceed this for a pair to be kept (torch's constant).
 const LEAST_CURVATURE: f64 = 1e-10;
 
-/// One step and its change of gradient.
+/// One step and its change of gradient; it never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "T: Real")]
-struct Pair<T> {
+pub struct Pair<T> {
     s: Vec<T>,
     y: Vec<T>,
     /// 1 / yᵀs.
@@ -73,5 +73,10 @@ impl<T: Real> Memory<T> {
     /// Pairs ever stored.
     pub(super) fn stored(&self) -> u64 {
         self.stored
+    }
+
+    /// The pairs, oldest first; the memory is without them until they are put back.
+    pub(super) fn pairs_mut(&mut self) -> &mut VecDeque<Pair<T>> {
+        &mut self.pairs
     }
 }

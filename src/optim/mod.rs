@@ -10,4 +10,5 @@ mod tests;
 mod vector;
 
 pub use lbfgs::{Evaluation, Lbfgs, OuterEnd, OuterReport, Settings, Step};
+pub use memory::Pair;
 pub use vector::{dot, norm};

@@ -62,7 +62,7 @@ impl Summary {
             hash: cell.hash,
             planned: samples.len(),
             done: samples.iter().filter(|id| finished.contains(&(cell.hash, (**id).clone()))).count(),
-            calls_per_row: calls_per_row(cell),
+            calls_per_row: cell.calls_per_row(),
         });
         Self {
             name: plan.name.clone(),
@@ -94,6 +94,13 @@ impl Summary {
         let open = self.cells.iter().filter(|cell| cell.planned > cell.done);
         open.map(|cell| Some(cell.calls_per_row?.saturating_mul((cell.planned - cell.done) as u64)))
             .try_fold(0_u64, |sum, calls| Some(sum.saturating_add(calls?)))
+    }
+}
+
+impl Cell {
+    /// Most network calls that one row can take, forward and backward each counted; `None`: not bounded beforehand.
+    pub fn calls_per_row(&self) -> Option<u64> {
+        calls_per_row(self)
     }
 }
 

@@ -84,6 +84,8 @@ pub enum RunEvent {
         device: String,
         /// What is wrong.
         error: String,
+        /// Seconds until it is started again; none: it is given up.
+        restart_in: Option<f64>,
     },
     /// A worker ended.
     WorkerEnded {
@@ -112,6 +114,8 @@ pub struct RunSummary {
     pub stopped: Option<String>,
     /// Errors of workers that broke down.
     pub broken: Vec<String>,
+    /// Whether one of them could not write its results.
+    pub unwritable: bool,
     /// Where the workers' time went, in order of devices.
     pub usage: Vec<Usage>,
     /// Wall seconds.

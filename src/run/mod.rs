@@ -2,7 +2,9 @@
 
 pub mod dispatcher;
 pub mod event;
+pub mod scheduler;
 pub mod signal;
 
-pub use dispatcher::{Dispatcher, Launch, Limits};
+pub use dispatcher::{Dispatcher, Launch};
 pub use event::{RunEvent, RunSummary};
+pub use scheduler::{Action, Limits, Scheduler};

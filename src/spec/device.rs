@@ -1,4 +1,4 @@
-//! Devices as a user names them: `auto`, `cpu`, `cpu:2`, `cpu:2x1`, `cuda`, `cuda:0`, and lists of these.
+//! Devices as a user names them: `auto`, `cpu`, `cpu:2`, `cpu:2x1`, `cuda`, `cuda:0`, `sim`, and lists of these.
 //!
 //! Only names: what a machine has is the worker's knowledge.
 
@@ -24,6 +24,8 @@ pub enum DeviceSpec {
     },
     /// A CUDA device by its index; `None`: every one that is visible.
     Cuda(Option<u32>),
+    /// For tests of clusters: where CUDA_VISIBLE_DEVICES grants a GPU, one thread of the CPU takes its place.
+    Sim,
 }
 
 impl DeviceSpec {
@@ -70,6 +72,7 @@ impl FromStr for DeviceSpec {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::CPU),
             ("cpu", Some(detail)) => cpu_workers(detail).ok_or_else(unknown),
+            ("sim", None) => Ok(Self::Sim),
             ("cuda", None) => Ok(Self::Cuda(None)),
             ("cuda", Some(index)) => digits(index).map(|index| Self::Cuda(Some(index))).ok_or_else(unknown),
             _ => Err(unknown()),
@@ -100,6 +103,7 @@ impl fmt::Display for DeviceSpec {
             Self::Cpu { workers, threads: Some(threads) } => write!(f, "cpu:{workers}x{threads}"),
             Self::Cuda(None) => f.write_str("cuda"),
             Self::Cuda(Some(index)) => write!(f, "cuda:{index}"),
+            Self::Sim => f.write_str("sim"),
         }
     }
 }
@@ -123,6 +127,9 @@ impl DeviceList {
             if cuda[..i].contains(device) || (cuda.len() > 1 && **device == DeviceSpec::Cuda(None)) {
                 return Err(DeviceError::Repeated(**device));
             }
+        }
+        if devices.iter().filter(|device| **device == DeviceSpec::Sim).count() > 1 {
+            return Err(DeviceError::Repeated(DeviceSpec::Sim));
         }
         let mut open = devices.iter().filter(|d| matches!(d, DeviceSpec::Cpu { threads: None, .. }));
         if let (Some(first), Some(second)) = (open.next(), open.next()) {
@@ -208,7 +215,7 @@ impl JsonSchema for DeviceList {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one = "(auto|cpu(:[1-9][0-9]*(x[1-9][0-9]*)?)?|cuda(:[0-9]+)?)";
+        let one = "(auto|cpu(:[1-9][0-9]*(x[1-9][0-9]*)?)?|cuda(:[0-9]+)?|sim)";
         json_schema!({
             "description": "auto, cpu (one worker, all allowed cores), cpu:2 (two workers), cpu:2x1 (two workers of \
                             one thread, pinned), cuda (all), cuda:0; a list of these, or one string with commas.",
@@ -241,6 +248,7 @@ mod tests {
             ("cpu:1x2", cpu(1, Some(2))),
             ("cuda", DeviceSpec::Cuda(None)),
             ("cuda:3", DeviceSpec::Cuda(Some(3))),
+            ("sim", DeviceSpec::Sim),
         ] {
             assert_eq!(text.parse(), Ok(device));
             assert_eq!(device.to_string(), text);
@@ -267,6 +275,7 @@ mod tests {
             Err(DeviceError::Repeated(DeviceSpec::Cuda(Some(0))))
         );
         assert_eq!("cuda,cuda:0".parse::<DeviceList>(), Err(DeviceError::Repeated(DeviceSpec::Cuda(None))));
+        assert_eq!("sim,sim".parse::<DeviceList>(), Err(DeviceError::Repeated(DeviceSpec::Sim)));
         assert_eq!("auto,cpu".parse::<DeviceList>(), Err(DeviceError::AutoInList));
         assert_eq!("auto,auto".parse::<DeviceList>(), Err(DeviceError::AutoInList));
         assert_eq!(" ".parse::<DeviceList>(), Err(DeviceError::Empty));

@@ -1,8 +1,13 @@
 //! Running solves, so that a resumed run goes on where it was.
 //!
-//! The bytes are the worker's; here they only have a key. A writer keeps all its running solves in one file, replaced
-//! atomically at every save: a header with a table of contents, then one frame per solve (its key as a line of JSON,
-//! then the state). States can be large, so a reader keeps where they lie, and reads one when it is asked for.
+//! The bytes are the worker's; here they only have a key. A solve is stored as a *core*, which is written anew every
+//! time, and numbered *items*, which never change and are written once (the pairs of L-BFGS: two vectors per step, and
+//! most of the bytes). A writer appends both as frames to one log; the newest core whose frame is whole, with
+//! its items, is where the solve goes on. So whatever has reached the disk is of use, wherever the writer is killed. A
+//! log that has grown much longer than what is alive in it is begun anew.
+//!
+//! A frame's payload is a line of JSON ([`Label`]), then the bytes. Readers keep where they lie, and read them when they
+//! are asked for.
 //!
 //! Checkpoints are a convenience: one that is damaged, of another [`Origin`] or version, or gone, costs a solve from
 //! its start, with the same numbers in the end. Those of durable rows are never asked for, and removed by
@@ -10,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,19 +24,28 @@ use serde::{Deserialize, Serialize};
 use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::frame;
-use super::fs::{Fs, write_atomic_pieces};
+use super::fs::{Fs, FsRead};
 use super::gather::{Finished, paths};
 use super::layout::Layout;
-use super::log::{create_dirs, encode_one};
+use super::log::Log;
 use super::record::Key;
 use crate::plan::identity::NUMERICS;
 
 /// Version of a stored solve: to be raised by every change of a struct that the worker stores in a checkpoint (a
 /// method's state, a slot's). The bytes do not describe themselves: those of another form might be read as nonsense.
-pub const CHECKPOINT_FORMAT: u32 = 4;
+pub const CHECKPOINT_FORMAT: u32 = 5;
 
 /// Ending of a checkpoint file's name.
 const EXTENSION: &str = "ckpt";
+
+/// A log below this length is never begun anew.
+const SHORT: u64 = 64 << 20;
+
+/// A log is begun anew when it is so many times longer than what is alive in it.
+const LONG: u64 = 4;
+
+/// Bytes in which a label is looked for first.
+const LABEL_WINDOW: usize = 512;
 
 /// What computed a solve so far, besides its cell. Elsewhere its numbers would go on with other bits, and the row be
 /// none that any machine gives as a whole: so a solve is continued only where it began.
@@ -43,9 +58,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of what a device named such as `cpu:0` or `cuda:1` computes.
+    /// The origin of what a device named such as `cpu:0` or `cuda:1` computes. A `sim` device is a CPU.
     pub fn new(instruction_set: &str, device: &str) -> Self {
         let kind = device.split(':').next().unwrap_or(device);
+        let kind = if kind == "sim" { "cpu" } else { kind };
         Self { instruction_set: instruction_set.to_owned(), device_kind: kind.to_owned() }
     }
 }
@@ -56,131 +72,306 @@ struct Header {
     dflow_checkpoints: u32,
     numerics: u32,
     origin: Origin,
-    /// The solves and the lengths of their frames, in the order of the file.
-    solves: Vec<(Key, u64)>,
 }
 
-/// Where the frame of a solve lies.
-#[derive(Debug)]
+/// The line before the bytes of a frame.
+#[derive(Debug, Serialize, Deserialize)]
+struct Label {
+    key: Key,
+    what: What,
+}
+
+/// What the bytes are.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    /// A core, with the numbers of its items: the first, and one past the last.
+    Core(Range<u64>),
+    /// An item, by its number.
+    Item(u64),
+}
+
+/// A running solve, as its worker hands it over.
+pub trait Running {
+    /// Whose it is.
+    fn key(&self) -> Key;
+    /// Everything but the items.
+    fn core(&self) -> Vec<u8>;
+    /// The numbers of its items: the first, and one past the last.
+    fn items(&self) -> Range<u64>;
+    /// The bytes of an item.
+    fn item(&self, number: u64) -> Vec<u8>;
+}
+
+/// A solve that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Everything but the items.
+    pub core: Vec<u8>,
+    /// Its items in order.
+    pub items: Vec<Vec<u8>>,
+}
+
+/// Where a frame lies.
+#[derive(Debug, Clone, Copy)]
 struct Place {
-    path: PathBuf,
     offset: u64,
     length: usize,
+}
+
+/// What one file holds of one solve.
+#[derive(Debug, Default)]
+struct Trail {
+    /// Oldest first.
+    cores: Vec<(Place, Range<u64>)>,
+    items: BTreeMap<u64, Place>,
+}
+
+/// What was written of a solve into the present log.
+#[derive(Debug, Default)]
+struct Written {
+    /// One past the newest item.
+    end: u64,
+    /// Bytes of an item: they have one length.
+    item_bytes: u64,
+    /// Bytes of the core and of the items that it needs.
+    alive: u64,
 }
 
 /// The running solves of one writer, and those that others left behind when it was opened.
 #[derive(Debug)]
 pub struct Checkpoints {
     fs: Arc<dyn Fs>,
-    path: PathBuf,
+    dir: PathBuf,
+    attempt: AttemptId,
     origin: Origin,
-    left_behind: BTreeMap<Key, Place>,
+    log: Log,
+    written: BTreeMap<Key, Written>,
+    /// Bytes of the present log.
+    length: u64,
+    /// Nothing may be appended to the present log: what came before may be lost.
+    is_broken: bool,
+    /// Logs that the present one replaces once it holds every running solve.
+    replaced: Vec<PathBuf>,
+    /// By solve, in files sorted by start time.
+    left_behind: BTreeMap<Key, Vec<(PathBuf, Trail)>>,
 }
 
 impl Checkpoints {
-    /// Looks what is there of this origin; the newest attempt's state of each solve counts.
+    /// Looks what is there of this origin; the newest attempt's state of each solve counts. With a tag in the attempt's
+    /// name, only files of that tag are looked at.
     pub fn open(
         fs: Arc<dyn Fs>,
         layout: &Layout,
         attempt: &AttemptId,
         origin: Origin,
     ) -> Result<Self, StoreError> {
-        let path = layout.checkpoints().join(format!("{attempt}.{EXTENSION}"));
-        let mut left_behind = BTreeMap::new();
-        // Names sort by start time: later ones replace earlier ones.
-        for file in paths(&*fs, &layout.checkpoints(), EXTENSION)? {
-            if let Some(contents) = contents(&*fs, &file)?.filter(|contents| contents.origin == origin) {
-                left_behind.extend(contents.solves);
+        let dir = layout.checkpoints();
+        let header =
+            Header { dflow_checkpoints: CHECKPOINT_FORMAT, numerics: NUMERICS, origin: origin.clone() };
+        let header = vec![to_json(&header)?];
+        let log = Log::new(Arc::clone(&fs), dir.clone(), attempt.clone(), EXTENSION, header);
+        let mut checkpoints = Self {
+            fs,
+            dir,
+            attempt: attempt.clone(),
+            origin,
+            log,
+            written: BTreeMap::new(),
+            length: 0,
+            is_broken: false,
+            replaced: Vec::new(),
+            left_behind: BTreeMap::new(),
+        };
+        checkpoints.look_again()?;
+        Ok(checkpoints)
+    }
+
+    /// Looks anew what others have left behind: one of them may have died since.
+    pub fn look_again(&mut self) -> Result<(), StoreError> {
+        self.left_behind.clear();
+        let tag = self.attempt.tag();
+        for path in paths(&*self.fs, &self.dir, EXTENSION)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let of_others =
+                |writer: AttemptId| writer != self.attempt && (tag.is_none() || writer.tag() == tag);
+            if !AttemptId::of_file(name).is_some_and(of_others) {
+                continue;
+            }
+            let Some(contents) = contents(&*self.fs, &path)?.filter(|found| found.origin == self.origin)
+            else {
+                continue;
+            };
+            for (key, trail) in contents.trails {
+                self.left_behind.entry(key).or_default().push((path.clone(), trail));
             }
         }
-        Ok(Self { fs, path, origin, left_behind })
+        Ok(())
     }
 
     /// The state of a solve that some earlier attempt left, once; `None` too if it cannot be read any more.
-    pub fn take(&mut self, key: &Key) -> Option<Vec<u8>> {
-        let Place { path, offset, length } = self.left_behind.remove(key)?;
-        let bytes = self
-            .fs
-            .read_range(&path, offset, length)
-            .inspect_err(|error| tracing::warn!("{}: a solve starts anew: {error}", path.display()))
-            .ok()?;
-        let [payload] = frame::decode(&bytes).payloads[..] else { return None };
-        // The file of a writer that still runs may have been replaced since: another solve may lie there now.
-        Some(payload.strip_prefix(&*label(key).ok()?)?.to_vec())
+    pub fn take(&mut self, key: &Key) -> Option<Stored> {
+        let trails = self.left_behind.remove(key)?;
+        trails.iter().rev().find_map(|(path, trail)| {
+            let read = self.fs.open(path).map(|file| trail.newest(&*file, key));
+            read.inspect_err(|error| tracing::warn!("{}: not used: {error}", path.display())).ok().flatten()
+        })
     }
 
-    /// Replaces this writer's checkpoints by these, durably; with none, its file is removed.
-    pub fn save(&self, solves: &[(Key, Vec<u8>)]) -> Result<(), StoreError> {
-        if solves.is_empty() {
-            return remove(&*self.fs, &self.path);
-        }
-        let labels = solves.iter().map(|(key, _)| label(key)).collect::<Result<Vec<_>, _>>()?;
-        let length = |label: &Vec<u8>, state: &Vec<u8>| (frame::HEAD + label.len() + state.len()) as u64;
-        let lengths =
-            solves.iter().zip(&labels).map(|((key, state), label)| (key.clone(), length(label, state)));
-        let header = Header {
-            dflow_checkpoints: CHECKPOINT_FORMAT,
-            numerics: NUMERICS,
-            origin: self.origin.clone(),
-            solves: lengths.collect(),
-        };
-        let header = encode_one(&to_json(&header)?);
-        let frames =
-            solves.iter().zip(&labels).map(|((_, state), label)| encode_one(&[&label[..], state].concat()));
-        let dir = self.path.parent().expect("a checkpoint lies in the folder of checkpoints");
-        create_dirs(&*self.fs, dir)?;
-        // One frame after the other: together they may be as large as all states are.
-        write_atomic_pieces(&*self.fs, &self.path, std::iter::once(header).chain(frames))
+    /// Whether the next [`save`](Self::save) must be given every running solve, because it begins a new log.
+    pub fn begins_anew(&self) -> bool {
+        let alive: u64 = self.written.values().map(|written| written.alive).sum();
+        self.is_broken || self.length > SHORT.max(LONG * alive)
     }
+
+    /// Stores solves: each is durable when the next is asked for, and all of them on return.
+    pub fn save(&mut self, solves: impl Iterator<Item: Running>) -> Result<(), StoreError> {
+        let anew = self.begins_anew();
+        if anew {
+            self.replaced.extend(self.log.finish());
+            self.written.clear();
+            self.length = 0;
+        }
+        // Until all of it has succeeded.
+        self.is_broken = true;
+        for solve in solves {
+            self.append(&solve)?;
+        }
+        self.is_broken = false;
+        if anew {
+            self.replaced.drain(..).for_each(|path| remove_quietly(&*self.fs, &path));
+        }
+        Ok(())
+    }
+
+    /// A solve of this writer has ended: what is stored of it is not needed any more.
+    pub fn forget(&mut self, key: &Key) {
+        self.written.remove(key);
+    }
+
+    /// Removes this writer's files: it leaves no running solve behind.
+    pub fn clear(&mut self) {
+        let files = self.log.finish();
+        self.replaced.drain(..).chain(files).for_each(|path| remove_quietly(&*self.fs, &path));
+        self.written.clear();
+        self.length = 0;
+    }
+
+    fn append(&mut self, solve: &impl Running) -> Result<(), StoreError> {
+        let (key, core, items) = (solve.key(), solve.core(), solve.items());
+        let known = self.written.entry(key.clone()).or_default();
+        let mut frames = Vec::new();
+        for number in items.start.max(known.end)..items.end {
+            let bytes = solve.item(number);
+            (known.end, known.item_bytes) = (number + 1, bytes.len() as u64);
+            frames.push(labelled(&key, What::Item(number), &bytes)?);
+        }
+        known.alive = core.len() as u64 + (items.end - items.start) * known.item_bytes;
+        frames.push(labelled(&key, What::Core(items), &core)?);
+        self.length += frames.iter().map(|frame| (frame::HEAD + frame.len()) as u64).sum::<u64>();
+        self.log.append(&frames).map(drop)
+    }
+}
+
+impl Trail {
+    /// The newest state that is whole.
+    fn newest(&self, file: &dyn FsRead, key: &Key) -> Option<Stored> {
+        self.cores.iter().rev().find_map(|(place, numbers)| {
+            let core = read(file, *place, key, &What::Core(numbers.clone()))?;
+            let item = |number| read(file, *self.items.get(&number)?, key, &What::Item(number));
+            Some(Stored { core, items: numbers.clone().map(item).collect::<Option<_>>()? })
+        })
+    }
+}
+
+/// The bytes of a frame, if it is whole and what it was taken for.
+fn read(file: &dyn FsRead, place: Place, key: &Key, what: &What) -> Option<Vec<u8>> {
+    let bytes = file.read_at(place.offset, place.length).ok()?;
+    let [payload] = frame::decode(&bytes).payloads[..] else { return None };
+    let (label, at) = split_label(payload)?;
+    (label.key == *key && label.what == *what).then(|| payload[at..].to_vec())
 }
 
 /// What a file holds.
 struct Contents {
     origin: Origin,
-    solves: Vec<(Key, Place)>,
+    trails: BTreeMap<Key, Trail>,
 }
 
 /// What a file says that it holds; `None` if it has gone, is damaged, or of a version that this program cannot continue.
 fn contents(fs: &dyn Fs, path: &Path) -> Result<Option<Contents>, StoreError> {
-    let header = match read_header(fs, path) {
-        Ok(header) => header,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => None,
-        Err(error) => return Err(StoreError::io("read", path)(error)),
-    };
-    let ours = |header: &Header| header.dflow_checkpoints == CHECKPOINT_FORMAT && header.numerics == NUMERICS;
-    Ok(header.filter(|(header, _)| ours(header)).map(|(header, mut offset)| {
-        let place = |(key, length): (Key, u64)| {
-            let place = Place { path: path.to_owned(), offset, length: length as usize };
-            offset = offset.saturating_add(length);
-            (key, place)
-        };
-        Contents { origin: header.origin, solves: header.solves.into_iter().map(place).collect() }
-    }))
+    match fs.open(path).and_then(|file| scan(&*file)) {
+        Ok(contents) => Ok(contents),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => Ok(None),
+        Err(error) => Err(StoreError::io("read", path)(error)),
+    }
 }
 
-/// The header, and the position of the first frame after it.
-fn read_header(fs: &dyn Fs, path: &Path) -> io::Result<Option<(Header, u64)>> {
-    let Some(length) = frame::claimed_length(&fs.read_range(path, 0, frame::HEAD)?) else { return Ok(None) };
-    let bytes = fs.read_range(path, 0, frame::HEAD + length)?;
+/// Walks over the frames by their heads and labels; their checksums are looked at when they are read.
+fn scan(file: &dyn FsRead) -> io::Result<Option<Contents>> {
+    let size = file.size()?;
+    let Some(place) = place_at(file, 0, size)? else { return Ok(None) };
+    let bytes = file.read_at(0, place.length)?;
     let [header] = frame::decode(&bytes).payloads[..] else { return Ok(None) };
-    Ok(serde_json::from_slice(header).ok().map(|header| (header, bytes.len() as u64)))
+    let Ok(Header { dflow_checkpoints, numerics, origin }) = serde_json::from_slice(header) else {
+        return Ok(None);
+    };
+    if (dflow_checkpoints, numerics) != (CHECKPOINT_FORMAT, NUMERICS) {
+        return Ok(None);
+    }
+    let (mut trails, mut at) = (BTreeMap::<Key, Trail>::new(), place.length as u64);
+    while let Some(place) = place_at(file, at, size)? {
+        at += place.length as u64;
+        let Some(Label { key, what }) = label_at(file, place)? else { break };
+        let trail = trails.entry(key).or_default();
+        match what {
+            What::Core(items) => trail.cores.push((place, items)),
+            What::Item(number) => drop(trail.items.insert(number, place)),
+        }
+    }
+    Ok(Some(Contents { origin, trails }))
 }
 
-/// The line before a state.
-fn label(key: &Key) -> Result<Vec<u8>, StoreError> {
-    let mut line = to_json(key)?;
-    line.push(b'\n');
-    Ok(line)
+/// The frame that begins at `offset`, by its head; `None` where no whole one follows.
+fn place_at(file: &dyn FsRead, offset: u64, size: u64) -> io::Result<Option<Place>> {
+    if size - offset < frame::HEAD as u64 {
+        return Ok(None);
+    }
+    let Some(length) = frame::claimed_length(&file.read_at(offset, frame::HEAD)?) else { return Ok(None) };
+    let length = frame::HEAD + length;
+    Ok((size - offset >= length as u64).then_some(Place { offset, length }))
+}
+
+fn label_at(file: &dyn FsRead, place: Place) -> io::Result<Option<Label>> {
+    let (from, length) = (place.offset + frame::HEAD as u64, place.length - frame::HEAD);
+    let found = split_label(&file.read_at(from, length.min(LABEL_WINDOW))?).map(|(label, _)| label);
+    if found.is_some() || length <= LABEL_WINDOW {
+        return Ok(found);
+    }
+    Ok(split_label(&file.read_at(from, length)?).map(|(label, _)| label))
+}
+
+/// A payload's label, and where the bytes after it begin.
+fn split_label(payload: &[u8]) -> Option<(Label, usize)> {
+    let end = payload.iter().position(|byte| *byte == b'\n')?;
+    Some((serde_json::from_slice(&payload[..end]).ok()?, end + 1))
+}
+
+fn labelled(key: &Key, what: What, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let mut payload = to_json(&Label { key: key.clone(), what })?;
+    payload.push(b'\n');
+    payload.extend(bytes);
+    Ok(payload)
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Encode(error.to_string()))
 }
 
-fn remove(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
-    match fs.remove(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => Ok(()),
+/// A file that stays costs only its place.
+fn remove_quietly(fs: &dyn Fs, path: &Path) {
+    if let Err(error) = fs.remove(path) {
+        tracing::debug!("cannot remove {}: {error}", path.display());
     }
 }
 
@@ -188,120 +379,19 @@ fn remove(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
 /// another origin left stays, for a worker there.
 pub fn remove_finished(fs: &dyn Fs, layout: &Layout, finished: &Finished) -> Result<(), StoreError> {
     for path in paths(fs, &layout.checkpoints(), EXTENSION)? {
-        let solves = contents(fs, &path)?.map(|contents| contents.solves).unwrap_or_default();
-        if solves.iter().all(|(key, _)| finished.rows.contains_key(key)) {
-            remove(fs, &path)?;
+        let trails = contents(fs, &path)?.map(|contents| contents.trails).unwrap_or_default();
+        if trails.keys().all(|key| finished.rows.contains_key(key)) {
+            match fs.remove(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
         }
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::fault::FaultFs;
-    use crate::store::record::Status;
-
-    fn key(i: u8) -> Key {
-        (format!("hash-{i}"), format!("sample-{i}"))
-    }
-
-    fn open_on(fs: &FaultFs, attempt: &str, origin: Origin) -> Checkpoints {
-        let attempt = AttemptId::from_text(attempt);
-        Checkpoints::open(Arc::new(fs.clone()), &Layout::new("/run"), &attempt, origin).unwrap()
-    }
-
-    fn open(fs: &FaultFs, attempt: &str) -> Checkpoints {
-        open_on(fs, attempt, Origin::new("avx512", "cpu:0"))
-    }
-
-    #[test]
-    fn the_newest_attempt_counts_and_a_save_replaces_the_last() {
-        let fs = FaultFs::new(Path::new("/run"));
-        let (a, b) = (open(&fs, "a"), open(&fs, "b"));
-        b.save(&[(key(1), vec![2])]).unwrap();
-        a.save(&[(key(0), vec![9]), (key(3), vec![3])]).unwrap();
-        a.save(&[(key(0), vec![0]), (key(1), vec![1])]).unwrap();
-        let mut resumed = open(&fs, "c");
-        assert_eq!(resumed.take(&key(0)), Some(vec![0]));
-        assert_eq!(resumed.take(&key(1)), Some(vec![2]));
-        assert_eq!(resumed.take(&key(1)), None, "once");
-        assert_eq!(resumed.take(&key(3)), None, "finished before the second save");
-    }
-
-    #[test]
-    fn every_damage_costs_only_the_checkpoint() {
-        let fs = FaultFs::new(Path::new("/run"));
-        open(&fs, "a").save(&[(key(0), vec![7; 9])]).unwrap();
-        let bytes = fs.read(Path::new("/run/checkpoints/a.ckpt")).unwrap();
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let fs = FaultFs::new(Path::new("/run/checkpoints"));
-            fs.create_new(Path::new("/run/checkpoints/a.ckpt")).unwrap().append(&damaged).unwrap();
-            assert_eq!(open(&fs, "b").take(&key(0)), None);
-        }
-    }
-
-    #[test]
-    fn files_are_removed_once_all_their_rows_are_durable() {
-        let fs = FaultFs::new(Path::new("/run"));
-        open(&fs, "a").save(&[(key(0), vec![]), (key(1), vec![])]).unwrap();
-        open(&fs, "b").save(&[(key(0), vec![])]).unwrap();
-        let mut finished = Finished::default();
-        finished.rows.insert(key(0), Status::Ok);
-        remove_finished(&fs, &Layout::new("/run"), &finished).unwrap();
-        assert_eq!(fs.list(Path::new("/run/checkpoints")).unwrap(), ["a.ckpt"]);
-        open(&fs, "a").save(&[]).unwrap();
-        assert!(fs.list(Path::new("/run/checkpoints")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_solve_goes_on_only_where_its_bits_are_the_same() {
-        let fs = FaultFs::new(Path::new("/run"));
-        open(&fs, "a").save(&[(key(0), vec![7])]).unwrap();
-        for (origin, expected) in [
-            (Origin::new("avx512", "cpu:3"), Some(vec![7])),
-            (Origin::new("avx2", "cpu:0"), None),
-            (Origin::new("avx512", "cuda:0"), None),
-        ] {
-            assert_eq!(open_on(&fs, "b", origin.clone()).take(&key(0)), expected, "{origin:?}");
-        }
-        remove_finished(&fs, &Layout::new("/run"), &Finished::default()).unwrap();
-        assert_eq!(fs.list(Path::new("/run/checkpoints")).unwrap(), ["a.ckpt"]);
-    }
-
-    #[test]
-    fn another_format_or_numerics_starts_anew() {
-        for (format, numerics) in [
-            (CHECKPOINT_FORMAT, NUMERICS),
-            (CHECKPOINT_FORMAT - 1, NUMERICS),
-            (CHECKPOINT_FORMAT, NUMERICS + 1),
-        ] {
-            let fs = FaultFs::new(Path::new("/run/checkpoints"));
-            let label = label(&key(0)).unwrap();
-            let origin = Origin::new("avx512", "cpu:0");
-            let solves = vec![(key(0), (frame::HEAD + label.len() + 1) as u64)];
-            let header = Header { dflow_checkpoints: format, numerics, origin, solves };
-            let header = encode_one(&to_json(&header).unwrap()).unwrap();
-            let state = encode_one(&[&label[..], &[7]].concat()).unwrap();
-            let mut file = fs.create_new(Path::new("/run/checkpoints/a.ckpt")).unwrap();
-            file.append(&[header, state].concat()).unwrap();
-            let ours = (format, numerics) == (CHECKPOINT_FORMAT, NUMERICS);
-            assert_eq!(open(&fs, "b").take(&key(0)), ours.then(|| vec![7]));
-        }
-    }
-
-    #[test]
-    fn states_stay_in_their_file_until_they_are_asked_for() {
-        let fs = FaultFs::new(Path::new("/run"));
-        let a = open(&fs, "a");
-        a.save(&[(key(0), vec![0; 9]), (key(1), vec![1; 9])]).unwrap();
-        let (mut changed, mut gone) = (open(&fs, "b"), open(&fs, "c"));
-        // A writer that still runs: states of one length, in another order.
-        a.save(&[(key(1), vec![1; 9]), (key(0), vec![0; 9])]).unwrap();
-        assert_eq!(changed.take(&key(0)), None, "never the state of another solve");
-        fs.remove(Path::new("/run/checkpoints/a.ckpt")).unwrap();
-        assert_eq!(gone.take(&key(0)), None);
-    }
-}
+#[path = "checkpoint_tests.rs"]
+mod tests;

@@ -46,6 +46,14 @@ pub struct Written {
     pub set: Vec<String>,
 }
 
+impl From<&Document> for Written {
+    fn from(document: &Document) -> Self {
+        let source = document.source();
+        let set = document.sets().map(str::to_owned).collect();
+        Self { file: source.name.clone(), text: source.text.clone(), set }
+    }
+}
+
 /// Whether every planned row is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -364,8 +372,6 @@ fn continued(old: Option<&RunFile>, start: &Start<'_>) -> RunFile {
     };
     let mut code_versions = old.map(|old| old.code_versions.clone()).unwrap_or_default();
     code_versions.insert(env!("CARGO_PKG_VERSION").to_owned());
-    let source = start.document.source();
-    let set = start.document.sets().map(str::to_owned).collect();
     RunFile {
         dflow_run: FORMAT_VERSION,
         name: plan.name.clone(),
@@ -375,7 +381,7 @@ fn continued(old: Option<&RunFile>, start: &Start<'_>) -> RunFile {
         schema_version: SCHEMA_VERSION,
         numerics: NUMERICS,
         metric_profile: METRIC_PROFILE.to_owned(),
-        pipeline: Written { file: source.name.clone(), text: source.text.clone(), set },
+        pipeline: Written::from(start.document),
         plan,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::artifacts::{ArtifactWriter, Reconstruction};
 use super::attempt::AttemptId;
-use super::checkpoint::Origin;
+use super::checkpoint::{Origin, Running};
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
 use super::gather::{Note, finished, gather};
@@ -217,6 +217,27 @@ fn a_read_only_directory_says_what_to_do() {
     assert!(error.to_string().contains("choose an `output` directory"), "{error}");
 }
 
+/// A running solve.
+struct Solving(Key);
+
+impl Running for Solving {
+    fn key(&self) -> Key {
+        self.0.clone()
+    }
+
+    fn core(&self) -> Vec<u8> {
+        vec![1, 2, 3]
+    }
+
+    fn items(&self) -> std::ops::Range<u64> {
+        2..4
+    }
+
+    fn item(&self, number: u64) -> Vec<u8> {
+        vec![number as u8]
+    }
+}
+
 /// A small run as a worker does it: whatever is not finished is checkpointed, its reconstruction kept, its row
 /// appended; a part in the middle; a merge at the end.
 fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> {
@@ -225,7 +246,7 @@ fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> 
     let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start)?;
     let finished = dir.finished()?.rows;
     let mut store = dir.store()?;
-    let checkpoints = dir.checkpoints(&store, Origin::new("portable", "cpu:0"))?;
+    let mut checkpoints = dir.checkpoints(&store, Origin::new("portable", "cpu:0"))?;
     let mut artifacts = ArtifactWriter::new(Arc::clone(dir.fs()), dir.layout(), store.attempt());
     for unit in start.plan.units(Shard::WHOLE) {
         let mut record = row(start.plan, unit);
@@ -233,7 +254,7 @@ fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> 
         if finished.contains_key(&key) {
             continue;
         }
-        checkpoints.save(&[(key.clone(), vec![1, 2, 3])])?;
+        checkpoints.save(std::iter::once(Solving(key.clone())))?;
         let x1 = [unit.sample as f32, 0.5];
         let item = Reconstruction { key: &key, shape: &[2], x1: &x1 };
         artifacts.append(&[item])?.remove(0).describe(&mut record);

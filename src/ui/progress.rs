@@ -116,7 +116,12 @@ impl<'a> Progress<'a> {
                     "{device}: no memory for tapes; going on with network calls repeated for the pull-back"
                 )
             }
-            RunEvent::WorkerBroken { device, error } => format!("{device}: the worker broke down: {error}"),
+            RunEvent::WorkerBroken { device, error, restart_in } => match restart_in {
+                Some(seconds) => {
+                    format!("{device}: the worker broke down: {error}; it starts again in {seconds:.0} s")
+                }
+                None => format!("{device}: the worker broke down: {error}; it is not started again"),
+            },
             RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
             }

@@ -104,8 +104,10 @@ impl Assembly {
     /// When the device cannot hold them.
     pub fn fields(&self, device: &Device) -> Result<Vec<Field>, String> {
         match &device.kind {
-            DeviceKind::Cpu { .. } => Ok(self.priors.iter().map(Prior::field).collect()),
-            DeviceKind::Cuda { index } => {
+            DeviceKind::Cpu { .. } | DeviceKind::Sim { .. } => {
+                Ok(self.priors.iter().map(Prior::field).collect())
+            }
+            DeviceKind::Cuda { index, .. } => {
                 self.priors.iter().map(|prior| super::cuda::field(prior, *index)).collect()
             }
         }

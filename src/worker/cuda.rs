@@ -7,8 +7,9 @@ use crate::catalog::Prior;
 /// CUDA devices this process can use; 0 without the feature or without a device.
 #[cfg(feature = "cuda")]
 pub fn visible() -> usize {
-    // Candle has no count: devices are numbered without gaps, so the first refusal ends them.
-    (0..64).take_while(|&index| candle_core::Device::new_cuda(index).is_ok()).count()
+    // Counting opens no context: those belong to the workers' processes.
+    let count = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count();
+    count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
 /// CUDA devices this process can use; 0 without the feature or without a device.

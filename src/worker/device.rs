@@ -1,5 +1,6 @@
 //! The devices of this process and what they may use: cores and memory as cgroup, Slurm and affinity grant them.
 
+mod gpus;
 mod grant;
 
 use std::fs;
@@ -7,6 +8,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use self::gpus::Gpus;
 use self::grant::Grant;
 use crate::spec::device::{DeviceList, DeviceSpec};
 
@@ -29,11 +31,28 @@ pub enum DeviceKind {
         /// Cores that the threads are pinned to, one each; empty: not pinned.
         cores: Vec<usize>,
     },
-    /// A CUDA device by its index among the visible ones.
+    /// A CUDA device; its worker is a process of its own.
     Cuda {
         /// Index as CUDA counts the visible devices.
         index: usize,
+        /// The entry of CUDA_VISIBLE_DEVICES that shows it alone.
+        visible: String,
     },
+    /// One thread of the CPU in the place of a GPU, as a process of its own: for tests of clusters.
+    Sim {
+        /// The entry of CUDA_VISIBLE_DEVICES in whose place it is.
+        visible: String,
+    },
+}
+
+impl DeviceKind {
+    /// What CUDA_VISIBLE_DEVICES is for the process of its worker; none: the worker is a thread of this process.
+    pub fn visible(&self) -> Option<&str> {
+        match self {
+            Self::Cpu { .. } => None,
+            Self::Cuda { visible, .. } | Self::Sim { visible } => Some(visible),
+        }
+    }
 }
 
 /// Why the devices asked for cannot be had.
@@ -59,6 +78,26 @@ pub enum DeviceError {
     /// A CUDA device that does not answer.
     #[error("{0}")]
     Cuda(String),
+    /// GPUs that the process is not shown.
+    #[error(
+        "Slurm has granted GPUs ({0}), but CUDA_VISIBLE_DEVICES shows none: start dflow directly in the batch script or with srun --gpus, or ask for no GPUs and use `--devices cpu`"
+    )]
+    Hidden(String),
+    /// GPUs that would lie idle.
+    #[error(
+        "{granted} GPUs are granted (CUDA_VISIBLE_DEVICES), but {reason}; or use `--devices cpu` and ask for no GPUs"
+    )]
+    Unusable {
+        /// How many.
+        granted: usize,
+        /// Why they cannot be used, and what to do.
+        reason: String,
+    },
+    /// No GPU where one is needed.
+    #[error(
+        "`devices: {0}`: no GPU is granted (CUDA_VISIBLE_DEVICES is empty or not set); ask for some, such as `gpus: 1` under `cluster:` or `sbatch --gpus=1`"
+    )]
+    NoneGranted(String),
 }
 
 /// This machine's name, as the system has it.
@@ -71,32 +110,65 @@ pub fn host_name() -> String {
 /// # Errors
 /// When cores or CUDA devices are asked for that this process does not have.
 pub fn resolve(list: &DeviceList) -> Result<Vec<Device>, DeviceError> {
-    resolve_on(list, &granted_cores())
+    let needs_gpus = list.devices().iter().any(|device| !matches!(device, DeviceSpec::Cpu { .. }));
+    let gpus =
+        if needs_gpus { Gpus::of_this_process().map_err(DeviceError::Hidden)? } else { Gpus::Unrestricted };
+    resolve_on(list, &granted_cores(), &gpus)
 }
 
-/// The devices on a machine that grants these cores.
-fn resolve_on(list: &DeviceList, granted: &[usize]) -> Result<Vec<Device>, DeviceError> {
+/// The devices on a machine that grants these cores and GPUs.
+fn resolve_on(list: &DeviceList, granted: &[usize], gpus: &Gpus) -> Result<Vec<Device>, DeviceError> {
     let mut cores = Cores::share(list, granted)?;
     let mut devices = Vec::new();
     for spec in list.devices() {
         match spec {
-            DeviceSpec::Auto => match super::cuda::visible() {
+            DeviceSpec::Auto => match checked_visible(gpus)? {
                 0 => devices.extend(cores.workers(NonZeroU32::MIN, None)),
-                count => devices.extend((0..count).map(cuda_device)),
+                count => devices.extend((0..count).map(|index| cuda_device(index, gpus))),
             },
             DeviceSpec::Cpu { workers, threads } => devices.extend(cores.workers(*workers, *threads)),
             DeviceSpec::Cuda(index) => {
                 let count = super::cuda::checked_count(&list.to_string(), *index)?;
+                if index.is_none() {
+                    checked_visible(gpus)?;
+                }
                 let chosen = index.map_or(0..count, |i| i as usize..i as usize + 1);
-                devices.extend(chosen.map(cuda_device));
+                devices.extend(chosen.map(|index| cuda_device(index, gpus)));
             }
+            DeviceSpec::Sim => match gpus {
+                Gpus::Listed(entries) if !entries.is_empty() => {
+                    devices.extend(entries.iter().enumerate().map(|(index, visible)| {
+                        let visible = visible.clone();
+                        Device { name: format!("sim:{index}"), kind: DeviceKind::Sim { visible } }
+                    }));
+                }
+                _ => return Err(DeviceError::NoneGranted(list.to_string())),
+            },
         }
     }
     Ok(devices)
 }
 
-fn cuda_device(index: usize) -> Device {
-    Device { name: format!("cuda:{index}"), kind: DeviceKind::Cuda { index } }
+/// The number of CUDA devices: all of those granted, so that none lies idle unnoticed.
+fn checked_visible(gpus: &Gpus) -> Result<usize, DeviceError> {
+    let count = super::cuda::visible();
+    let Gpus::Listed(entries) = gpus else { return Ok(count) };
+    let granted = entries.len();
+    let reason = match count {
+        _ if count >= granted => return Ok(count),
+        _ if !cfg!(feature = "cuda") => {
+            "this binary was built without CUDA: build with `cargo build --release --features cuda`"
+                .to_owned()
+        }
+        0 => "none answers: look at `nvidia-smi` on this node".to_owned(),
+        _ => format!("only {count} of them answer: look at `nvidia-smi` on this node"),
+    };
+    Err(DeviceError::Unusable { granted, reason })
+}
+
+fn cuda_device(index: usize, gpus: &Gpus) -> Device {
+    let visible = gpus.entry(index);
+    Device { name: format!("cuda:{index}"), kind: DeviceKind::Cuda { index, visible } }
 }
 
 /// The granted cores, handed out from the first to the last: no two workers get the same.
@@ -123,7 +195,7 @@ impl<'a> Cores<'a> {
                 }
                 // A list has one of these at the most. Its workers need a core each.
                 DeviceSpec::Cpu { workers, threads: None } => unsized_workers += workers.get() as usize,
-                DeviceSpec::Auto | DeviceSpec::Cuda(_) => {}
+                DeviceSpec::Auto | DeviceSpec::Cuda(_) | DeviceSpec::Sim => {}
             }
         }
         let wanted = sized.saturating_add(unsized_workers);
@@ -198,7 +270,7 @@ mod tests {
     use super::*;
 
     fn devices(list: &str, granted: &[usize]) -> Result<Vec<Device>, DeviceError> {
-        resolve_on(&list.parse().unwrap(), granted)
+        resolve_on(&list.parse().unwrap(), granted, &Gpus::Unrestricted)
     }
 
     /// Name, threads and cores of every worker on the CPU.
@@ -206,7 +278,7 @@ mod tests {
         let devices = devices(list, granted).unwrap().into_iter();
         let workers = devices.map(|device| match device.kind {
             DeviceKind::Cpu { threads, cores } => (device.name, threads, cores),
-            DeviceKind::Cuda { .. } => panic!("{list} names no CUDA device"),
+            other => panic!("{list} names no {other:?}"),
         });
         workers.collect()
     }
@@ -258,6 +330,29 @@ mod tests {
             assert!(is_expected, "{list}: {error}");
             assert!(error.to_string().contains("ask for fewer workers or threads"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_simulated_gpu_stands_for_each_that_is_granted() {
+        let gpus = Gpus::Listed(vec!["2".to_owned(), "GPU-5a".to_owned()]);
+        let devices = resolve_on(&"sim".parse().unwrap(), &[0], &gpus).unwrap();
+        let shown: Vec<_> =
+            devices.iter().map(|device| (device.name.as_str(), device.kind.visible())).collect();
+        assert_eq!(shown, [("sim:0", Some("2")), ("sim:1", Some("GPU-5a"))]);
+        for none in [Gpus::Unrestricted, Gpus::Listed(vec![])] {
+            let error = resolve_on(&"sim".parse().unwrap(), &[0], &none).unwrap_err().to_string();
+            assert!(error.contains("no GPU is granted"), "{error}");
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn granted_gpus_do_not_lie_idle_beside_a_program_without_cuda() {
+        let gpus = Gpus::Listed(vec!["0".to_owned(), "1".to_owned()]);
+        let error = resolve_on(&"auto".parse().unwrap(), &[0], &gpus).unwrap_err().to_string();
+        assert!(error.contains("2 GPUs are granted") && error.contains("without CUDA"), "{error}");
+        assert_eq!(resolve_on(&"cpu".parse().unwrap(), &[0], &gpus).unwrap().len(), 1);
+        assert_eq!(resolve_on(&"auto".parse().unwrap(), &[0], &Gpus::Listed(vec![])).unwrap().len(), 1);
     }
 
     #[test]

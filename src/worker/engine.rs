@@ -5,14 +5,16 @@
 mod call;
 mod kind;
 mod read_out;
+mod stored;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use kind::Kind;
+pub use stored::{Frozen, StoredSolve};
 
 use super::protocol::MemoryPlan;
 use super::timed::Timed;
@@ -42,18 +44,6 @@ pub struct Slot {
     pub error: Option<String>,
     state: StoredSolve,
     opened: Instant,
-}
-
-/// A solve as it is stored in a checkpoint: it goes on from its pending ask.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StoredSolve {
-    solve: Solve,
-    ask: Ask,
-    /// Start and grid of the last solve, which a pending pull-back belongs to.
-    last: Option<(Vec<f32>, Grid)>,
-    /// Seconds in a slot, over earlier attempts.
-    seconds: f64,
-    cost: Cost,
 }
 
 /// What a solve has cost, over all attempts.
@@ -97,6 +87,11 @@ impl Slot {
         self.state.seconds + self.opened.elapsed().as_secs_f64()
     }
 
+    /// Time since it got this slot, or since it was last stored.
+    pub fn held_for(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
     /// What it has cost so far.
     pub fn cost(&self) -> Cost {
         self.state.cost
@@ -112,7 +107,8 @@ impl Slot {
         self.error.is_some() || self.state.ask == Ask::Done
     }
 
-    /// The state to store; the slot itself is unchanged.
+    /// The state as it would be stored.
+    #[cfg(test)]
     pub fn stored(&self) -> StoredSolve {
         StoredSolve { seconds: self.seconds(), ..self.state.clone() }
     }

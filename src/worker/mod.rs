@@ -5,9 +5,12 @@
 //! is durable before it is reported.
 
 pub mod assembly;
+pub mod child;
 pub mod cuda;
 pub mod device;
 pub mod engine;
+mod pipe;
+pub mod process;
 pub mod protocol;
 mod row;
 mod timed;
@@ -18,15 +21,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use serde::{Deserialize, Serialize};
 
 use self::assembly::Assembly;
 use self::device::{Device, DeviceKind};
 use self::engine::{Engine, MemoryBudget, Slot, panic_text};
-use self::protocol::{Command, Event, Finished, Usage};
-use self::row::Writer;
+use self::process::Processes;
+use self::protocol::{Cause, Command, Event, Finished, Usage};
+use self::row::{Due, Writer};
 use crate::plan::Unit;
 use crate::run::Launch;
-use crate::store::RunDir;
+use crate::store::{RunDir, StoreError};
 
 /// Slots per thread of a CPU worker, unless the user says otherwise: enough that a batch rarely leaves a thread
 /// without a row, few enough that the last samples are spread over the workers.
@@ -42,7 +47,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// What every worker of a run is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
     /// Samples solved at a time; none: by the device.
     pub slots: Option<usize>,
@@ -55,6 +60,29 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { slots: None, memory: None, checkpoint_every: Duration::from_secs(60) }
+    }
+}
+
+/// Starts a worker for each device: a thread of this process for CPUs, a child process for the others.
+pub struct Workers {
+    /// Workers of this process; none: no device is a CPU.
+    pub threads: Option<Threads>,
+    /// Workers that are processes of their own.
+    pub processes: Processes,
+}
+
+impl Launch for Workers {
+    fn launch(
+        &self,
+        index: usize,
+        commands: Receiver<Command>,
+        events: Sender<(usize, Event)>,
+    ) -> Result<(), String> {
+        let is_own = self.processes.devices[index].kind.visible().is_none();
+        match &self.threads {
+            Some(threads) if is_own => threads.launch(index, commands, events),
+            _ => self.processes.launch(index, commands, events),
+        }
     }
 }
 
@@ -86,21 +114,45 @@ impl Launch for Threads {
                 // A dispatcher that is gone needs no events; the worker ends by its closed commands.
                 let _ = events.send((index, event));
             };
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                pool.install(|| {
-                    Worker::start(&assembly, &run_dir, &device, &settings, workers, &say)?.work(&commands)
-                })
-            }));
-            match outcome {
-                Ok(Ok(usage)) => say(Event::Ended(usage)),
-                Ok(Err(error)) => say(Event::Broken { error }),
-                Err(panic) => {
-                    say(Event::Broken { error: format!("the worker panicked: {}", panic_text(&*panic)) });
-                }
-            }
+            let begin = |say: &dyn Fn(Event)| {
+                Worker::start(&assembly, &run_dir, &device, &settings, workers, say)?.work(&commands)
+            };
+            say(pool.install(|| last_event(|| begin(&say))));
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         thread.spawn(body).map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    }
+}
+
+/// Runs a worker to its end, whatever that is.
+fn last_event(worker: impl FnOnce() -> Result<Usage, WorkerError>) -> Event {
+    match catch_unwind(AssertUnwindSafe(worker)) {
+        Ok(Ok(usage)) => Event::Ended(usage),
+        Ok(Err(error)) => Event::Broken { cause: error.cause(), error: error.to_string() },
+        Err(panic) => {
+            let error = format!("the worker panicked: {}", panic_text(&*panic));
+            Event::Broken { cause: Cause::Crash, error }
+        }
+    }
+}
+
+/// Why a worker cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    /// Its device cannot hold the models.
+    #[error("{0}")]
+    Start(String),
+    /// What it has solved cannot be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl WorkerError {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Start(_) => Cause::Start,
+            Self::Store(_) => Cause::Store,
+        }
     }
 }
 
@@ -108,6 +160,7 @@ fn thread_pool(device: &Device) -> Result<rayon::ThreadPool, String> {
     let (threads, cores) = match &device.kind {
         DeviceKind::Cpu { threads, cores } => (*threads, cores.clone()),
         DeviceKind::Cuda { .. } => (2, Vec::new()),
+        DeviceKind::Sim { .. } => (1, Vec::new()),
     };
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -145,7 +198,6 @@ struct Clock {
     /// Time without anything to do since then.
     waited: Duration,
     reported: Instant,
-    checkpointed: Instant,
     idle_slot_seconds: f64,
     slot_seconds: f64,
 }
@@ -158,24 +210,24 @@ impl<'a> Worker<'a> {
         settings: &'a Settings,
         workers: usize,
         say: &'a dyn Fn(Event),
-    ) -> Result<Self, String> {
+    ) -> Result<Self, WorkerError> {
         let slots = settings.slots.unwrap_or(match &device.kind {
             DeviceKind::Cpu { threads, .. } => SLOTS_PER_THREAD * threads,
             DeviceKind::Cuda { .. } => CUDA_SLOTS,
+            DeviceKind::Sim { .. } => SLOTS_PER_THREAD,
         });
         // Half of the free memory, shared: the rest is for histories, other processes and the page cache.
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
-        let fields = assembly.fields(device).map_err(|error| error.clone())?;
+        let fields = assembly.fields(device).map_err(WorkerError::Start)?;
         let engine = Engine::new(fields, memory, slots).with_readers(assembly.readers());
+        let writer = Writer::open(assembly, run_dir, device)?;
         say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
-        let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;
         let now = Instant::now();
         let clock = Clock {
             first_sample: None,
             waited: Duration::ZERO,
             reported: now,
-            checkpointed: now,
             idle_slot_seconds: 0.0,
             slot_seconds: 0.0,
         };
@@ -194,9 +246,9 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn work(mut self, commands: &Receiver<Command>) -> Result<Usage, String> {
+    fn work(mut self, commands: &Receiver<Command>) -> Result<Usage, WorkerError> {
         loop {
-            self.listen(commands);
+            self.listen(commands)?;
             if self.stopping {
                 self.suspend_all()?;
                 break;
@@ -211,14 +263,14 @@ impl<'a> Worker<'a> {
             self.round();
             self.harvest()?;
             self.report();
-            self.checkpoint_if_due()?;
+            self.checkpoint_if_due();
         }
-        self.writer.close().map_err(|error| error.to_string())?;
+        self.writer.close(!self.engine.slots.is_empty())?;
         Ok(self.usage())
     }
 
     /// Takes what the dispatcher says; waits only when there is nothing to do. A closed channel is a stop.
-    fn listen(&mut self, commands: &Receiver<Command>) {
+    fn listen(&mut self, commands: &Receiver<Command>) -> Result<(), WorkerError> {
         let has_work = !self.engine.slots.is_empty() || !self.queue.is_empty();
         if !has_work && (!self.finishing || !self.waiting.is_empty()) {
             let patience = if self.waiting.is_empty() { Duration::from_secs(3600) } else { LOOK_AGAIN };
@@ -228,33 +280,51 @@ impl<'a> Worker<'a> {
                 self.clock.waited += asked.elapsed();
             }
             match answer {
-                Ok(command) => self.take(command),
+                Ok(command) => self.take(command)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.stopping = true,
             }
         }
         loop {
             match commands.try_recv() {
-                Ok(command) => self.take(command),
-                Err(TryRecvError::Empty) => return,
+                Ok(command) => self.take(command)?,
+                Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
-                    return;
+                    return Ok(());
                 }
             }
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: Command) -> Result<(), WorkerError> {
         match command {
-            Command::Solve(unit) => self.queue.push_back(unit),
+            Command::Solve { unit, again } => {
+                if again {
+                    self.writer.look_again()?;
+                }
+                self.queue.push_back(unit);
+            }
+            Command::Recall(unit) => {
+                let before = self.queue.len() + self.waiting.len();
+                self.queue.retain(|other| *other != unit);
+                self.waiting.retain(|other| *other != unit);
+                if self.queue.len() + self.waiting.len() < before {
+                    (self.say)(Event::Returned { unit });
+                }
+            }
+            Command::Fail { unit, error } => {
+                self.writer.fail(self.assembly, unit, &error)?;
+                self.finished(unit, None, Some(error));
+            }
             Command::Stop => self.stopping = true,
             Command::Finish => self.finishing = true,
         }
+        Ok(())
     }
 
     /// Fills free slots from the queue. A sample that cannot even begin becomes a failed row.
-    fn fill(&mut self) -> Result<(), String> {
+    fn fill(&mut self) -> Result<(), WorkerError> {
         let (ready, waiting) =
             std::mem::take(&mut self.waiting).into_iter().partition(|unit| self.assembly.is_ready(*unit));
         (self.queue, self.waiting) = (self.queue.drain(..).chain::<VecDeque<Unit>>(ready).collect(), waiting);
@@ -275,7 +345,7 @@ impl<'a> Worker<'a> {
             match opened {
                 Ok(slot) => self.engine.slots.push(slot),
                 Err(error) => {
-                    self.writer.fail(self.assembly, unit, &error).map_err(|e| e.to_string())?;
+                    self.writer.fail(self.assembly, unit, &error)?;
                     self.finished(unit, None, Some(error));
                 }
             }
@@ -299,14 +369,14 @@ impl<'a> Worker<'a> {
     }
 
     /// Makes the records of finished samples durable, then reports them.
-    fn harvest(&mut self) -> Result<(), String> {
+    fn harvest(&mut self) -> Result<(), WorkerError> {
         let (done, running) = std::mem::take(&mut self.engine.slots).into_iter().partition(Slot::is_finished);
         self.engine.slots = running;
         let done: Vec<Slot> = done;
         if done.is_empty() {
             return Ok(());
         }
-        let errors = self.writer.finish(self.assembly, &done).map_err(|error| error.to_string())?;
+        let errors = self.writer.finish(self.assembly, &done)?;
         for (slot, error) in done.iter().zip(errors) {
             self.finished(slot.unit, Some(slot), error);
         }
@@ -340,16 +410,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn checkpoint_if_due(&mut self) -> Result<(), String> {
-        if self.clock.checkpointed.elapsed() < self.settings.checkpoint_every {
-            return Ok(());
+    /// Stores the solves that have come far enough since they were last stored. Without checkpoints the rows are the
+    /// same, only later: a failure is a warning.
+    fn checkpoint_if_due(&mut self) {
+        let every = self.settings.checkpoint_every;
+        if let Err(error) = self.writer.checkpoint(self.assembly, &mut self.engine.slots, Due::After(every)) {
+            tracing::warn!("running solves are not checkpointed for now: {error}");
         }
-        self.clock.checkpointed = Instant::now();
-        self.writer.checkpoint(self.assembly, &self.engine.slots).map_err(|error| error.to_string())
     }
 
-    fn suspend_all(&mut self) -> Result<(), String> {
-        self.writer.checkpoint(self.assembly, &self.engine.slots).map_err(|error| error.to_string())?;
+    fn suspend_all(&mut self) -> Result<(), WorkerError> {
+        self.writer.checkpoint(self.assembly, &mut self.engine.slots, Due::Now)?;
         for slot in &self.engine.slots {
             (self.say)(Event::Suspended { unit: slot.unit });
         }

@@ -9,7 +9,21 @@ use crate::plan::Unit;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Solve this sample as soon as a slot is free.
-    Solve(Unit),
+    Solve {
+        /// Which.
+        unit: Unit,
+        /// Whether another worker had begun it, and may have left a checkpoint since this one started.
+        again: bool,
+    },
+    /// Give this sample back unless it has begun: another worker has nothing to do.
+    Recall(Unit),
+    /// Write down that this sample failed, without solving it.
+    Fail {
+        /// Which.
+        unit: Unit,
+        /// Why.
+        error: String,
+    },
     /// Checkpoint the running solves at the next evaluation, flush, and end.
     Stop,
     /// No more samples will come: end when the last one is done.
@@ -44,6 +58,11 @@ pub enum Event {
         /// Observed PSNR so far in dB, when there is one.
         psnr: Option<f64>,
     },
+    /// A sample that was recalled, and not begun.
+    Returned {
+        /// Which.
+        unit: Unit,
+    },
     /// A sample's record is durable.
     Finished(Finished),
     /// A running sample was checkpointed and given up, because the worker stops.
@@ -62,9 +81,22 @@ pub enum Event {
     Ended(Usage),
     /// The worker could not start or go on; samples it held are not done.
     Broken {
+        /// What kind of breakdown it is.
+        cause: Cause,
         /// What is wrong and what to do.
         error: String,
     },
+}
+
+/// Kinds of breakdown of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It could not start: no sample is to blame.
+    Start,
+    /// Its results could not be written: a full disk, a folder that is not ours.
+    Store,
+    /// It ended without a word, or panicked: any sample it was solving may be to blame.
+    Crash,
 }
 
 /// Whether the tapes of all network calls of a full batch are kept, or the calls repeated for the pull-back.

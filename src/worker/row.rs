@@ -1,13 +1,15 @@
 //! From finished solves to durable rows: metrics, reconstruction, record, in this order.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::assembly::{Assembly, PropertyReader};
 use super::device::{Device, host_name, peak_memory};
-use super::engine::{Slot, StoredSolve, panic_text};
+use super::engine::{Frozen, Slot, StoredSolve, panic_text};
 use crate::flow::{Cond, ReadOut};
 use crate::method::{Goal, Outcome, Points, Problem};
 use crate::metric::molecule::{molecule_scores, structure};
@@ -26,6 +28,15 @@ use crate::store::checkpoint::{Checkpoints, Origin};
 use crate::store::record::SCHEMA_VERSION;
 use crate::store::{FeatureRow, FeatureWriter, Key, Record, RunDir, Status, Store, StoreError, TracePoint};
 
+/// Which running solves a checkpoint is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    /// All.
+    Now,
+    /// Those with a new outer step that were not stored for so long.
+    After(Duration),
+}
+
 /// Writes the rows of one worker.
 pub(super) struct Writer {
     store: Store,
@@ -34,6 +45,8 @@ pub(super) struct Writer {
     features: Vec<FeatureWriter>,
     run_dir: RunDir,
     checkpoints: Checkpoints,
+    /// When each running solve was last stored, and its outer steps then.
+    checkpointed: BTreeMap<Unit, (Instant, u32)>,
     device: String,
     host: String,
 }
@@ -53,6 +66,7 @@ impl Writer {
             features,
             run_dir: run_dir.clone(),
             checkpoints,
+            checkpointed: BTreeMap::new(),
             device: device.name.clone(),
             host: host_name(),
         })
@@ -60,20 +74,53 @@ impl Writer {
 
     /// The newest stored state of a unit, if there is a whole one.
     pub(super) fn stored(&mut self, assembly: &Assembly, unit: Unit) -> Option<StoredSolve> {
-        let bytes = self.checkpoints.take(&key(assembly, unit))?;
-        postcard::from_bytes(&bytes)
-            .inspect_err(|error| tracing::warn!(%error, "a checkpoint of another version is not used"))
-            .ok()
+        let stored = StoredSolve::decode(&self.checkpoints.take(&key(assembly, unit))?);
+        if stored.is_none() {
+            tracing::warn!("a checkpoint of another version is not used");
+        }
+        stored
     }
 
-    /// Stores running solves.
-    pub(super) fn checkpoint(&mut self, assembly: &Assembly, slots: &[Slot]) -> Result<(), StoreError> {
-        let states = slots.iter().filter(|slot| !slot.is_finished()).filter_map(|slot| {
-            let bytes = postcard::to_allocvec(&slot.stored()).ok()?;
-            Some((key(assembly, slot.unit), bytes))
-        });
-        let states: Vec<(Key, Vec<u8>)> = states.collect();
-        self.checkpoints.save(&states)
+    /// Looks for checkpoints that others have left since this writer was opened.
+    pub(super) fn look_again(&mut self) -> Result<(), StoreError> {
+        self.checkpoints.look_again()
+    }
+
+    /// Stores the running solves that are due.
+    pub(super) fn checkpoint(
+        &mut self,
+        assembly: &Assembly,
+        slots: &mut [Slot],
+        due: Due,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut chosen: Vec<&mut Slot> = slots.iter_mut().filter(|slot| !slot.is_finished()).collect();
+        let any_due = chosen.iter().any(|slot| self.is_due(slot, due, now));
+        if !any_due {
+            return Ok(());
+        }
+        if !self.checkpoints.begins_anew() {
+            chosen.retain(|slot| self.is_due(slot, due, now));
+        }
+        for slot in &chosen {
+            self.checkpointed.insert(slot.unit, (now, slot.solve().progress().outer_steps));
+        }
+        self.checkpoints.save(chosen.into_iter().map(|slot| {
+            let key = key(assembly, slot.unit);
+            Frozen::new(slot, key)
+        }))
+    }
+
+    /// Whether a running solve is to be stored. Between two outer steps its state changes little, and a crash repeats
+    /// less than one.
+    fn is_due(&self, slot: &Slot, due: Due, now: Instant) -> bool {
+        let Due::After(time) = due else { return true };
+        let outer_steps = slot.solve().progress().outer_steps;
+        let (is_late, known) = match self.checkpointed.get(&slot.unit) {
+            Some((at, known)) => (now.duration_since(*at) >= time, *known),
+            None => (slot.held_for() >= time, 0),
+        };
+        is_late && (outer_steps > known || !slot.solve().is_differentiated())
     }
 
     /// Makes the rows of finished solves durable; gives the error of each that failed.
@@ -96,6 +143,10 @@ impl Writer {
         let (records, errors): (Vec<Record>, Vec<Option<String>>) =
             rows.into_iter().map(|row| (row.record.clone(), row.record.error)).unzip();
         self.store.append_all(&records)?;
+        for slot in slots {
+            self.checkpointed.remove(&slot.unit);
+            self.checkpoints.forget(&key(assembly, slot.unit));
+        }
         Ok(errors)
     }
 
@@ -169,8 +220,11 @@ impl Writer {
         self.store.append(&record)
     }
 
-    /// The worker's orderly end.
-    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+    /// The worker's orderly end; `leaves_solves`: running ones were stored, to go on elsewhere.
+    pub(super) fn close(&mut self, leaves_solves: bool) -> Result<(), StoreError> {
+        if !leaves_solves {
+            self.checkpoints.clear();
+        }
         self.store.flush_part()
     }
 

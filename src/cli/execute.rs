@@ -1,0 +1,193 @@
+//! Solving units on the devices of this machine: what `dflow run` and `dflow work` share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::pipeline::Resolved;
+use super::{CliError, Global};
+use crate::plan::{Cell, Plan, Unit};
+use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::store::RunDir;
+use crate::store::run_dir::Written;
+use crate::ui::Style;
+use crate::ui::json::{self, EventLog};
+use crate::ui::progress::{Names, Progress};
+use crate::worker::assembly::Assembly;
+use crate::worker::device::{self, Device, DeviceKind};
+use crate::worker::engine::MemoryBudget;
+use crate::worker::process::{Processes, Setup};
+use crate::worker::{Settings, Threads, Workers};
+
+/// How units are solved; none of it changes a number.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SolveArgs {
+    /// Samples that a device solves at a time; never changes a number.
+    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = parse_slots)]
+    slots: Slots,
+    /// What is kept of each network call for its pull-back; never changes a number.
+    #[arg(long, value_name = "auto|tape|recompute", default_value = "auto", value_parser = parse_memory)]
+    memory: Memory,
+    /// Stop after so many failed samples.
+    #[arg(long, value_name = "N", value_parser = parse_failures)]
+    max_failures: Option<NonZeroUsize>,
+    /// Least seconds between two checkpoints of a running solve.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    checkpoint_every: u64,
+}
+
+impl SolveArgs {
+    fn settings(&self) -> Settings {
+        Settings {
+            slots: self.slots.0,
+            memory: self.memory.0,
+            checkpoint_every: Duration::from_secs(self.checkpoint_every),
+        }
+    }
+}
+
+/// `--slots`.
+#[derive(Debug, Clone, Copy)]
+struct Slots(Option<usize>);
+
+/// `--memory`.
+#[derive(Debug, Clone, Copy)]
+struct Memory(Option<MemoryBudget>);
+
+fn parse_failures(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write a number of samples ≥ 1".to_owned())
+}
+
+fn parse_slots(text: &str) -> Result<Slots, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Slots(None)),
+        Ok(n) if n > 0 => Ok(Slots(Some(n))),
+        _ => Err("write a number of samples ≥ 1, or auto".to_owned()),
+    }
+}
+
+fn parse_memory(text: &str) -> Result<Memory, String> {
+    match text {
+        "auto" => Ok(Memory(None)),
+        "tape" => Ok(Memory(Some(MemoryBudget::Tape))),
+        "recompute" => Ok(Memory(Some(MemoryBudget::Recompute))),
+        _ => Err("write auto, tape or recompute".to_owned()),
+    }
+}
+
+/// Cells and samples by the names that people know.
+struct PlanNames<'a>(&'a Plan);
+
+impl Names for PlanNames<'_> {
+    fn row(&self, unit: Unit) -> String {
+        let cell = &self.0.cells[unit.cell];
+        format!("{}/{}/{}", cell.task, cell.method, self.0.dataset.samples[unit.sample])
+    }
+}
+
+/// Units to solve, and where.
+pub(super) struct Job<'a> {
+    pub(super) resolved: &'a Resolved,
+    pub(super) run_dir: &'a RunDir,
+    pub(super) devices: Vec<Device>,
+    /// What is left to do.
+    pub(super) todo: Vec<Unit>,
+    /// Units of this part of the run, done ones included.
+    pub(super) planned: usize,
+    pub(super) options: &'a SolveArgs,
+}
+
+impl Job<'_> {
+    /// Solves until everything is durable or a stop is asked for, and shows how it goes.
+    pub(super) fn execute(mut self, global: &Global) -> Result<RunSummary, CliError> {
+        let plan = &self.resolved.plan;
+        let names = PlanNames(plan);
+        let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
+        if self.todo.is_empty() {
+            let summary = RunSummary::default();
+            progress.end(&summary);
+            return Ok(summary);
+        }
+        let stop = signal::listen().map_err(CliError::failure)?;
+        let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
+        let workers = self.workers(global)?;
+        let mut log = Log::open(self.run_dir);
+        let mut observe = |event: &RunEvent| {
+            progress.observe(event);
+            // Progress is for the eyes: it would make most of the log.
+            if !matches!(event, RunEvent::Progress { .. }) {
+                log.write(|| json::event(event, &names));
+            }
+        };
+        // The longest first: what is left at the end is short, and no device waits long for another.
+        self.todo.sort_by_key(|unit| std::cmp::Reverse(expected_calls(&plan.cells[unit.cell])));
+        let slow = workers.threads.as_ref().map(|threads| threads.assembly.prepare(&self.todo));
+        let done = self.planned - self.todo.len();
+        observe(&RunEvent::Begin { planned: self.planned, done, devices: device_names.clone() });
+        if let (Some(threads), Some([_, ..])) = (&workers.threads, slow.as_deref()) {
+            // Samples that wait for it come last: no device idles for them.
+            self.todo.sort_by_cached_key(|unit| !threads.assembly.is_ready(*unit));
+        }
+        for what in slow.into_iter().flatten() {
+            observe(&RunEvent::Preparing { what: what.to_owned() });
+        }
+        let max_failures = self.options.max_failures.map(NonZeroUsize::get);
+        let limits = Limits { max_failures, ..Limits::default() };
+        let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
+        let summary = dispatcher.run(&workers, &stop);
+        log.write(|| json::summary(&summary));
+        progress.end(&summary);
+        Ok(summary)
+    }
+
+    /// Workers of the devices: threads where they are cores of this process, else processes.
+    fn workers(&self, global: &Global) -> Result<Workers, CliError> {
+        let (settings, devices) = (self.options.settings(), self.devices.clone());
+        let Resolved { plan, document, catalog, .. } = self.resolved;
+        let has_own = devices.iter().any(|device| matches!(device.kind, DeviceKind::Cpu { .. }));
+        let threads = if has_own {
+            let assembly = Assembly::new(plan.clone(), &document.spec.dataset, catalog);
+            Some(Threads {
+                assembly: Arc::new(assembly.map_err(CliError::usage)?),
+                run_dir: Arc::new(self.run_dir.clone()),
+                devices: devices.clone(),
+                settings: settings.clone(),
+            })
+        } else {
+            None
+        };
+        let folders = (global.home.clone(), global.data.clone());
+        let setup = Setup::new(plan, Written::from(document), folders, self.run_dir, settings);
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dflow"));
+        let arguments = ["worker", "--log", &global.log].map(str::to_owned).to_vec();
+        Ok(Workers { threads, processes: Processes { program, arguments, setup, devices } })
+    }
+}
+
+/// Network calls of a row, to order rows by: a closed form takes next to no time, and what nothing bounds may take
+/// any.
+fn expected_calls(cell: &Cell) -> u64 {
+    if cell.is_closed_form() { 0 } else { cell.calls_per_row().unwrap_or(u64::MAX) }
+}
+
+/// The run's log; it never stops a run.
+struct Log(Option<EventLog>);
+
+impl Log {
+    fn open(run_dir: &RunDir) -> Self {
+        let path = run_dir.layout().log();
+        let opened = EventLog::open(&path, &device::host_name());
+        Self(opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok())
+    }
+
+    fn write(&mut self, event: impl FnOnce() -> serde_json::Value) {
+        let written = self.0.as_mut().map_or(Ok(()), |log| log.write(event()));
+        if let Err(error) = written {
+            tracing::warn!("log.jsonl: {error}; going on without");
+            self.0 = None;
+        }
+    }
+}

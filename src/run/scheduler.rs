@@ -1,0 +1,374 @@
+//! What a run does next, as a state machine without clocks, threads or channels: it is told what happened and when,
+//! and answers with what is to be done. [`Dispatcher`](super::Dispatcher) drives it with real workers; tests and
+//! simulations drive it with a clock of their own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::event::{RunEvent, RunSummary};
+use crate::plan::Unit;
+use crate::worker::protocol::{Cause, Command, Event};
+
+/// Samples a worker is given beyond its slots, so that a freed slot is used at once.
+const LOOKAHEAD: usize = 1;
+
+/// Waiting time before the first restart of a worker; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest waiting time before a restart.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What bounds a run.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Stop after so many failed samples.
+    pub max_failures: Option<usize>,
+    /// Breakdowns of a worker, without a finished sample between them, after which it is not started again.
+    pub max_restarts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_failures: None, max_restarts: 3 }
+    }
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Start the worker of this seat, for the first time or again.
+    Launch(usize),
+    /// Send this to the worker of the seat.
+    Tell(usize, Command),
+    /// Show this to whoever watches.
+    Show(RunEvent),
+}
+
+/// Where the worker of a seat is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It was launched and has not said yet that it is ready.
+    Starting,
+    Ready,
+    /// It broke down and starts again then.
+    Pausing(Duration),
+    Ended,
+}
+
+/// One device and what its worker holds.
+struct Seat {
+    device: String,
+    state: State,
+    slots: usize,
+    /// The samples it was given and has not ended.
+    held: BTreeMap<Unit, Held>,
+    /// Breakdowns since a sample was last finished here.
+    breakdowns: u32,
+}
+
+/// How far a sample is that a worker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Waiting,
+    /// Asked back, because another worker is idle.
+    Recalled,
+    Started,
+}
+
+impl Seat {
+    fn new(device: &str) -> Self {
+        let device = device.to_owned();
+        Self { device, state: State::Starting, slots: 0, held: BTreeMap::new(), breakdowns: 0 }
+    }
+
+    fn has_free_slot(&self) -> bool {
+        self.state == State::Ready && self.held.len() < self.slots
+    }
+
+    /// Samples held, per slot: who has least is served first.
+    fn load(&self) -> (bool, usize) {
+        (self.held.len() >= self.slots, self.held.len() * 1024 / self.slots.max(1))
+    }
+}
+
+/// The state of one run.
+///
+/// A sample whose worker crashed is a *suspect*: it is solved once more, alone on its device, so that it can take no
+/// other with it, and fails if that worker crashes as well.
+pub struct Scheduler {
+    queue: VecDeque<Unit>,
+    suspects: VecDeque<Unit>,
+    /// Samples whose worker crashed, with what it said.
+    crashed: BTreeMap<Unit, String>,
+    /// Samples that are to become failed rows.
+    condemned: VecDeque<(Unit, String)>,
+    seats: Vec<Seat>,
+    limits: Limits,
+    stopping: bool,
+    summary: RunSummary,
+    actions: Vec<Action>,
+}
+
+impl Scheduler {
+    /// A run of `units`, in this order, on `devices`. The first actions launch a worker on each.
+    pub fn new(units: Vec<Unit>, devices: &[String], limits: Limits) -> Self {
+        Self {
+            queue: units.into(),
+            suspects: VecDeque::new(),
+            crashed: BTreeMap::new(),
+            condemned: VecDeque::new(),
+            seats: devices.iter().map(|device| Seat::new(device)).collect(),
+            limits,
+            stopping: false,
+            summary: RunSummary::default(),
+            actions: (0..devices.len()).map(Action::Launch).collect(),
+        }
+    }
+
+    /// What is to be done since this was last asked, in order.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Whether every worker has ended for good.
+    pub fn is_over(&self) -> bool {
+        self.seats.iter().all(|seat| seat.state == State::Ended)
+    }
+
+    /// When [`Self::tick`] has something to do next.
+    pub fn wake_at(&self) -> Option<Duration> {
+        let pauses = self.seats.iter().filter_map(|seat| match seat.state {
+            State::Pausing(until) => Some(until),
+            _ => None,
+        });
+        pauses.min()
+    }
+
+    /// How the run ended.
+    pub fn summary(mut self, elapsed: Duration) -> RunSummary {
+        let held: usize = self.seats.iter().map(|seat| seat.held.len()).sum();
+        self.summary.left = self.queue.len() + self.suspects.len() + self.condemned.len() + held;
+        self.summary.seconds = elapsed.as_secs_f64();
+        self.summary
+    }
+
+    /// Time has passed: starts workers again whose pause is over.
+    pub fn tick(&mut self, now: Duration) {
+        for index in 0..self.seats.len() {
+            if matches!(self.seats[index].state, State::Pausing(until) if until <= now) {
+                self.seats[index].state = State::Starting;
+                self.actions.push(Action::Launch(index));
+            }
+        }
+    }
+
+    /// The worker of a seat said something.
+    pub fn handle(&mut self, now: Duration, index: usize, event: Event) {
+        let device = self.seats[index].device.clone();
+        match event {
+            Event::Ready { slots, memory, .. } => {
+                let seat = &mut self.seats[index];
+                (seat.slots, seat.state) = (slots, State::Ready);
+                self.show(RunEvent::WorkerReady { device, slots, memory });
+                self.share_out();
+            }
+            Event::Started { unit, resumed } => {
+                if let Some(held) = self.seats[index].held.get_mut(&unit) {
+                    *held = Held::Started;
+                }
+                self.show(RunEvent::Started { device, unit, resumed });
+            }
+            Event::Progress { unit, evals, psnr } => {
+                self.show(RunEvent::Progress { device, unit, evals, psnr });
+            }
+            Event::Returned { unit } => {
+                if self.seats[index].held.remove(&unit).is_some() {
+                    self.queue.push_front(unit);
+                }
+                self.share_out();
+            }
+            Event::Finished(sample) => {
+                let seat = &mut self.seats[index];
+                seat.held.remove(&sample.unit);
+                seat.breakdowns = 0;
+                self.summary.finished += 1;
+                self.summary.failed += usize::from(sample.error.is_some());
+                self.show(RunEvent::Finished { device, sample });
+                self.share_out();
+                self.check_failures();
+            }
+            Event::Suspended { unit } => self.show(RunEvent::Suspended { device, unit }),
+            Event::FewerSlots { slots } => self.show(RunEvent::FewerSlots { device, slots }),
+            Event::NoTapes => self.show(RunEvent::NoTapes { device }),
+            Event::Ended(usage) => {
+                let seat = &mut self.seats[index];
+                seat.state = State::Ended;
+                if !self.stopping {
+                    self.queue.extend(std::mem::take(&mut seat.held).into_keys());
+                }
+                self.summary.usage.push(usage);
+                self.show(RunEvent::WorkerEnded { device, usage });
+                self.share_out();
+            }
+            Event::Broken { cause, error } => self.broken(now, index, cause, error),
+        }
+    }
+
+    /// Asks every worker to checkpoint and end. Asking again changes nothing.
+    pub fn stop(&mut self, reason: &str) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.summary.stopped = Some(reason.to_owned());
+        self.show(RunEvent::Stopping { reason: reason.to_owned() });
+        self.end_pauses();
+        self.tell_all(&Command::Stop);
+    }
+
+    fn show(&mut self, event: RunEvent) {
+        self.actions.push(Action::Show(event));
+    }
+
+    fn tell_all(&mut self, command: &Command) {
+        for (index, seat) in self.seats.iter().enumerate() {
+            if matches!(seat.state, State::Starting | State::Ready) {
+                self.actions.push(Action::Tell(index, command.clone()));
+            }
+        }
+    }
+
+    /// Workers that wait for their restart are not needed any more.
+    fn end_pauses(&mut self) {
+        for seat in &mut self.seats {
+            if matches!(seat.state, State::Pausing(_)) {
+                seat.state = State::Ended;
+            }
+        }
+    }
+
+    /// Gives the workers what they have room for.
+    fn share_out(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.hand_out_condemned();
+        while let Some(index) = self.hungriest() {
+            let Some(unit) = self.queue.pop_front() else { break };
+            self.give(index, unit);
+        }
+        if self.queue.is_empty() {
+            self.hand_out_suspects();
+            self.recall();
+        }
+        let is_idle = |seat: &Seat| seat.held.is_empty();
+        let nothing_waits = self.queue.is_empty() && self.suspects.is_empty() && self.condemned.is_empty();
+        // Only now: a worker that breaks down gives its samples back to the others.
+        if nothing_waits && self.seats.iter().all(is_idle) {
+            self.end_pauses();
+            self.tell_all(&Command::Finish);
+        }
+    }
+
+    /// The worker that should have the next sample of the queue, if any has room. None has more than its share of
+    /// what is left: who starts first must not take what the others are to have.
+    fn hungriest(&self) -> Option<usize> {
+        let alive = self.seats.iter().filter(|seat| seat.state != State::Ended).count();
+        let held: usize = self.seats.iter().map(|seat| seat.held.len()).sum();
+        let share = (self.queue.len() + held).div_ceil(alive.max(1));
+        let has_room = |seat: &Seat| {
+            let is_alone = seat.held.keys().any(|unit| self.crashed.contains_key(unit));
+            seat.state == State::Ready && !is_alone && seat.held.len() < share.min(seat.slots + LOOKAHEAD)
+        };
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| has_room(seat));
+        seats.min_by_key(|(_, seat)| seat.load()).map(|(index, _)| index)
+    }
+
+    fn give(&mut self, index: usize, unit: Unit) {
+        self.seats[index].held.insert(unit, Held::Waiting);
+        let again = self.crashed.contains_key(&unit);
+        self.actions.push(Action::Tell(index, Command::Solve { unit, again }));
+    }
+
+    /// A suspect goes to a worker that holds nothing else.
+    fn hand_out_suspects(&mut self) {
+        let is_free = |seat: &Seat| seat.state == State::Ready && seat.held.is_empty();
+        while let Some(index) = self.seats.iter().position(is_free) {
+            let Some(unit) = self.suspects.pop_front() else { return };
+            self.give(index, unit);
+        }
+    }
+
+    /// What can only fail is written down by any worker that lives.
+    fn hand_out_condemned(&mut self) {
+        let Some(index) = self.seats.iter().position(|seat| seat.state == State::Ready) else { return };
+        for (unit, error) in std::mem::take(&mut self.condemned) {
+            self.seats[index].held.insert(unit, Held::Waiting);
+            self.actions.push(Action::Tell(index, Command::Fail { unit, error }));
+        }
+    }
+
+    /// Asks busy workers for samples that they have not begun, as many as others have free slots.
+    fn recall(&mut self) {
+        let is_open =
+            |seat: &&Seat| seat.has_free_slot() && !seat.held.values().any(|held| *held == Held::Waiting);
+        let free: usize = self.seats.iter().filter(is_open).map(|seat| seat.slots - seat.held.len()).sum();
+        let held = || self.seats.iter().flat_map(|seat| seat.held.values());
+        let asked = held().filter(|held| **held == Held::Recalled).count();
+        let mut wanted = free.saturating_sub(asked);
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            let surplus = seat.held.len().saturating_sub(seat.slots);
+            let waiting = seat.held.iter_mut().filter(|(_, held)| **held == Held::Waiting);
+            for (unit, held) in waiting.take(surplus.min(wanted)) {
+                *held = Held::Recalled;
+                wanted -= 1;
+                self.actions.push(Action::Tell(index, Command::Recall(*unit)));
+            }
+        }
+    }
+
+    fn check_failures(&mut self) {
+        if let Some(limit) = self.limits.max_failures
+            && self.summary.failed >= limit
+        {
+            self.stop(&format!("{} failed samples (--max-failures {limit})", self.summary.failed));
+        }
+    }
+
+    /// A worker broke down: what it held is given to the others, and it starts again after a pause.
+    fn broken(&mut self, now: Duration, index: usize, cause: Cause, error: String) {
+        let seat = &mut self.seats[index];
+        let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
+        seat.breakdowns += 1;
+        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
+        let restarts = !self.stopping && seat.breakdowns <= self.limits.max_restarts;
+        seat.state = if restarts { State::Pausing(now + pause) } else { State::Ended };
+        // Backwards, so that they stand in the queue in the order in which they were taken from it.
+        for (unit, held) in held.into_iter().rev() {
+            if cause == Cause::Crash && held == Held::Started {
+                self.suspect(unit, &error);
+            } else {
+                self.queue.push_front(unit);
+            }
+        }
+        self.summary.broken.push(format!("{device}: {error}"));
+        self.summary.unwritable |= cause == Cause::Store;
+        let restart_in = restarts.then_some(pause.as_secs_f64());
+        self.show(RunEvent::WorkerBroken { device, error, restart_in });
+        self.share_out();
+    }
+
+    fn suspect(&mut self, unit: Unit, error: &str) {
+        if let Some(first) = self.crashed.get(&unit) {
+            let reason = if first == error { String::new() } else { format!(", then: {error}") };
+            let text = format!("two workers broke down while they solved it: {first}{reason}");
+            self.condemned.push_back((unit, text));
+        } else {
+            self.crashed.insert(unit, error.to_owned());
+            self.suspects.push_back(unit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
