@@ -164,8 +164,8 @@ fn damage_never_gives_a_state_that_was_not_stored() {
         seen[states.iter().position(|state| *state == found).expect("a state that was stored")] += 1;
     }
     assert!(
-        seen[0] > 0 && seen[1] > 0 && seen[2] == 0,
-        "the header, the first or the second state is hit: {seen:?}"
+        seen.iter().all(|times| *times > 0),
+        "the header, the second state, or what only the first needs: {seen:?}"
     );
 }
 

@@ -43,16 +43,15 @@ fn a_killed_solve_goes_on_from_its_last_checkpoint() {
     let test = suite();
     let options = ["run", "p.yaml", "--limit", "1", "--set", ENDLESS, "--checkpoint-every", "0"];
     let mut first = test.start(&options);
-    let seen = first.until("progress", |_| true);
-    // A worker reports its solves, then stores them: with the next report, the state of this one is durable.
-    first.until("progress", |event| event["row"] == seen["row"]);
+    // An outer step has 25 evaluations at the most: the state after the second is durable.
+    let seen = first.until("progress", |event| event["evals"].as_u64() > Some(75));
     first.signal(Signal::KILL);
     drop(first);
     let mut second = test.start(&options);
     let started = second.until("started", |event| event["row"] == seen["row"]);
     assert_eq!(started["resumed"], true);
     let now = second.until("progress", |event| event["row"] == seen["row"]);
-    assert!(now["evals"].as_u64() >= seen["evals"].as_u64(), "{seen} before the kill, {now} after it");
+    assert!(now["evals"].as_u64() > Some(50), "{seen} before the kill, {now} after it");
 }
 
 #[test]

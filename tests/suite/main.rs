@@ -11,6 +11,7 @@ mod layering;
 mod molecules;
 mod own_data;
 mod pipelines;
+mod processes;
 mod run;
 mod run_test;
 mod score;

@@ -47,7 +47,12 @@ impl RunTest {
             .env_remove("RUST_LOG")
             .env_remove("DFLOW_CPU")
             .env_remove("SLURM_MEM_PER_NODE")
-            .env_remove("SLURM_MEM_PER_CPU");
+            .env_remove("SLURM_MEM_PER_CPU")
+            .env_remove("SLURM_GPUS_ON_NODE")
+            .env_remove("SLURM_JOB_GPUS")
+            .env_remove("SLURM_STEP_GPUS")
+            .env_remove("SLURM_GPUS")
+            .env_remove("CUDA_VISIBLE_DEVICES");
         command
     }
 
@@ -59,7 +64,11 @@ impl RunTest {
 
     /// Starts the program with `--json`, to read its events while it runs.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(arguments);
+        Self::watch(self.command(arguments))
+    }
+
+    /// Starts a command of the program with `--json`, to read its events while it runs.
+    pub(crate) fn watch(mut command: Command) -> Running {
         let mut child = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines, events: Vec::new() }
@@ -90,6 +99,16 @@ impl Running {
         let event: Value = serde_json::from_str(&line).expect("a line is one object");
         self.events.push(event.clone());
         Some(event)
+    }
+
+    /// The processes that it has started and that still are.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+            text.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<i32>>()
+        };
+        tasks.flat_map(of_task).filter_map(Pid::from_raw).collect()
     }
 
     /// Sends a signal.

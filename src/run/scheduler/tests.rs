@@ -151,7 +151,7 @@ fn a_broken_workers_samples_go_to_the_others_in_their_order() {
     assert_eq!(play.tell(0, ready(2)), [solve(0, 0), solve(0, 1), solve(0, 2)]);
     assert_eq!(play.tell(0, broken(Cause::Store)), []);
     let given = play.tell(1, ready(5));
-    assert_eq!(given, (0..6).map(|sample| solve(1, sample)).collect::<Vec<_>>());
+    assert_eq!(given, [solve(1, 0), solve(1, 1), solve(1, 2)], "its share, while the other may come back");
     assert!(play.summary().unwritable);
 }
 
@@ -285,12 +285,18 @@ fn every_sample_ends_once_whatever_breaks() {
             random % of == 0
         };
         let mut held: Vec<Vec<(Unit, bool)>> = vec![Vec::new(); devices];
+        // Who is dead hears nothing.
+        let mut alive = vec![false; devices];
         let mut done = Vec::new();
         let mut events: VecDeque<(usize, Event)> = VecDeque::new();
         while !scheduler.is_over() {
             for action in scheduler.actions() {
                 match action {
-                    Action::Launch(seat) => events.push_back((seat, ready(1 + seat))),
+                    Action::Launch(seat) => {
+                        alive[seat] = true;
+                        events.push_back((seat, ready(1 + seat)));
+                    }
+                    Action::Tell(seat, _) if !alive[seat] => {}
                     Action::Tell(seat, Command::Solve { unit, .. }) => held[seat].push((unit, false)),
                     Action::Tell(seat, Command::Fail { unit, error }) => {
                         done.push(unit);
@@ -315,6 +321,7 @@ fn every_sample_ends_once_whatever_breaks() {
                     events.push_back((seat, Event::Started { unit: slot.0, resumed: false }));
                 } else if !held[seat].is_empty() && chance(9) {
                     held[seat].clear();
+                    alive[seat] = false;
                     let cause = if chance(2) { Cause::Crash } else { Cause::Store };
                     events.push_back((seat, broken(cause)));
                 } else if !held[seat].is_empty() && chance(2) {

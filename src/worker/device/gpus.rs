@@ -9,8 +9,10 @@ pub(super) enum Gpus {
     Listed(Vec<String>),
 }
 
-/// Slurm's variables that name or count the GPUs of a job, a step or a node.
-const SLURM: [&str; 4] = ["SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS"];
+/// Slurm's variables that name the GPUs of a step or a job.
+const SLURM_LISTS: [&str; 2] = ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS"];
+/// Slurm's variables that count the GPUs of a node or a job.
+const SLURM_COUNTS: [&str; 2] = ["SLURM_GPUS_ON_NODE", "SLURM_GPUS"];
 
 impl Gpus {
     /// As the environment of this process says.
@@ -27,10 +29,12 @@ impl Gpus {
         if listed.as_ref().is_some_and(|entries| !entries.is_empty()) {
             return Ok(Self::Listed(listed.unwrap_or_default()));
         }
-        let granted = SLURM.iter().find_map(|name| {
-            let value = variable(name).filter(|value| !matches!(value.trim(), "" | "0" | "(null)"))?;
-            Some(format!("{name}={value}"))
-        });
+        let names = |value: &String| !matches!(value.trim(), "" | "(null)");
+        let lists = SLURM_LISTS.iter().map(|name| (name, variable(name).filter(names)));
+        let counts = SLURM_COUNTS.iter();
+        let counts =
+            counts.map(|name| (name, variable(name).filter(|value| names(value) && value.trim() != "0")));
+        let granted = lists.chain(counts).find_map(|(name, value)| Some(format!("{name}={}", value?)));
         match (granted, listed) {
             (Some(granted), _) => Err(granted),
             (None, Some(none)) => Ok(Self::Listed(none)),
