@@ -215,10 +215,14 @@ mod tests {
 
     #[test]
     fn everything_wrong_in_a_site_file_is_shown_where_it_stands() {
-        let error = read("partition: a b\nmemory: 32 gigabytes\nthrottle: 0\nsbatch: [ --array=1-3 ]").unwrap_err();
+        let error =
+            read("partition: a b\nmemory: 32 gigabytes\nthrottle: 0\nsbatch: [ --array=1-3 ]").unwrap_err();
         assert!(error.starts_with("4 errors in site.yaml"), "{error}");
-        for (place, word) in [("1:12", "partition"), ("2:9", "32G"), ("3:11", "throttle"), ("4:11", "dflow sets")] {
-            let line = error.lines().find(|line| line.starts_with(&format!("site.yaml:{place}:"))).expect(&error);
+        for (place, word) in
+            [("1:12", "partition"), ("2:9", "32G"), ("3:11", "throttle"), ("4:11", "dflow sets")]
+        {
+            let line =
+                error.lines().find(|line| line.starts_with(&format!("site.yaml:{place}:"))).expect(&error);
             assert!(line.contains(word), "{line}");
         }
     }
@@ -226,7 +230,10 @@ mod tests {
     #[test]
     fn an_unknown_field_is_named_with_its_neighbour() {
         let error = read("partitoin: gpu").unwrap_err();
-        assert!(error.contains("site.yaml:1:1: unknown field `partitoin`") && error.contains("`partition`"), "{error}");
+        assert!(
+            error.contains("site.yaml:1:1: unknown field `partitoin`") && error.contains("`partition`"),
+            "{error}"
+        );
         let error = read("time: soon").unwrap_err();
         assert!(error.contains("site.yaml:1:7") && error.contains("1h30m"), "{error}");
     }

@@ -13,7 +13,9 @@ pub struct Span(u64);
 
 /// A text that is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no length of time; write 30m, 1h30m, 08:00:00 (hours first), 2-12:00:00 (days first), or minutes")]
+#[error(
+    "{0:?} is no length of time; write 30m, 1h30m, 08:00:00 (hours first), 2-12:00:00 (days first), or minutes"
+)]
 pub struct SpanError(String);
 
 const MINUTE: u64 = 60;
@@ -173,7 +175,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused_with_the_forms() {
-        for text in ["", "m", "-30", "+30m", "1.5h", "30m1h", "1:2:3:4", "1-", "a", "10:x", "99999999999999999999d"] {
+        for text in
+            ["", "m", "-30", "+30m", "1.5h", "30m1h", "1:2:3:4", "1-", "a", "10:x", "99999999999999999999d"]
+        {
             let error = text.parse::<Span>().unwrap_err();
             assert!(error.to_string().contains("1h30m"), "{text}");
         }

@@ -7,8 +7,20 @@ use crate::spec::span::Span;
 
 /// Options of sbatch that carry the contract between a task and its script: they are not the user's to set.
 const OWN_OPTIONS: [&str; 14] = [
-    "array", "requeue", "no-requeue", "signal", "open-mode", "output", "error", "job-name", "dependency", "a", "o", "e",
-    "J", "d",
+    "array",
+    "requeue",
+    "no-requeue",
+    "signal",
+    "open-mode",
+    "output",
+    "error",
+    "job-name",
+    "dependency",
+    "a",
+    "o",
+    "e",
+    "J",
+    "d",
 ];
 
 /// Least seconds between the start of a task and its warning.
@@ -34,11 +46,19 @@ pub(super) fn check(found: &mut Found, at: &str, spec: &ClusterSpec) {
     for (i, module) in spec.modules.iter().flatten().enumerate() {
         let is_word = |c: char| c.is_ascii_alphanumeric() || "._/+-".contains(c);
         let holds = !module.is_empty() && module.chars().all(is_word) && !module.starts_with('-');
-        found.require(holds, &format!("{}[{i}]", join(at, "modules")), "a module is one word, such as cuda/13.0");
+        found.require(
+            holds,
+            &format!("{}[{i}]", join(at, "modules")),
+            "a module is one word, such as cuda/13.0",
+        );
     }
     for (i, line) in spec.setup.iter().flatten().enumerate() {
         let holds = !line.contains(['\0', '\r']);
-        found.require(holds, &format!("{}[{i}]", join(at, "setup")), "a line of bash has no control characters");
+        found.require(
+            holds,
+            &format!("{}[{i}]", join(at, "setup")),
+            "a line of bash has no control characters",
+        );
     }
     check_options(found, &join(at, "sbatch"), spec.sbatch.as_deref());
     if let Some(command) = &spec.command {
@@ -55,7 +75,11 @@ pub(super) fn check(found: &mut Found, at: &str, spec: &ClusterSpec) {
 
 fn check_times(found: &mut Found, at: &str, spec: &ClusterSpec) {
     for (name, value) in [("time", spec.time), ("chunk", spec.chunk)] {
-        found.require(value.is_none_or(|span| span.seconds() > 0), &join(at, name), "a length of time above 0");
+        found.require(
+            value.is_none_or(|span| span.seconds() > 0),
+            &join(at, name),
+            "a length of time above 0",
+        );
     }
     if let Some((time, warn)) = spec.time.map(Span::seconds).filter(|time| *time > 0).zip(spec.warn) {
         let message = "the warning comes this many seconds before the time limit, and leaves less than a minute of work: \
@@ -72,7 +96,11 @@ fn check_collect(found: &mut Found, at: &str, spec: &CollectSpec) {
     }
     check_memory(found, at, spec.memory.as_deref());
     spec.cpus.inspect(|cpus| found.count(at, "cpus", *cpus));
-    found.require(spec.time.is_none_or(|time| time.seconds() > 0), &join(at, "time"), "a length of time above 0");
+    found.require(
+        spec.time.is_none_or(|time| time.seconds() > 0),
+        &join(at, "time"),
+        "a length of time above 0",
+    );
     check_options(found, &join(at, "sbatch"), spec.sbatch.as_deref());
 }
 
@@ -88,7 +116,11 @@ fn check_memory(found: &mut Found, at: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     let digits = value.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(value);
     let holds = digits.parse::<u64>().is_ok_and(|n| n > 0) && !digits.starts_with('+');
-    found.require(holds, &join(at, "memory"), "memory is a whole number with a unit K, M, G or T, such as 32G");
+    found.require(
+        holds,
+        &join(at, "memory"),
+        "memory is a whole number with a unit K, M, G or T, such as 32G",
+    );
 }
 
 fn check_options(found: &mut Found, at: &str, options: Option<&[String]>) {
