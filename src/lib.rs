@@ -16,6 +16,7 @@
 pub mod atomic;
 pub mod catalog;
 pub mod cli;
+pub mod cluster;
 pub mod dataset;
 pub mod exit;
 pub mod fetch;

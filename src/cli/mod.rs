@@ -1,5 +1,7 @@
 //! The command line: one file per command. Results go to stdout, logs and progress to stderr.
 
+mod cancel;
+mod collect;
 mod data;
 mod devices;
 mod draws;
@@ -15,6 +17,7 @@ mod run;
 mod schema;
 mod score;
 mod status;
+mod submit;
 mod table;
 mod verify;
 mod worker;
@@ -70,6 +73,12 @@ enum Command {
     /// One device of a run as a process of its own; started by `dflow run`.
     #[command(hide = true)]
     Worker,
+    /// Run a pipeline on a cluster: as arrays of Slurm, or as a job of Kubernetes.
+    Submit(submit::SubmitArgs),
+    /// Cancel what was submitted of a run; rows that are done stay.
+    Cancel(cancel::CancelArgs),
+    /// Merge, check and tabulate a submission, and submit again what failed; the last job of a submission runs this.
+    Collect(collect::CollectArgs),
     /// Show how far a run is.
     Status(status::StatusArgs),
     /// Merge journals and parts of a run into `samples.parquet`.
@@ -160,6 +169,9 @@ fn dispatch(cli: Cli) -> CliResult {
     let global = cli.global;
     match cli.command {
         Command::Run(args) => run::run(&args, &global),
+        Command::Submit(args) => submit::run(&args, &global),
+        Command::Cancel(args) => cancel::run(&args, &global),
+        Command::Collect(args) => collect::run(&args, &global),
         Command::Plan(args) => plan::run(&args, &global),
         Command::Draws(args) => draws::run(&args, &global),
         Command::Worker => worker::run(),

@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use self::estimate::EstimateArgs;
+pub(super) use self::estimate::positive;
 use super::pipeline::{PipelineArgs, Resolved};
 use super::run::{open_units, say_missing_weights, say_what_stays_without};
 use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};

@@ -95,7 +95,11 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
 }
 
 /// Features of the clean images of this shard, which the distances of its cells are measured from; false if it was stopped.
-fn score_clean_images(resolved: &Resolved, run_dir: &RunDir, global: &Global) -> Result<bool, CliError> {
+pub(super) fn score_clean_images(
+    resolved: &Resolved,
+    run_dir: &RunDir,
+    global: &Global,
+) -> Result<bool, CliError> {
     let Resolved { plan, catalog, document, shard } = resolved;
     let scorers = Scorers::open(&plan.metrics, catalog).map_err(CliError::usage)?;
     if scorers.features().is_empty() {

@@ -59,7 +59,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value).map_err(CliError::failure)
 }
 
-fn verdict_text(run: &Path, verdict: &Verdict) -> String {
+pub(super) fn verdict_text(run: &Path, verdict: &Verdict) -> String {
     let mut lines: Vec<String> = verdict.notes.iter().map(|note| format!("note: {note}")).collect();
     lines.extend(verdict.problems.iter().map(|problem| format!("problem: {problem}")));
     for cell in &verdict.missing {

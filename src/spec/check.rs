@@ -3,10 +3,12 @@
 //! What depends on the dataset, models or other files is checked by the plan, and reported together with this.
 
 mod baseline;
+mod cluster;
 mod property;
 
 use std::collections::BTreeSet;
 
+use super::cluster::ClusterSpec;
 use super::diagnostic::names_help;
 use super::document::Problem;
 use super::init::{BlendSpec, InitSpec, Lift};
@@ -80,6 +82,16 @@ pub fn check(spec: &PipelineSpec) -> Vec<Problem> {
     check_repeats(&mut found, "metrics", &spec.metrics);
     check_metrics(&mut found, &spec.metrics);
     check_repeats(&mut found, "save", &spec.save);
+    if let Some(spec) = &spec.cluster {
+        cluster::check(&mut found, "cluster", spec);
+    }
+    found.problems
+}
+
+/// Every semantic error of a site file.
+pub fn check_site(spec: &ClusterSpec) -> Vec<Problem> {
+    let mut found = Found::default();
+    cluster::check(&mut found, "", spec);
     found.problems
 }
 

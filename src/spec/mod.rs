@@ -5,6 +5,7 @@
 //! Nothing in this module knows tensors, devices or files other than the pipeline file itself.
 
 pub mod check;
+pub mod cluster;
 pub mod dataset;
 pub mod device;
 pub mod diagnostic;
@@ -21,6 +22,7 @@ pub mod property;
 pub mod schema;
 pub mod set;
 pub mod solver;
+pub mod span;
 pub mod stop;
 
 #[cfg(test)]

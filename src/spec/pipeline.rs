@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::ClusterSpec;
 use super::dataset::DatasetRef;
 use super::device::DeviceList;
 use super::method::MethodSpec;
@@ -40,6 +41,9 @@ pub struct PipelineSpec {
     pub save: Vec<SaveSpec>,
     /// The run directory.
     pub output: String,
+    /// How `dflow submit` runs it on a cluster; what it leaves open is the site file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSpec>,
 }
 
 /// One task: for images a degradation and its noise, for molecules a property, or nothing but to generate.

@@ -46,7 +46,7 @@ impl EstimateArgs {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(in crate::cli) fn positive(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "a number is expected".to_owned())?;
     if number.is_finite() && number > 0.0 {
         Ok(number)

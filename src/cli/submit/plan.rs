@@ -1,0 +1,214 @@
+//! What is to be submitted: everything that can be wrong is found here, before anything is written.
+
+use std::path::Path;
+
+use super::{SubmitArgs, engine, hours};
+use crate::cli::pipeline::Resolved;
+use crate::cli::run::{open_units, say_missing_weights, say_what_stays_without};
+use crate::cli::{CliError, Global, eprintln_lossy, print_lossy};
+use crate::cluster::cost::{self, Basis, Cost};
+use crate::cluster::submission::New;
+use crate::cluster::{
+    ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, script, site, state,
+};
+use crate::plan::{Assumptions, Unit};
+use crate::spec::cluster::ClusterSpec;
+use crate::store::{Columns, Found, RunDir, Start, read_samples};
+use crate::ui::text::count;
+
+/// A resolved pipeline with what is left of it.
+pub(super) struct Prepared {
+    pub(super) resolved: Resolved,
+    /// Site file and pipeline.
+    cluster: ClusterSpec,
+    home: Option<std::path::PathBuf>,
+    data: Option<std::path::PathBuf>,
+    /// Units to submit.
+    todo: Vec<Unit>,
+    /// Expected cost by cell.
+    costs: Vec<Cost>,
+    /// Jobs of earlier submissions that still wait or run.
+    pub(super) live_jobs: Vec<u64>,
+}
+
+/// Resolves the pipeline with all its checks, and finds what is neither durable nor under way.
+pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Result<Prepared, CliError> {
+    let resolved = args.pipeline.resolve(global)?;
+    let cluster = cluster_spec(args, &resolved).map_err(CliError::cluster)?;
+    let plan = &resolved.plan;
+    let root = Path::new(&plan.output);
+    let start = Start { plan, document: &resolved.document };
+    let Found { finished, run } = RunDir::look(root, &start).map_err(CliError::store)?;
+    say_what_stays_without(root, plan, global);
+    say_missing_weights(&resolved, global)?;
+    let mut todo = open_units(&resolved, &finished, args.keep_failed);
+    let open = todo.len();
+    let mut live_jobs = Vec::new();
+    if args.slurm && !args.force {
+        live_jobs = leave_out_live(root, slurm, &resolved, &mut todo)?;
+    }
+    say_what_is_left_out(&resolved, open, todo.len());
+    let measured = match run {
+        Some(_) => measured(root)?,
+        None => cost::Measured::new(),
+    };
+    let assumptions =
+        Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
+    let costs = cost::costs(plan, &measured, assumptions);
+    let (home, data) = (global.home.clone(), global.data.clone());
+    Ok(Prepared { resolved, cluster, home, data, todo, costs, live_jobs })
+}
+
+/// The pipeline's section over the site file.
+fn cluster_spec(args: &SubmitArgs, resolved: &Resolved) -> Result<ClusterSpec, ClusterError> {
+    let path = site::find(args.site.as_deref(), |name| std::env::var_os(name).map(Into::into));
+    let site = path.as_deref().map(site::read).transpose()?.unwrap_or_default();
+    let own = resolved.document.spec.cluster.clone().unwrap_or_default();
+    let chunk = ClusterSpec { chunk: args.chunk, ..ClusterSpec::default() };
+    Ok(chunk.over(own.over(site)))
+}
+
+/// Removes what is in chunks that still wait or run; the jobs of those.
+fn leave_out_live(
+    root: &Path,
+    slurm: &Slurm,
+    resolved: &Resolved,
+    todo: &mut Vec<Unit>,
+) -> Result<Vec<u64>, CliError> {
+    let live = state::live(root, slurm).map_err(|error| {
+        let CliError { code, text } = CliError::cluster(error);
+        let advice = "what is in the queue is not known; --force submits all that is missing all the same";
+        CliError { code, text: format!("{}\n{advice}", text.trim_end()) }
+    })?;
+    if !live.keys.is_empty() {
+        todo.retain(|unit| {
+            let (hash, sample) = resolved.plan.key(*unit);
+            !live.keys.contains(&(hash.to_string(), sample.to_owned()))
+        });
+    }
+    Ok(live.jobs.into_iter().collect())
+}
+
+fn say_what_is_left_out(resolved: &Resolved, open: usize, todo: usize) {
+    let planned = resolved.plan.units(resolved.shard).count();
+    let (done, live) = (planned - open, open - todo);
+    if todo == 0 {
+        let under_way = if live > 0 { format!(", {live} in chunks that wait or run") } else { String::new() };
+        print_lossy(&format!("nothing to submit: {done} of {} done{under_way}", count(planned, "sample")));
+    } else if done + live > 0 {
+        eprintln_lossy(&format!(
+            "{todo} of {} to submit: {done} done, {live} in chunks that wait or run",
+            count(planned, "sample")
+        ));
+    }
+}
+
+fn measured(root: &Path) -> Result<cost::Measured, CliError> {
+    let run_dir = RunDir::existing(root).map_err(CliError::store)?;
+    let records =
+        read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
+    Ok(cost::measured(&records))
+}
+
+impl Prepared {
+    /// The submission, not yet written; none if nothing is left.
+    pub(super) fn submission(&self, args: &SubmitArgs) -> Result<Option<Submission>, ClusterError> {
+        if self.todo.is_empty() {
+            return Ok(None);
+        }
+        let plan = &self.resolved.plan;
+        let shape = self.shape();
+        let sizing = Sizing {
+            target: shape.chunk as f64,
+            workers: shape.workers as usize,
+            at_once: shape.at_once as usize,
+        };
+        let seconds: Vec<f64> = self.costs.iter().map(|cost| cost.seconds).collect();
+        let directory = std::env::current_dir().map_err(here("find the working directory"))?;
+        let command = match &self.cluster.command {
+            Some(command) => command.clone(),
+            None => script::quoted_path(&std::env::current_exe().map_err(here("find this program"))?)?,
+        };
+        let root = directory.join(&plan.output);
+        let new = New {
+            document: &self.resolved.document,
+            plan,
+            engine: engine(args),
+            home: self.home.clone(),
+            data: self.data.clone(),
+            directory,
+            options: WorkOptions {
+                slots: args.slots.clone(),
+                memory: args.memory.clone(),
+                keep_failed: args.keep_failed,
+                checkpoint_every: args.checkpoint_every,
+            },
+            cluster: self.cluster.clone(),
+            command,
+        };
+        Ok(Some(Submission::new(&root, &new, cut(&self.todo, &seconds, sizing))))
+    }
+
+    fn shape(&self) -> TaskShape {
+        let devices = self.cluster.devices.as_ref().unwrap_or(&self.resolved.plan.devices);
+        TaskShape::of(&self.cluster, devices)
+    }
+
+    /// Says what the chunks are like, and which costs are only assumed.
+    pub(super) fn say(&self, submission: &Submission, global: &Global) {
+        if global.quiet {
+            return;
+        }
+        for line in self.notes(submission) {
+            eprintln_lossy(&line);
+        }
+    }
+
+    fn notes(&self, submission: &Submission) -> Vec<String> {
+        let shape = self.shape();
+        let (device, wall) = hours(submission, shape);
+        let chunks = &submission.chunks().chunks;
+        let longest = chunks.iter().map(|chunk| chunk.seconds).fold(0.0, f64::max) / f64::from(shape.workers);
+        let mut notes = vec![format!(
+            "{} in {}, the longest of {:.0} min: {device:.1} device-hours, {wall:.1} hours with {} at once{}",
+            count(self.todo.len(), "sample"),
+            count(chunks.len(), "chunk"),
+            longest / 60.0,
+            count(shape.at_once as usize, "task"),
+            if self.cluster.throttle.is_some() { "" } else { " (assumed)" }
+        )];
+        notes.extend(self.assumed());
+        if let Some(time) =
+            self.cluster.time.filter(|time| longest + shape.warn as f64 > time.seconds() as f64)
+        {
+            notes.push(format!(
+                "note: a chunk is longer than the time limit of {time}: its task will checkpoint and go back into the \
+                 queue each time; --chunk makes them shorter"
+            ));
+        }
+        notes
+    }
+
+    fn assumed(&self) -> Option<String> {
+        let plan = &self.resolved.plan;
+        let cells = plan.cells.iter().enumerate().zip(&self.costs);
+        let is_open = |cell: usize| self.todo.iter().any(|unit| unit.cell == cell);
+        let names: Vec<String> = cells
+            .filter(|((i, _), cost)| cost.basis == Basis::Assumed && is_open(*i))
+            .map(|((_, cell), cost)| {
+                format!("{}/{} ({:.0} s a sample)", cell.task, cell.method, cost.seconds)
+            })
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "note: nothing was measured yet for {}: chunks may be far longer or shorter than they should; \
+                 `dflow run PIPELINE --limit 2` on one such device measures it, --seconds-per-eval says it",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+fn here(doing: &'static str) -> impl FnOnce(std::io::Error) -> ClusterError {
+    move |source| ClusterError::Io { doing, path: ".".into(), source }
+}

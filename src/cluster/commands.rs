@@ -1,0 +1,88 @@
+//! Programs of a scheduler, run to their end.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::error::ClusterError;
+
+/// What a program answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// Whether its exit code was 0.
+    pub ok: bool,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Answer {
+    /// What it said, without the names of the programs and daemons that said it.
+    pub fn message(&self) -> String {
+        let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.join("; ")
+    }
+}
+
+/// Runs programs; tests have a stand-in.
+pub trait Commands {
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be started; that it fails is an answer.
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError>;
+}
+
+/// The programs in the folders of a search path.
+#[derive(Debug, Clone)]
+pub struct SearchPath(OsString);
+
+/// Variables of the job that this process may itself run in, which a job that it submits must not inherit: Slurm leaves
+/// `SLURM_RESTART_COUNT` unset on a first start, and the others unset outside of arrays.
+const NOT_INHERITED: [&str; 7] = [
+    "SLURM_RESTART_COUNT",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_ARRAY_TASK_COUNT",
+    "SLURM_ARRAY_TASK_MIN",
+    "SLURM_ARRAY_TASK_MAX",
+    "DFLOW_CHUNK",
+];
+
+impl SearchPath {
+    /// The folders of `PATH`.
+    pub fn from_environment() -> Self {
+        Self(std::env::var_os("PATH").unwrap_or_default())
+    }
+
+    /// The folders of a text of the form of `PATH`.
+    pub fn new(folders: impl AsRef<OsStr>) -> Self {
+        Self(folders.as_ref().to_owned())
+    }
+
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let is_executable = |path: &PathBuf| {
+            path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+        };
+        std::env::split_paths(&self.0).map(|folder| folder.join(program)).find(is_executable)
+    }
+}
+
+impl Commands for SearchPath {
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+        let path =
+            self.find(program).ok_or_else(|| ClusterError::NoProgram { program: program.to_owned() })?;
+        let mut command = Command::new(&path);
+        NOT_INHERITED.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        // Long lists of array indices would be cut off with `...`.
+        command.env("SLURM_BITSTR_LEN", "0").args(arguments).stdin(Stdio::null());
+        let output = command.output().map_err(ClusterError::io("start", path))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Answer { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
+    }
+}

@@ -1,0 +1,160 @@
+//! What can go wrong between a run directory and a scheduler.
+
+use std::path::PathBuf;
+
+use crate::spec::diagnostic::Diagnostics;
+
+/// Why something about a submission cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// A file or folder cannot be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// `read`, `write` …
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a folder of a submission.
+    #[error(
+        "{path} is no submission: there is no submission.json; name a folder such as reports/my-run/submit/2026…"
+    )]
+    NoSubmission {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A file of a submission that is not what was written.
+    #[error("{path}: {detail}; it was damaged or changed by hand: cancel the submission and submit again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Written by another version.
+    #[error(
+        "{path} has form {found}, this program reads {expected}: use the version that submitted, or submit again"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its form.
+        found: u32,
+        /// The form that is read.
+        expected: u32,
+    },
+    /// A frozen cell that the pipeline, as it resolves now, does not have.
+    #[error(
+        "task `{task}`, method `{method}`: submitted as cell {frozen}, but the pipeline now gives {now}: data, weights or \
+         the program changed since then; cancel the submission and submit again"
+    )]
+    OtherCell {
+        /// Name of the task.
+        task: String,
+        /// Name of the method.
+        method: String,
+        /// The cell hash when it was submitted.
+        frozen: String,
+        /// The cell hash now, or that there is none.
+        now: String,
+    },
+    /// A frozen sample that the dataset does not have.
+    #[error(
+        "sample `{id}` was submitted, but the dataset no longer has it; cancel the submission and submit again"
+    )]
+    NoSample {
+        /// Id of the sample.
+        id: String,
+    },
+    /// No such chunk.
+    #[error("there is no chunk {index}: the submission has {count}, from 0 to {}", count.saturating_sub(1))]
+    NoChunk {
+        /// As asked for.
+        index: usize,
+        /// Number of chunks.
+        count: usize,
+    },
+    /// A site file that is wrong.
+    #[error(transparent)]
+    Site(#[from] Diagnostics),
+    /// The frozen pipeline does not read any more.
+    #[error("the frozen pipeline does not read: {0}")]
+    Pipeline(Diagnostics),
+    /// A scheduler's command is not there.
+    #[error(
+        "{program} not found: submit from a login node of the cluster, where `which {program}` finds it (some sites need \
+         `module load slurm`); --dry-run shows the script without it"
+    )]
+    NoProgram {
+        /// Such as `sbatch`.
+        program: String,
+    },
+    /// The scheduler refused, for good.
+    #[error("{program}: {message}\n  = help: {help}")]
+    Refused {
+        /// Such as `sbatch`.
+        program: String,
+        /// What it said.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// The scheduler did not answer, however often it was asked.
+    #[error(
+        "{program} did not get through in {tries} tries: {message}\n  = help: the controller is busy or away; what was submitted so far is recorded, submit again later: only what is missing is submitted"
+    )]
+    Busy {
+        /// Such as `sbatch`.
+        program: String,
+        /// How often it was tried.
+        tries: usize,
+        /// What it said last.
+        message: String,
+    },
+    /// An answer that makes no sense.
+    #[error("{program} answered something unexpected: {answer:?}")]
+    Answer {
+        /// Such as `sbatch`.
+        program: String,
+        /// What it said.
+        answer: String,
+    },
+    /// A path that cannot stand in a script or manifest.
+    #[error("{path:?} cannot stand in a batch script: {reason}")]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A manifest that cannot be made.
+    #[error("{0}")]
+    Manifest(String),
+}
+
+impl ClusterError {
+    /// Makes the error of a failed operation on a file.
+    pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// Whether nothing but the input is wrong.
+    pub const fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSubmission { .. }
+                | Self::OtherCell { .. }
+                | Self::NoSample { .. }
+                | Self::NoChunk { .. }
+                | Self::Site(_)
+                | Self::Pipeline(_)
+                | Self::NoProgram { .. }
+                | Self::Refused { .. }
+                | Self::Path { .. }
+                | Self::Manifest(_)
+        )
+    }
+}

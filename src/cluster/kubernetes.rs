@@ -1,0 +1,159 @@
+//! The manifest of an Indexed Job of Kubernetes: the same contract as a Slurm array.
+//!
+//! The index comes from `JOB_COMPLETION_INDEX`. Pods that are evicted or that stop early with 75 start again without
+//! being counted (`podFailurePolicy`), wrong input (2) fails its index at once, everything else counts against
+//! `backoffLimitPerIndex`. Field names are those of `batch/v1` since Kubernetes 1.33.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::error::ClusterError;
+use super::submission::Submission;
+use super::task::TaskShape;
+use crate::exit;
+use crate::spec::cluster::KubernetesSpec;
+
+const MANIFEST: &str = include_str!("template/job.k8s.yaml");
+
+/// Restarts of an index that count.
+const BACKOFF: u32 = 6;
+/// The resource of a GPU.
+const GPU: &str = "nvidia.com/gpu";
+
+/// The manifest that works off the chunks of a submission.
+///
+/// # Errors
+/// No `kubernetes:` section, or a run directory outside of its volumes.
+pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
+    let file = submission.file();
+    let missing = "there is no `kubernetes:` section in `cluster:` or the site file; it needs an image and volumes, such as \
+                   kubernetes: { image: registry.example/dflow:1, volumes: { results: /mnt/results } }";
+    let spec = file.cluster.kubernetes.as_ref().ok_or_else(|| ClusterError::Manifest(missing.to_owned()))?;
+    check_mounts(spec, submission)?;
+    let shape = TaskShape::of(&file.cluster, &file.devices);
+    let at_once = file.cluster.throttle.map_or(file.chunks, |throttle| file.chunks.min(throttle as usize));
+    let name = format!("dflow-{}", submission.short());
+    let gaps = BTreeMap::from([
+        ("NAME", name.clone()),
+        ("METADATA", metadata(spec)),
+        ("CHUNKS", file.chunks.to_string()),
+        ("AT_ONCE", at_once.max(1).to_string()),
+        ("BACKOFF", file.cluster.max_restarts.map_or(BACKOFF, |restarts| restarts.min(BACKOFF)).to_string()),
+        ("MOST_FAILED", file.chunks.to_string()),
+        ("EARLY", exit::STOPPED_EARLY.to_string()),
+        ("USAGE", exit::USAGE.to_string()),
+        ("GRACE", shape.warn.max(60).to_string()),
+        ("POD", pod(spec)),
+        ("IMAGE", quoted(&spec.image)),
+        ("COMMAND", command(submission)?),
+        ("DIRECTORY", quoted_path(&file.directory)?),
+        ("ENV", env(spec)),
+        ("RESOURCES", resources(submission, shape)),
+        ("MOUNTS", mounts(spec)),
+        ("VOLUMES", volumes(spec)),
+        ("RUN", submission.dir().display().to_string()),
+        ("NAMESPACE", spec.namespace.as_ref().map_or_else(String::new, |name| format!(" -n {name}"))),
+    ]);
+    Ok(super::script::fill(MANIFEST, |gap| gaps.get(gap).map(String::as_str)))
+}
+
+/// The run directory and the working directory must be seen by the pods under the same path.
+fn check_mounts(spec: &KubernetesSpec, submission: &Submission) -> Result<(), ClusterError> {
+    let seen = |path: &Path| spec.volumes.values().any(|mount| path.starts_with(mount));
+    let dir = submission.dir();
+    if seen(dir) {
+        return Ok(());
+    }
+    let mounts = spec.volumes.values().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Err(ClusterError::Manifest(format!(
+        "the pods see {mounts}, but the run directory is {}: set `output` (or --output) to a folder below one of them, \
+         mounted here under the same path",
+        submission.run_dir().display()
+    )))
+}
+
+/// A text as YAML (JSON is YAML).
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn quoted_path(path: &Path) -> Result<String, ClusterError> {
+    let reason = "it is no text";
+    path.to_str().map(quoted).ok_or_else(|| ClusterError::Path { path: path.to_owned(), reason })
+}
+
+/// Lines of `key: value`, indented.
+fn entries(indent: usize, title: &str, map: Option<&BTreeMap<String, String>>) -> String {
+    let Some(map) = map.filter(|map| !map.is_empty()) else { return String::new() };
+    let pad = " ".repeat(indent);
+    let lines = map.iter().map(|(key, value)| format!("\n{pad}  {}: {}", quoted(key), quoted(value)));
+    format!("\n{pad}{title}:{}", lines.collect::<String>())
+}
+
+fn metadata(spec: &KubernetesSpec) -> String {
+    let namespace = spec.namespace.as_ref().map_or_else(String::new, |name| format!("\n  namespace: {name}"));
+    namespace + &entries(2, "labels", spec.labels.as_ref())
+}
+
+fn pod(spec: &KubernetesSpec) -> String {
+    let mut text = entries(6, "nodeSelector", spec.node_selector.as_ref());
+    if let Some(class) = &spec.priority_class {
+        text.push_str(&format!("\n      priorityClassName: {class}"));
+    }
+    if let Some(taints) = spec.tolerate.as_ref().filter(|taints| !taints.is_empty()) {
+        text.push_str("\n      tolerations:");
+        for key in taints {
+            text.push_str(&format!("\n        - {{ key: {}, operator: Exists }}", quoted(key)));
+        }
+    }
+    text
+}
+
+/// The command: `dflow work SUBMISSION`, whose chunk is the completion index.
+fn command(submission: &Submission) -> Result<String, ClusterError> {
+    let program = submission.file().cluster.command.as_deref().unwrap_or("dflow");
+    let words = program.split_whitespace().map(quoted).collect::<Vec<_>>().join(", ");
+    Ok(format!("[{words}, \"work\", {}]", quoted_path(submission.dir())?))
+}
+
+fn env(spec: &KubernetesSpec) -> String {
+    let Some(env) = spec.env.as_ref().filter(|env| !env.is_empty()) else { return String::new() };
+    let lines = env.iter().map(|(name, value)| {
+        format!("\n            - {{ name: {}, value: {} }}", quoted(name), quoted(value))
+    });
+    format!("\n          env:{}", lines.collect::<String>())
+}
+
+fn resources(submission: &Submission, shape: TaskShape) -> String {
+    let spec = &submission.file().cluster;
+    let mut lines = vec![format!("cpu: {}", quoted(&shape.cpus.to_string()))];
+    // Kubernetes writes binary units with an i.
+    lines.extend(spec.memory.as_ref().map(|memory| match memory.ends_with(['K', 'M', 'G', 'T']) {
+        true => format!("memory: {memory}i"),
+        // Slurm counts in MB where no unit stands.
+        false => format!("memory: {memory}Mi"),
+    }));
+    if shape.gpus > 0 {
+        let gpu = spec.gpu_type.as_deref().filter(|kind| kind.contains('/')).unwrap_or(GPU);
+        lines.push(format!("{}: {}", quoted(gpu), quoted(&shape.gpus.to_string())));
+    }
+    lines.iter().map(|line| format!("\n              {line}")).collect()
+}
+
+fn mounts(spec: &KubernetesSpec) -> String {
+    let numbered = spec.volumes.values().enumerate();
+    numbered
+        .map(|(i, path)| format!("\n            - {{ name: volume-{i}, mountPath: {} }}", quoted(path)))
+        .collect()
+}
+
+fn volumes(spec: &KubernetesSpec) -> String {
+    let numbered = spec.volumes.keys().enumerate();
+    let line = |(i, claim): (usize, &String)| {
+        format!(
+            "\n        - {{ name: volume-{i}, persistentVolumeClaim: {{ claimName: {} }} }}",
+            quoted(claim)
+        )
+    };
+    numbered.map(line).collect()
+}

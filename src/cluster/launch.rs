@@ -1,0 +1,177 @@
+//! Submitting chunks: arrays of at most so many tasks, and the job after them.
+//!
+//! What is about to be submitted is recorded before, with its name, and its id after: wherever this is cut short, the
+//! next submission knows what may be in the queue.
+
+use super::error::ClusterError;
+use super::queue::list_of;
+use super::script::{array_options, collect, job};
+use super::slurm::{Request, Slurm};
+use super::submission::{Array, Collector, Submission};
+
+/// Cuts chunks into arrays: every index of an array is below `most`, and chunks ascend.
+pub fn arrays(
+    submission: &Submission,
+    chunks: &[usize],
+    most: usize,
+    sweep: u32,
+    exclude: &str,
+) -> Vec<Array> {
+    let number = submission.file().arrays.len();
+    let blocks = chunks.chunk_by(|a, b| a / most == b / most);
+    let array = |(k, block): (usize, &[usize])| {
+        let first = block[0] / most * most;
+        let indices: Vec<usize> = block.iter().map(|chunk| chunk - first).collect();
+        Array {
+            name: format!("dflow-{}-{}", submission.id(), number + k),
+            first,
+            tasks: list_of(&indices),
+            sweep,
+            exclude: exclude.to_owned(),
+            job: None,
+        }
+    };
+    blocks.enumerate().map(array).collect()
+}
+
+/// Writes the scripts of a new submission, with the commands that start `arrays`.
+///
+/// # Errors
+/// As [`job`], [`Submission::write_file`].
+pub fn write_scripts(submission: &Submission, arrays: &[Array]) -> Result<(), ClusterError> {
+    submission.write_file("job.sbatch", &job(submission, arrays)?)?;
+    submission.write_file("collect.sbatch", &collect(submission)?)
+}
+
+/// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
+///
+/// # Errors
+/// As [`Slurm::submit`]; what was submitted before stays, and is recorded.
+pub fn launch(
+    submission: &mut Submission,
+    slurm: &Slurm,
+    arrays: Vec<Array>,
+    after: &[u64],
+) -> Result<(), ClusterError> {
+    let begin = submission.file().arrays.len();
+    let count = arrays.len();
+    submission.update(|file| file.arrays.extend(arrays))?;
+    let script = script_path(submission, "job.sbatch")?;
+    let mut jobs = after.to_vec();
+    for i in begin..begin + count {
+        let array = &submission.file().arrays[i];
+        let request = Request {
+            name: &array.name,
+            options: array_options(submission, array),
+            script: &script,
+            arguments: vec![array.first.to_string()],
+        };
+        let id = slurm.submit(&request)?;
+        submission.update(|file| file.arrays[i].job = Some(id))?;
+        jobs.push(id);
+    }
+    launch_collector(submission, slurm, &jobs)
+}
+
+/// `afterany`: a failed, cancelled or timed-out task must not keep the results from being collected.
+fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) -> Result<(), ClusterError> {
+    let number = submission.file().collectors.len();
+    let name = format!("dflow-{}-collect-{number}", submission.id());
+    submission.update(|file| file.collectors.push(Collector { name: name.clone(), job: None }))?;
+    let jobs: Vec<String> = jobs.iter().map(u64::to_string).collect();
+    let request = Request {
+        name: &name,
+        options: vec![format!("--dependency=afterany:{}", jobs.join(":"))],
+        script: &script_path(submission, "collect.sbatch")?,
+        arguments: Vec::new(),
+    };
+    let id = slurm.submit(&request)?;
+    submission.update(|file| file.collectors[number].job = Some(id))
+}
+
+fn script_path(submission: &Submission, name: &str) -> Result<String, ClusterError> {
+    let path = submission.dir().join(name);
+    let reason = "it is no text";
+    path.to_str().map(str::to_owned).ok_or_else(|| ClusterError::Path { path: path.clone(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::Path;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::cluster::commands::{Answer, Commands};
+    use crate::cluster::submission::tests::{PINV, document_of, submission_in};
+    use crate::spec::cluster::ClusterSpec;
+
+    /// Takes so many submissions, then refuses; keeps every call.
+    struct Takes(usize, Rc<RefCell<Vec<String>>>);
+
+    impl Commands for Takes {
+        fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+            let mut calls = self.1.borrow_mut();
+            calls.push(format!("{program} {}", arguments.join(" ")));
+            let ok = calls.len() <= self.0;
+            let out = (100 + calls.len()).to_string();
+            Ok(Answer {
+                ok,
+                out,
+                err: if ok { String::new() } else { "Invalid qos specification".to_owned() },
+            })
+        }
+    }
+
+    fn launched(root: &Path, takes: usize) -> (Submission, Vec<String>, Result<(), ClusterError>) {
+        let mut submission = submission_in(root, ClusterSpec::default());
+        submission.create(&document_of(PINV)).unwrap();
+        let arrays = arrays(&submission, &[0, 1], 1, 0, "");
+        write_scripts(&submission, &arrays).unwrap();
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let slurm = Slurm::with(Takes(takes, Rc::clone(&calls)), Vec::new());
+        let result = launch(&mut submission, &slurm, arrays, &[7]);
+        let calls = calls.borrow().clone();
+        (Submission::open(submission.dir()).unwrap(), calls, result)
+    }
+
+    #[test]
+    fn chunks_are_cut_into_arrays_that_slurm_takes() {
+        let submission = submission_in(Path::new("/r"), ClusterSpec::default());
+        let cut = |chunks: &[usize], most| {
+            let arrays = arrays(&submission, chunks, most, 0, "");
+            arrays.into_iter().map(|array| (array.first, array.tasks)).collect::<Vec<_>>()
+        };
+        let all: Vec<usize> = (0..2500).collect();
+        let wanted = [(0, "0-999"), (1000, "0-999"), (2000, "0-499")];
+        assert_eq!(cut(&all, 1000), wanted.map(|(first, tasks)| (first, tasks.to_owned())));
+        assert_eq!(cut(&[3, 4, 1999], 1000), [(0, "3-4".to_owned()), (1000, "999".to_owned())]);
+        assert_eq!(cut(&[], 1000), []);
+    }
+
+    #[test]
+    fn the_collecting_job_waits_for_every_array() {
+        let root = tempfile::tempdir().unwrap();
+        let (submission, calls, result) = launched(root.path(), 9);
+        result.unwrap();
+        let id = submission.id();
+        assert!(
+            calls[1].contains(&format!("--job-name=dflow-{id}-1 --array=0"))
+                && calls[1].ends_with("job.sbatch 1")
+        );
+        assert!(calls[2].contains("--dependency=afterany:7:101:102") && calls[2].ends_with("collect.sbatch"));
+        let ids: Vec<_> = submission.file().arrays.iter().map(|array| array.job).collect();
+        assert_eq!((ids, submission.file().collectors[0].job), (vec![Some(101), Some(102)], Some(103)));
+    }
+
+    #[test]
+    fn wherever_it_is_cut_short_what_was_submitted_is_recorded() {
+        for takes in 0..3 {
+            let root = tempfile::tempdir().unwrap();
+            let (submission, _, result) = launched(root.path(), takes);
+            assert!(matches!(result, Err(ClusterError::Refused { .. })));
+            let known = submission.file().arrays.iter().filter(|array| array.job.is_some()).count();
+            assert_eq!((known, submission.file().arrays.len()), (takes.min(2), 2), "{takes}");
+        }
+    }
+}

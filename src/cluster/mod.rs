@@ -1,0 +1,32 @@
+//! A pipeline on a cluster: chunks of samples, batch scripts, and the clients of schedulers.
+//!
+//! [`chunks`] cuts what is left to do into chunks of a target duration, by the costs of [`cost`]. A [`Submission`] freezes
+//! them, with the pipeline and its options, in `submit/<id>/` of the run directory, where [`script`] puts the batch
+//! scripts that [`slurm`] submits. An array task then works off one chunk (`dflow work`), and the job after the arrays
+//! collects (`dflow collect`): what is done is read off the rows, never off exit codes ([`state`]).
+//!
+//! No process of ours stays alive between these: everything that has to be known later lies in files.
+
+pub mod chunks;
+pub mod commands;
+pub mod cost;
+mod error;
+mod frozen;
+pub mod kubernetes;
+pub mod launch;
+pub mod queue;
+pub mod script;
+pub mod site;
+pub mod slurm;
+pub mod state;
+pub mod submission;
+pub mod task;
+pub mod task_log;
+
+pub use chunks::{Chunk, Sizing, Stretch, cut};
+pub use error::ClusterError;
+pub use frozen::ChunkFile;
+pub use slurm::Slurm;
+pub use state::{ChunkCounts, progress};
+pub use submission::{Array, Submission, WorkOptions};
+pub use task::TaskShape;

@@ -1,0 +1,209 @@
+//! The client of Slurm: sbatch, squeue, scancel and scontrol as subprocesses, patient with a busy controller.
+//!
+//! A submission that got no answer may nevertheless have been taken: before it is repeated, `squeue` is asked for its
+//! name, which is unique, and what is found is adopted.
+
+mod refusal;
+
+use std::time::Duration;
+
+use super::commands::{Answer, Commands, SearchPath};
+use super::error::ClusterError;
+use super::queue::{self, Job};
+pub use refusal::is_transient;
+
+/// Seconds before each repetition of a command that did not get through: a little over two minutes altogether.
+const PAUSES: [u64; 6] = [2, 5, 10, 20, 40, 60];
+
+/// Most tasks of an array where the cluster does not say: one less than Slurm's default `MaxArraySize`.
+const MOST_TASKS: usize = 1000;
+
+/// A cluster that is reached through Slurm's commands.
+pub struct Slurm {
+    commands: Box<dyn Commands>,
+    pauses: Vec<Duration>,
+}
+
+/// A job to submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Its name, unique for ever.
+    pub name: &'a str,
+    /// Options beside those in the script.
+    pub options: Vec<String>,
+    /// The batch script.
+    pub script: &'a str,
+    /// Arguments of the script.
+    pub arguments: Vec<String>,
+}
+
+impl Slurm {
+    /// The commands on `PATH`.
+    pub fn on_path() -> Self {
+        let pauses = PAUSES.into_iter().map(Duration::from_secs).collect();
+        Self { commands: Box::new(SearchPath::from_environment()), pauses }
+    }
+
+    /// Other commands, with these pauses before each repetition.
+    pub fn with(commands: impl Commands + 'static, pauses: Vec<Duration>) -> Self {
+        Self { commands: Box::new(commands), pauses }
+    }
+
+    /// Whether jobs can be submitted from here: that sbatch is there, before any work.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoProgram`].
+    pub fn check(&self) -> Result<(), ClusterError> {
+        self.commands.run("sbatch", &["--version"]).map(|_| ())
+    }
+
+    /// Submits a job; returns its id.
+    ///
+    /// # Errors
+    /// What Slurm refuses, at once; [`ClusterError::Busy`] when it does not answer.
+    pub fn submit(&self, request: &Request<'_>) -> Result<u64, ClusterError> {
+        let name = format!("--job-name={}", request.name);
+        let mut arguments = vec!["--parsable", &name];
+        arguments.extend(request.options.iter().map(String::as_str));
+        arguments.push(request.script);
+        arguments.extend(request.arguments.iter().map(String::as_str));
+        self.patiently("sbatch", &arguments, || self.job_named(request.name))
+    }
+
+    /// The jobs and array tasks of these ids that the controller still knows, those that ended some minutes ago included.
+    ///
+    /// # Errors
+    /// [`ClusterError::Busy`], [`ClusterError::NoProgram`].
+    pub fn jobs(&self, ids: &[u64]) -> Result<Vec<Job>, ClusterError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+        self.squeue(&format!("--jobs={}", ids.join(",")))
+    }
+
+    /// As [`Self::jobs`], of jobs of these names; the controller sends its whole queue for it.
+    ///
+    /// # Errors
+    /// As [`Self::jobs`].
+    pub fn jobs_named(&self, names: &[String]) -> Result<Vec<Job>, ClusterError> {
+        if names.is_empty() { Ok(Vec::new()) } else { self.squeue(&format!("--name={}", names.join(","))) }
+    }
+
+    fn squeue(&self, filter: &str) -> Result<Vec<Job>, ClusterError> {
+        let arguments = ["--noheader", "--array", "--all", "--states=all", "-o", queue::FORMAT, filter];
+        let answer = match self.answer("squeue", &arguments) {
+            // All of them ended long ago.
+            Err(ClusterError::Refused { message, .. }) if message.contains("Invalid job id") => {
+                return Ok(Vec::new());
+            }
+            other => other?,
+        };
+        queue::parse(&answer.out).map_err(|line| unexpected("squeue", line))
+    }
+
+    fn job_named(&self, name: &str) -> Result<Option<u64>, ClusterError> {
+        let jobs = self.jobs_named(&[name.to_owned()])?;
+        Ok(jobs.iter().map(|job| job.id).min())
+    }
+
+    /// Cancels jobs and whole arrays; those that are over already are no error.
+    ///
+    /// # Errors
+    /// [`ClusterError::Busy`], or a refusal such as jobs of somebody else.
+    pub fn cancel(&self, ids: &[u64]) -> Result<(), ClusterError> {
+        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        match self.answer("scancel", &ids) {
+            Err(ClusterError::Refused { message, .. })
+                if message.contains("Invalid job id")
+                    || message.contains("already completing or completed") =>
+            {
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Most tasks of one array: what the cluster says, at most a thousand.
+    pub fn most_tasks(&self) -> usize {
+        let said = self.commands.run("scontrol", &["show", "config"]).ok().and_then(|answer| {
+            let line = answer.out.lines().find(|line| line.trim_start().starts_with("MaxArraySize"))?;
+            line.split('=').nth(1)?.trim().parse::<usize>().ok()
+        });
+        // Indices are below MaxArraySize. A size of 1 or 0 allows index 0 only, or no arrays at all.
+        said.map_or(MOST_TASKS, |size| size.clamp(1, MOST_TASKS))
+    }
+
+    /// Runs a command until it gets through.
+    fn answer(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+        let mut pauses = self.pauses.iter();
+        loop {
+            let answer = self.commands.run(program, arguments)?;
+            if answer.ok {
+                return Ok(answer);
+            }
+            let message = answer.message();
+            if !is_transient(&message) {
+                return Err(refusal::explain(program, message));
+            }
+            let Some(pause) = pauses.next() else {
+                return Err(ClusterError::Busy {
+                    program: program.to_owned(),
+                    tries: self.pauses.len() + 1,
+                    message,
+                });
+            };
+            std::thread::sleep(*pause);
+        }
+    }
+
+    /// Runs sbatch until it gets through, or until `done` finds what it has done without saying so.
+    fn patiently(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        done: impl Fn() -> Result<Option<u64>, ClusterError>,
+    ) -> Result<u64, ClusterError> {
+        let mut pauses = self.pauses.iter();
+        loop {
+            let answer = self.commands.run(program, arguments)?;
+            if answer.ok {
+                return match (job_id(&answer.out), done) {
+                    (Some(id), _) => Ok(id),
+                    (None, done) => done()?.ok_or_else(|| unexpected(program, answer.out)),
+                };
+            }
+            let message = answer.message();
+            if !is_transient(&message) {
+                return Err(refusal::explain(program, message));
+            }
+            let Some(pause) = pauses.next() else {
+                return match done()? {
+                    Some(id) => Ok(id),
+                    None => {
+                        let tries = self.pauses.len() + 1;
+                        Err(ClusterError::Busy { program: program.to_owned(), tries, message })
+                    }
+                };
+            };
+            std::thread::sleep(*pause);
+            if let Some(id) = done()? {
+                return Ok(id);
+            }
+        }
+    }
+}
+
+/// The id of `sbatch --parsable`: `12`, or `12;cluster`; lines before it are remarks of the site.
+fn job_id(out: &str) -> Option<u64> {
+    let line = out.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    line.split(';').next()?.parse().ok()
+}
+
+fn unexpected(program: &str, answer: String) -> ClusterError {
+    ClusterError::Answer { program: program.to_owned(), answer }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Slurm's error messages: which pass by waiting, and what to do about the others.
+//!
+//! The texts are those of `slurm_strerror` (src/common/slurm_errno.c of Slurm, 20.11 to 25.05), of sbatch.c, and of
+//! `strerror` for what the network answers.
+
+use crate::cluster::error::ClusterError;
+
+/// Parts of messages after which the same command may succeed a little later.
+const TRANSIENT: [&str; 21] = [
+    "Unable to contact slurm controller",
+    "Unable to establish controller machine",
+    "Socket timed out on send/recv operation",
+    "Zero Bytes were transmitted or received",
+    "Slurm backup controller in standby mode",
+    "Rate limit exceeded",
+    "Communication connection failure",
+    "Message send failure",
+    "Message receive failure",
+    "Communication shutdown failure",
+    "Connection timed out",
+    "Process is shutting down",
+    "Slurm job queue full",
+    "temporarily unable to accept job",
+    "Job can not be altered now, try again later",
+    "Resource temporarily unavailable",
+    "Connection refused",
+    "Connection reset by peer",
+    "No route to host",
+    "Transport endpoint is not connected",
+    "Broken pipe",
+];
+
+/// Parts of messages that no waiting mends, and what to do.
+const REFUSALS: [(&str, &str); 17] = [
+    ("partition name", "`sinfo -s` lists the partitions; set `partition` in `cluster:` or in the site file"),
+    ("No partition specified", "this cluster has no default partition: set `partition`, one of `sinfo -s`"),
+    ("account/partition combination", "`sacctmgr show assoc user=$USER` lists your accounts; set `account`"),
+    ("Invalid qos", "`sacctmgr show assoc user=$USER format=account,qos` lists yours; set `qos`"),
+    ("Invalid feature", "`sinfo -o '%N %f'` lists the features of the nodes; set `constraint`"),
+    ("generic resource", "`sinfo -o '%N %G'` lists the GPUs of the nodes; set `gpus` and `gpu_type`"),
+    (
+        "node configuration is not available",
+        "no node of the partition has that many GPUs, cores or that much memory (`sinfo -N -o '%N %c %m %G'`); lower \
+         `gpus`, `cpus` or `memory`, or change `partition` or `constraint`",
+    ),
+    ("More processors requested", "lower `cpus`, or change `partition`"),
+    ("Memory required by task", "lower `memory`; `sinfo -N -o '%N %m'` lists what nodes have"),
+    ("Memory specification", "lower `memory`; `sinfo -N -o '%N %m'` lists what nodes have"),
+    ("time limit is invalid", "`sinfo -o '%P %l'` lists the limits of the partitions; set `time`"),
+    (
+        "accounting/QOS policy",
+        "you may have too many jobs, or ask for too much at once: longer chunks make fewer tasks (--chunk 2h), or lower \
+         `gpus`, `time` or `throttle`",
+    ),
+    (
+        "MaxJobCount",
+        "the queue of the cluster is full: longer chunks make fewer tasks (--chunk 2h), or try again later",
+    ),
+    ("not permitted to use this partition", "choose another `partition`, one of `sinfo -s`"),
+    ("Invalid job array", "the cluster allows shorter arrays than it says: make longer chunks (--chunk 2h)"),
+    ("Invalid node name", "`sinfo -N` lists the nodes; set `exclude`"),
+    ("ermission denied", "this job, partition or account is not yours to use; ask the people of the cluster"),
+];
+
+/// Whether a command that failed with this message may succeed a little later.
+pub fn is_transient(message: &str) -> bool {
+    let message = message.to_lowercase();
+    TRANSIENT.iter().any(|part| message.contains(&part.to_lowercase()))
+}
+
+/// The error of a message that no waiting mends.
+pub(super) fn explain(program: &str, message: String) -> ClusterError {
+    let lower = message.to_lowercase();
+    let known = REFUSALS.iter().find(|(part, _)| lower.contains(&part.to_lowercase()));
+    let help = known.map_or_else(
+        || {
+            format!(
+                "nothing was submitted by this {program}; mend `cluster:` or the site file and submit again"
+            )
+        },
+        |(_, help)| (*help).to_owned(),
+    );
+    ClusterError::Refused { program: program.to_owned(), message, help }
+}

@@ -1,0 +1,261 @@
+//! How a submission stands: chunks by what the rows, the queue and the logs say, and what is worth submitting again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::error::ClusterError;
+use super::frozen::ChunkFile;
+use super::queue::{Ending, Job, Phase};
+use super::slurm::Slurm;
+use super::submission::{Engine, Submission};
+use super::task_log::{self, Attempt};
+
+/// Whether the row of a cell hash and sample id is durable, ok or failed.
+pub type IsDurable<'a> = &'a dyn Fn(&str, &str) -> bool;
+
+/// The job of every chunk that the controller knows one for: the one that lives, else the newest.
+///
+/// # Errors
+/// As [`Slurm::jobs`].
+pub fn jobs_of_chunks(submission: &Submission, slurm: &Slurm) -> Result<BTreeMap<usize, Job>, ClusterError> {
+    let arrays = &submission.file().arrays;
+    let ids: Vec<u64> = arrays.iter().filter_map(|array| array.job).collect();
+    // Sent, but the answer was not recorded: only the name is known.
+    let lost = arrays.iter().filter(|array| array.job.is_none());
+    let lost: Vec<String> = lost.map(|array| array.name.clone()).collect();
+    let mut jobs = slurm.jobs(&ids)?;
+    jobs.extend(slurm.jobs_named(&lost)?);
+    jobs.sort_by_key(|job| (job.phase.is_live(), job.id));
+    let mut chunks = BTreeMap::new();
+    for job in jobs {
+        let array = arrays.iter().find(|array| array.job == Some(job.id) || array.name == job.name);
+        if let Some((array, index)) = array.zip(job.index) {
+            chunks.insert(array.first + index, job);
+        }
+    }
+    Ok(chunks)
+}
+
+/// The collecting jobs of a submission that still wait or run.
+///
+/// # Errors
+/// As [`Slurm::jobs`].
+pub fn collector_jobs(submission: &Submission, slurm: &Slurm) -> Result<Vec<u64>, ClusterError> {
+    let collectors = &submission.file().collectors;
+    let ids: Vec<u64> = collectors.iter().filter_map(|job| job.job).collect();
+    let lost = collectors.iter().filter(|job| job.job.is_none());
+    let lost: Vec<String> = lost.map(|job| job.name.clone()).collect();
+    let jobs = slurm.jobs(&ids)?.into_iter().chain(slurm.jobs_named(&lost)?);
+    Ok(jobs.filter(|job| job.phase.is_live()).map(|job| job.id).collect())
+}
+
+/// Chunks of a submission of which a row is not durable.
+pub fn open_chunks(chunks: &ChunkFile, is_durable: IsDurable<'_>) -> Vec<usize> {
+    let is_open = |index: &usize| {
+        chunks.keys(*index).is_ok_and(|mut keys| keys.any(|(hash, sample)| !is_durable(hash, sample)))
+    };
+    (0..chunks.chunks.len()).filter(is_open).collect()
+}
+
+/// Rows of a submission that are not durable.
+pub fn missing_rows(chunks: &ChunkFile, is_durable: IsDurable<'_>) -> usize {
+    let missing = |index: usize| {
+        chunks.keys(index).map_or(0, |keys| keys.filter(|(hash, sample)| !is_durable(hash, sample)).count())
+    };
+    (0..chunks.chunks.len()).map(missing).sum()
+}
+
+/// What of a run still waits or runs: a further submission leaves it out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Live {
+    /// Cell hashes and sample ids of its chunks.
+    pub keys: HashSet<(String, String)>,
+    /// Its jobs.
+    pub jobs: BTreeSet<u64>,
+}
+
+/// What the submissions of the run in `root` still have in the queue.
+///
+/// # Errors
+/// As [`Submission::all`] and [`Slurm::jobs`].
+pub fn live(root: &Path, slurm: &Slurm) -> Result<Live, ClusterError> {
+    let mut live = Live::default();
+    for submission in Submission::all(root)? {
+        for (chunk, job) in jobs_of_chunks(&submission, slurm)? {
+            if job.phase.is_live() {
+                let keys = submission.chunks().keys(chunk).into_iter().flatten();
+                live.keys.extend(keys.map(|(hash, sample)| (hash.to_owned(), sample.to_owned())));
+                live.jobs.insert(job.id);
+            }
+        }
+    }
+    Ok(live)
+}
+
+/// How many chunks of a run wait, run, are done or failed, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ChunkCounts {
+    /// The newest submission.
+    pub submission: String,
+    /// Its chunks.
+    pub total: usize,
+    /// In the queue.
+    pub queued: usize,
+    /// Running now.
+    pub running: usize,
+    /// Every row durable.
+    pub done: usize,
+    /// Over with rows missing.
+    pub failed: usize,
+    /// Cancelled with rows missing.
+    pub cancelled: usize,
+    /// Nothing is known of them but that rows are missing.
+    pub unknown: usize,
+    /// Chunks that run, by node.
+    pub nodes: BTreeMap<String, usize>,
+    /// Chunks of older submissions that still wait or run.
+    pub older: usize,
+    /// What is worth saying, such as a queue that could not be asked.
+    pub notes: Vec<String>,
+}
+
+/// How the newest submission of the run in `root` stands; none if nothing was ever submitted. A queue that cannot be
+/// asked is a note.
+///
+/// # Errors
+/// Files of a submission that cannot be read.
+pub fn progress(
+    root: &Path,
+    slurm: &Slurm,
+    is_durable: IsDurable<'_>,
+) -> Result<Option<ChunkCounts>, ClusterError> {
+    let submissions = Submission::all(root)?;
+    let Some((newest, older)) = submissions.split_last() else { return Ok(None) };
+    let mut counts = ChunkCounts {
+        submission: newest.id().to_owned(),
+        total: newest.chunks().chunks.len(),
+        ..ChunkCounts::default()
+    };
+    let open = open_chunks(newest.chunks(), is_durable);
+    counts.done = counts.total - open.len();
+    let jobs = jobs_of_chunks(newest, slurm).unwrap_or_else(|error| {
+        counts.notes.push(format!("the queue could not be asked: {error}"));
+        BTreeMap::new()
+    });
+    if newest.file().engine == Engine::Kubernetes {
+        counts.notes.push("its pods are Kubernetes's to tell: kubectl get pods".to_owned());
+    }
+    for chunk in open {
+        counts.add(jobs.get(&chunk));
+    }
+    for submission in older {
+        let jobs = jobs_of_chunks(submission, slurm).unwrap_or_default();
+        counts.older += jobs.values().filter(|job| job.phase.is_live()).count();
+    }
+    Ok(Some(counts))
+}
+
+impl ChunkCounts {
+    /// Counts a chunk with rows missing.
+    fn add(&mut self, job: Option<&Job>) {
+        let Some(job) = job else {
+            self.unknown += 1;
+            return;
+        };
+        match job.phase {
+            Phase::Queued => self.queued += 1,
+            Phase::Running => {
+                self.running += 1;
+                *self.nodes.entry(job.nodes.clone()).or_default() += 1;
+            }
+            Phase::Over(Ending::Cancelled) => self.cancelled += 1,
+            Phase::Over(Ending::Completed | Ending::Failed) => self.failed += 1,
+        }
+        if job.phase == Phase::Queued && job.reason.to_lowercase().contains("held") {
+            let note = format!("a task is held ({}): scontrol release {}", job.reason, job.id);
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
+/// What becomes of the chunks with rows missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sweep {
+    /// Chunks to be submitted again.
+    pub again: Vec<usize>,
+    /// Chunks that somebody cancelled; they stay so.
+    pub cancelled: Vec<usize>,
+    /// Chunks that still wait or run.
+    pub live: Vec<usize>,
+    /// Nodes on which chunks ended without a single row, and none was completed.
+    pub bad_nodes: BTreeSet<String>,
+}
+
+impl Sweep {
+    /// What is known of the chunks of `submission` with rows missing. Only what failed is worth another try: a task that
+    /// was cancelled, also while it waited, is not brought back.
+    pub fn of(submission: &Submission, jobs: &BTreeMap<usize, Job>, is_durable: IsDurable<'_>) -> Self {
+        let attempts = task_log::read(&submission.logs());
+        let mut last: BTreeMap<usize, &Attempt> = BTreeMap::new();
+        for attempt in &attempts {
+            last.insert(attempt.chunk, attempt);
+        }
+        let mut sweep = Self::default();
+        for chunk in open_chunks(submission.chunks(), is_durable) {
+            let phase = jobs.get(&chunk).map(|job| job.phase);
+            match (phase, last.get(&chunk)) {
+                (Some(phase), _) if phase.is_live() => sweep.live.push(chunk),
+                (Some(Phase::Over(Ending::Cancelled)), _) => sweep.cancelled.push(chunk),
+                (Some(_), _) => sweep.again.push(chunk),
+                // The controller has forgotten it. It never started, or was told to end: nothing says that it failed.
+                (None, None) => sweep.cancelled.push(chunk),
+                (None, Some(attempt)) if attempt.terminated => sweep.cancelled.push(chunk),
+                (None, Some(_)) => sweep.again.push(chunk),
+            }
+        }
+        sweep.bad_nodes = bad_nodes(submission.chunks(), &sweep.again, &attempts, jobs, is_durable);
+        sweep
+    }
+
+    /// Whether another sweep is worth it: rows were made since the last one, or there is a node to blame.
+    pub fn is_worth_it(&self, missing_before: usize, missing: usize) -> bool {
+        !self.again.is_empty() && (missing < missing_before || !self.bad_nodes.is_empty())
+    }
+
+    /// The bad nodes in Slurm's form.
+    pub fn exclude(&self) -> String {
+        self.bad_nodes.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+    }
+}
+
+fn bad_nodes(
+    chunks: &ChunkFile,
+    failed: &[usize],
+    attempts: &[Attempt],
+    jobs: &BTreeMap<usize, Job>,
+    is_durable: IsDurable<'_>,
+) -> BTreeSet<String> {
+    let is_empty = |chunk: &usize| {
+        chunks.keys(*chunk).is_ok_and(|mut keys| keys.all(|(hash, sample)| !is_durable(hash, sample)))
+    };
+    let empty: BTreeSet<usize> = failed.iter().copied().filter(is_empty).collect();
+    let good: BTreeSet<&str> =
+        attempts.iter().filter(|a| a.code == Some(0)).map(|attempt| attempt.node.as_str()).collect();
+    // Where nothing was ever completed, not a node but the work may be wrong.
+    if good.is_empty() {
+        return BTreeSet::new();
+    }
+    let logged =
+        attempts.iter().filter(|a| empty.contains(&a.chunk) && !a.terminated).map(|a| a.node.as_str());
+    // A node that cannot even write the log is known to the controller only.
+    let queued = jobs.iter().filter(|(chunk, _)| empty.contains(chunk)).map(|(_, job)| job.nodes.as_str());
+    let nodes = logged.chain(queued).filter(|node| !node.is_empty() && !good.contains(node));
+    nodes.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests;
