@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::pipeline::Resolved;
 use super::{CliError, Global};
+use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
 use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
 use crate::store::RunDir;
@@ -40,6 +41,17 @@ pub(super) struct SolveArgs {
 }
 
 impl SolveArgs {
+    /// The options of a submission.
+    pub(super) fn of_submission(options: &WorkOptions) -> Result<Self, CliError> {
+        let WorkOptions { slots, memory, checkpoint_every, .. } = options;
+        Ok(Self {
+            slots: parse_slots(slots).map_err(CliError::usage)?,
+            memory: parse_memory(memory).map_err(CliError::usage)?,
+            max_failures: None,
+            checkpoint_every: *checkpoint_every,
+        })
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             slots: self.slots.0,
@@ -178,7 +190,7 @@ struct Log(Option<EventLog>);
 
 impl Log {
     fn open(run_dir: &RunDir) -> Self {
-        let path = run_dir.layout().log();
+        let path = run_dir.log_path();
         let opened = EventLog::open(&path, &device::host_name());
         Self(opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok())
     }

@@ -20,6 +20,7 @@ mod status;
 mod submit;
 mod table;
 mod verify;
+mod work;
 mod worker;
 
 use std::io::IsTerminal;
@@ -70,6 +71,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Write every random draw of a pipeline (y, z, x0) as safetensors, for peers.
     Draws(draws::DrawsArgs),
+    /// Solve one chunk of a submission: what a task of the cluster runs.
+    Work(work::WorkArgs),
     /// One device of a run as a process of its own; started by `dflow run`.
     #[command(hide = true)]
     Worker,
@@ -174,6 +177,7 @@ fn dispatch(cli: Cli) -> CliResult {
         Command::Collect(args) => collect::run(&args, &global),
         Command::Plan(args) => plan::run(&args, &global),
         Command::Draws(args) => draws::run(&args, &global),
+        Command::Work(args) => work::run(&args, &global),
         Command::Worker => worker::run(),
         Command::Status(args) => status::run(&args, &global),
         Command::Merge(args) => merge::run(&args, &global),

@@ -74,6 +74,11 @@ impl Layout {
         self.root.join("log.jsonl")
     }
 
+    /// Logs of processes that share the run, as [`Self::log`].
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
     /// Running solves.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

@@ -1,7 +1,7 @@
 //! A run directory: what was asked (`run.json`), whether it fits what is there, and how it stands.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -293,6 +293,30 @@ impl RunDir {
     /// Checkpoints that `store` writes, and what earlier attempts of the same origin left.
     pub fn checkpoints(&self, store: &Store, origin: Origin) -> Result<Checkpoints, StoreError> {
         Checkpoints::open(Arc::clone(&self.fs), &self.layout, store.attempt(), origin)
+    }
+
+    /// The log that this process appends to. Processes that share a run by tags have one each: a shared file system does
+    /// not keep the lines of two machines apart.
+    pub fn log_path(&self) -> PathBuf {
+        match self.tag {
+            None => self.layout.log(),
+            Some(_) => self.layout.logs().join(format!("{}.jsonl", self.attempt())),
+        }
+    }
+
+    /// Whether rows can be written here; nothing stays behind.
+    ///
+    /// # Errors
+    /// When they cannot: the folder is read-only, not ours, or the disk is full.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let dir = self.layout.journals();
+        create_dirs(&*self.fs, &dir)?;
+        if self.tag.is_some() {
+            create_dirs(&*self.fs, &self.layout.logs())?;
+        }
+        let path = dir.join(format!(".probe-{}", AttemptId::new()));
+        write_atomic(&*self.fs, &path, &[0; 4096])?;
+        self.fs.remove(&path).map_err(StoreError::io("remove", &path))
     }
 
     /// Which rows are durable, whoever wrote them.

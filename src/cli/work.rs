@@ -1,0 +1,143 @@
+//! `dflow work`: solves one chunk of a submission; what a task of a cluster runs.
+//!
+//! It exits 0 only if every unit of the chunk is durable, ok or failed. It neither merges nor touches `run.json`:
+//! the truth is in the files, and the collecting job looks at all of them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::execute::{Job, SolveArgs};
+use super::pipeline::Resolved;
+use super::{CliError, CliResult, Global, print_lossy};
+use crate::catalog::Catalog;
+use crate::cluster::{Submission, TaskShape};
+use crate::exit;
+use crate::plan::{Plan, Shard, Unit};
+use crate::run::RunSummary;
+use crate::spec::device::DeviceList;
+use crate::store::{Finished, RunDir, StoreError};
+use crate::worker::device::{self, Device};
+
+/// Variables that number the tasks of an array, in the order in which they are looked at.
+const INDEX: [&str; 3] = ["DFLOW_CHUNK", "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
+
+/// Options of `dflow work`.
+#[derive(Debug, Args)]
+pub(super) struct WorkArgs {
+    /// The submission: `RUN/submit/<id>`.
+    submission: PathBuf,
+    /// The chunk, from 0; default: the variable DFLOW_CHUNK, SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.
+    #[arg(long, value_name = "I")]
+    chunk: Option<usize>,
+    /// Devices; default: as submitted.
+    #[arg(long, value_name = "LIST")]
+    devices: Option<DeviceList>,
+}
+
+impl WorkArgs {
+    fn chunk(&self, submission: &Submission) -> Result<usize, CliError> {
+        let from_environment = || {
+            let (name, text) = INDEX.iter().find_map(|name| Some((*name, std::env::var(name).ok()?)))?;
+            Some(
+                text.trim()
+                    .parse()
+                    .map_err(|_| CliError::usage(format!("{name}={text} is no number of a chunk"))),
+            )
+        };
+        let chunk = self.chunk.map(Ok).or_else(from_environment).ok_or_else(|| {
+            CliError::usage(format!(
+                "no chunk is named: give --chunk I, or run it as a task ({})",
+                INDEX.join(", ")
+            ))
+        })??;
+        let chunks = submission.file().chunks;
+        if chunk < chunks {
+            return Ok(chunk);
+        }
+        let (id, last) = (submission.id(), chunks.saturating_sub(1));
+        Err(CliError::usage(format!("submission {id} has no chunk {chunk}: its chunks are 0 to {last}")))
+    }
+}
+
+pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
+    let submission = Submission::open(&args.submission).map_err(CliError::usage)?;
+    let chunk = args.chunk(&submission)?;
+    let (global, resolved) = resolve(&submission, global)?;
+    let units = submission.units(&resolved.plan, chunk).map_err(CliError::usage)?;
+    let devices = devices(args, &submission, &resolved.plan)?;
+    let tag = submission.tag(chunk);
+    let run_dir = RunDir::existing(submission.run_dir()).map_err(CliError::store)?.with_tag(&tag);
+    // Hours must not be spent on what cannot be kept.
+    let unwritable = |error: StoreError| CliError { code: exit::UNWRITABLE, text: error.to_string() };
+    run_dir.check_writable().map_err(unwritable)?;
+    let finished = run_dir.finished_of(&tag).map_err(CliError::store)?;
+    let todo = open_units(&resolved.plan, &units, &finished);
+    let options = SolveArgs::of_submission(&submission.file().options)?;
+    let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
+    let summary = Job { resolved, run_dir, devices, todo, planned, options: &options }.execute(&global)?;
+    end(&summary, chunk, planned, &global)
+}
+
+/// The pipeline as it was submitted, with the folders of then unless the command line names others.
+fn resolve(submission: &Submission, global: &Global) -> Result<(Global, Resolved), CliError> {
+    let file = submission.file();
+    // Relative paths of the pipeline begin there; on another mount they must be absolute.
+    if let Err(error) = std::env::set_current_dir(&file.directory) {
+        tracing::warn!("{}: {error}; relative paths begin from here instead", file.directory.display());
+    }
+    let global = Global {
+        home: global.home.clone().or_else(|| file.home.clone()),
+        data: global.data.clone().or_else(|| file.data.clone()),
+        ..global.clone()
+    };
+    let document = submission.document().map_err(CliError::usage)?;
+    let catalog = Catalog::new(global.home.as_deref(), global.data.as_deref());
+    let plan = Plan::resolve(&document, &catalog).map_err(CliError::usage)?;
+    Ok((global, Resolved { document, catalog, plan, shard: Shard::WHOLE }))
+}
+
+fn devices(args: &WorkArgs, submission: &Submission, plan: &Plan) -> Result<Vec<Device>, CliError> {
+    let list = args.devices.as_ref().unwrap_or(&plan.devices);
+    let devices = device::resolve(list).map_err(CliError::usage)?;
+    let gpus = TaskShape::of(&submission.file().cluster, list).gpus;
+    if gpus > 0 && devices.iter().all(|device| device.kind.visible().is_none()) {
+        return Err(CliError::usage(format!(
+            "`devices: {list}`: the task asks for {gpus} GPUs and none is granted (CUDA_VISIBLE_DEVICES is empty or not \
+             set); look at the partition's GPUs (sinfo -o '%P %G'), or write `devices: cpu` and `gpus: 0`"
+        )));
+    }
+    Ok(devices)
+}
+
+/// What earlier attempts of the chunk have not ended. A row that failed is done here: submitting again tries it again.
+fn open_units(plan: &Plan, units: &[Unit], finished: &Finished) -> Vec<Unit> {
+    let is_open = |unit: &&Unit| {
+        let (hash, sample) = plan.key(**unit);
+        !finished.rows.contains_key(&(hash.to_string(), sample.to_owned()))
+    };
+    units.iter().filter(is_open).copied().collect()
+}
+
+fn end(summary: &RunSummary, chunk: usize, planned: usize, global: &Global) -> CliResult {
+    if summary.left == 0 {
+        if !global.json && !global.quiet {
+            print_lossy(&format!("chunk {chunk}: complete, {planned} rows, {} failed now", summary.failed));
+        }
+        return Ok(exit::OK);
+    }
+    let left = format!("chunk {chunk}: {} of {planned} rows left", summary.left);
+    if summary.unwritable {
+        return Err(CliError {
+            code: exit::UNWRITABLE,
+            text: format!("{left}: {}", summary.broken.join("; ")),
+        });
+    }
+    if summary.stopped.is_some() {
+        if !global.json && !global.quiet {
+            print_lossy(&left);
+        }
+        return Ok(exit::STOPPED_EARLY);
+    }
+    Err(CliError::failure(format!("{left}: {}", summary.broken.join("; "))))
+}
