@@ -19,6 +19,7 @@ mod score;
 mod status;
 mod submit;
 mod table;
+mod timeline;
 mod verify;
 mod work;
 mod worker;
@@ -92,6 +93,8 @@ enum Command {
     Table(table::TableArgs),
     /// Draw one of the paper's figures from a run, as SVG and PNG, with the plotted numbers as Parquet and CSV.
     Figure(figure::FigureArgs),
+    /// Show when every device solved what, as a picture and a table.
+    Timeline(timeline::TimelineArgs),
     /// Make metrics of a finished run again from its reconstructions, beside its rows.
     Score(score::ScoreArgs),
     /// Draw the picture grid of a run.
@@ -131,7 +134,8 @@ impl CliError {
         Self { code: exit::USAGE, text: error.to_string() }
     }
 
-    /// The run directory: a conflict is wrong input, everything else a failure.
+    /// The run directory: a conflict is wrong input, a refusal of the file system may be this machine's alone, everything
+    /// else is a failure.
     fn store(error: StoreError) -> Self {
         let usage = matches!(
             error,
@@ -140,7 +144,11 @@ impl CliError {
                 | StoreError::Reserved { .. }
                 | StoreError::NoRun { .. }
         );
-        let code = if usage { exit::USAGE } else { exit::FAILURE };
+        let code = match error {
+            _ if usage => exit::USAGE,
+            StoreError::Io { .. } => exit::UNWRITABLE,
+            _ => exit::FAILURE,
+        };
         Self { code, text: error.to_string() }
     }
 
@@ -185,6 +193,7 @@ fn dispatch(cli: Cli) -> CliResult {
         Command::Table(args) => table::run(&args, &global),
         Command::Figure(args) => figure::run(&args, &global),
         Command::Report(args) => report::run(&args, &global),
+        Command::Timeline(args) => timeline::run(&args, &global),
         Command::Score(args) => score::run(&args, &global),
         Command::Data(args) => data::run(&args, &global),
         Command::Model(args) => model::run(&args, &global),

@@ -16,7 +16,7 @@ use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
 use crate::run::RunSummary;
 use crate::spec::device::DeviceList;
-use crate::store::{Finished, RunDir, StoreError};
+use crate::store::{Finished, RunDir};
 use crate::worker::device::{self, Device};
 
 /// Variables that number the tasks of an array, in the order in which they are looked at.
@@ -69,8 +69,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let tag = submission.tag(chunk);
     let run_dir = RunDir::existing(submission.run_dir()).map_err(CliError::store)?.with_tag(&tag);
     // Hours must not be spent on what cannot be kept.
-    let unwritable = |error: StoreError| CliError { code: exit::UNWRITABLE, text: error.to_string() };
-    run_dir.check_writable().map_err(unwritable)?;
+    run_dir.check_writable().map_err(CliError::store)?;
     let finished = run_dir.finished_of(&tag).map_err(CliError::store)?;
     let todo = open_units(&resolved.plan, &units, &finished);
     let options = SolveArgs::of_submission(&submission.file().options)?;

@@ -18,6 +18,7 @@ pub mod restoration;
 pub mod sets;
 pub mod settings;
 pub mod table;
+pub mod timeline;
 
 use thiserror::Error;
 

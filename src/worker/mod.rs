@@ -151,7 +151,8 @@ impl WorkerError {
     fn cause(&self) -> Cause {
         match self {
             Self::Start(_) => Cause::Start,
-            Self::Store(_) => Cause::Store,
+            Self::Store(StoreError::Io { .. }) => Cause::Store,
+            Self::Store(_) => Cause::Start,
         }
     }
 }

@@ -91,9 +91,9 @@ pub enum Event {
 /// Kinds of breakdown of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// It could not start: no sample is to blame.
+    /// It could not start or go on, and said why: no sample is to blame.
     Start,
-    /// Its results could not be written: a full disk, a folder that is not ours.
+    /// The file system refused: a full disk, a folder that is not ours.
     Store,
     /// It ended without a word, or panicked: any sample it was solving may be to blame.
     Crash,

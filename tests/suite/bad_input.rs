@@ -333,7 +333,7 @@ fn a_directory_that_may_not_be_written_to_is_named_with_the_remedy() {
     }
     for output in ["locked", "locked/a"] {
         test.run(&["run", "p.yaml", "--output", output])
-            .fails_with(1)
+            .fails_with(74)
             .stderr(" locked/")
             .stderr("Permission denied (os error 13); choose an `output` directory that you may write to");
     }
@@ -357,7 +357,7 @@ fn without_room_for_the_rows_the_run_fails_with_the_file_and_continues_later() {
     for blocks in [1, 20, 60] {
         let output = run_with_room_for(&test, blocks);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{blocks} blocks: {error}");
+        assert_eq!(output.status.code(), Some(74), "{blocks} blocks: {error}");
         assert!(error.contains("error: ") && error.contains("File too large"), "{blocks} blocks: {error}");
         if blocks == 1 {
             assert!(!test.path("a/run.json").exists(), "nothing is half-written");

@@ -7,6 +7,7 @@
 mod base64;
 mod chart;
 mod images;
+mod lanes;
 mod marks;
 mod palette;
 mod raster;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use chart::{Arrow, Chart, Mark, Point, Series};
 pub use images::{ImageGrid, ImageRow, Picture};
+pub use lanes::{Bar, LaneGroup, Lanes};
 pub use raster::png;
 pub use scale::{Axis, Scale};
 
@@ -83,6 +85,8 @@ pub enum Panel {
     Chart(Chart),
     /// Labelled images in rows.
     Images(ImageGrid),
+    /// Bars on lanes over a time axis.
+    Lanes(Lanes),
 }
 
 impl Panel {
@@ -91,6 +95,7 @@ impl Panel {
         match self {
             Self::Chart(chart) => chart.size(),
             Self::Images(grid) => grid.size(),
+            Self::Lanes(lanes) => lanes.size(),
         }
     }
 
@@ -101,6 +106,10 @@ impl Panel {
                 Ok(())
             }
             Self::Images(grid) => grid.draw(svg, corner),
+            Self::Lanes(lanes) => {
+                lanes.draw(svg, corner);
+                Ok(())
+            }
         }
     }
 }
