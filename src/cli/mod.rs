@@ -24,7 +24,7 @@ mod verify;
 mod work;
 mod worker;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -146,7 +146,8 @@ impl CliError {
         );
         let code = match error {
             _ if usage => exit::USAGE,
-            StoreError::Io { .. } => exit::UNWRITABLE,
+            // Elsewhere a file would be in the way as well.
+            StoreError::Io { source, .. } if source.kind() != ErrorKind::NotADirectory => exit::UNWRITABLE,
             _ => exit::FAILURE,
         };
         Self { code, text: error.to_string() }

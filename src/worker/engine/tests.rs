@@ -11,6 +11,7 @@ use crate::path::Path;
 use crate::random::{Purpose, Stream};
 use crate::spec::method::MethodSpec;
 use crate::spec::operator::{CenterMask, OperatorSpec};
+use crate::store::checkpoint::{Running, Stored};
 
 const SHAPE: Shape = Shape::new(1, 6, 6);
 
@@ -313,5 +314,52 @@ fn a_solve_stored_between_a_call_and_its_pull_back_goes_on_without_the_tape() {
         assert_eq!(reconstructions(&outcomes), expected, "{}", method.kind());
         let (_, whole, _) = counted(method, MemoryBudget::Tape);
         assert_eq!(costs(&engine), whole);
+    }
+}
+
+/// A slot's state as it comes out of a checkpoint.
+fn through_a_checkpoint(slot: &mut Slot) -> StoredSolve {
+    let frozen = Frozen::new(slot, (String::new(), String::new()));
+    let items = frozen.items().map(|number| frozen.item(number)).collect();
+    StoredSolve::decode(&Stored { core: frozen.core(), items }).unwrap()
+}
+
+#[test]
+fn wherever_a_worker_is_stopped_one_evaluation_is_repeated_at_the_most() {
+    for method in &methods() {
+        let (whole, whole_costs, bits) = counted(method, MemoryBudget::Tape);
+        let mut rounds = 0;
+        loop {
+            let calls: Arc<[AtomicU32; 4]> = Arc::default();
+            let engine = || {
+                let field = troubled(Trouble::None, Trouble::None);
+                let field = Counted { field, calls: Arc::clone(&calls) };
+                Engine::new(vec![Box::new(field) as Field], MemoryBudget::Tape, 8)
+            };
+            let mut stopped = engine();
+            stopped.slots = (0..5).map(|sample| slot(method, sample, Cond::None, None)).collect();
+            (0..rounds).for_each(|_| stopped.round());
+            if stopped.slots.iter().any(Slot::is_finished) {
+                break;
+            }
+            let stored: Vec<StoredSolve> = stopped.slots.iter_mut().map(through_a_checkpoint).collect();
+            let before: Vec<Solve> = stopped.slots.iter().map(|slot| slot.solve().clone()).collect();
+            assert!(stored.iter().zip(&before).all(|(stored, slot)| stored.solve == *slot), "and it is put back");
+            let mut resumed = engine();
+            resumed.slots = stored
+                .into_iter()
+                .enumerate()
+                .map(|(i, stored)| slot(method, i, Cond::None, Some(stored)))
+                .collect();
+            let (outcomes, resumed) = finish(resumed);
+            assert_eq!(reconstructions(&outcomes), bits, "{} after {rounds} rounds", method.kind());
+            assert_eq!(costs(&resumed), whole_costs, "{} after {rounds} rounds", method.kind());
+            let made: u32 = calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
+            let repeated = made - whole.iter().sum::<u32>();
+            // Six calls are one forward solve of D-Flow.
+            assert!(repeated <= 6, "{} after {rounds} rounds: {repeated} calls", method.kind());
+            rounds += 1;
+        }
+        assert!(rounds >= 12, "{}: {rounds} rounds", method.kind());
     }
 }
