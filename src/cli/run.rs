@@ -13,8 +13,9 @@ use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Cell, Plan, Shard, Unit};
 use crate::run::signal::Latch;
-use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary, signal};
 use crate::score::{Ground, Scorers, complete_references};
+use crate::store::attempt::AttemptId;
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
 use crate::ui::Style;
 use crate::ui::json::{self, EventLog};
@@ -46,6 +47,9 @@ pub(super) struct RunArgs {
     /// Seconds between two checkpoints of a running solve.
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
+    /// Seconds between two readings of the devices, which go to `telemetry.parquet`; 0: none.
+    #[arg(long, value_name = "S", default_value_t = 5)]
+    telemetry_every: u64,
     /// Run these methods of the pipeline only; the rows of the others stay to be done.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     methods: Vec<String>,
@@ -162,9 +166,17 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
             devices,
             settings,
         };
+        let identity = Identity {
+            attempt: AttemptId::new().to_string(),
+            host: device::host_name(),
+            ..Identity::default()
+        };
+        let every = Duration::from_secs(args.telemetry_every);
+        let live = Live::start(&run_dir, plan, &device_names, identity, every);
         let mut log = Log::open(&run_dir);
         let mut observe = |event: &RunEvent| {
             progress.observe(event);
+            live.observe(event);
             // Progress is for the eyes: it would make most of the log.
             if !matches!(event, RunEvent::Progress { .. }) {
                 log.write(|| json::event(event, &names));
@@ -182,6 +194,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
         let limits = Limits { max_failures: args.max_failures.map(NonZeroUsize::get) };
         let summary = Dispatcher::new(todo, &device_names, limits, &mut observe).run(&threads, &stop);
         log.write(|| json::summary(&summary));
+        live.end();
         summary
     };
     progress.end(&summary);

@@ -127,9 +127,9 @@ impl<'a> Dispatcher<'a> {
     fn handle(&mut self, index: usize, event: Event) {
         let device = self.seats[index].device.clone();
         match event {
-            Event::Ready { slots, memory, .. } => {
+            Event::Ready { slots, memory, attempt, pid, .. } => {
                 self.seats[index].slots = slots;
-                (self.observer)(&RunEvent::WorkerReady { device, slots, memory });
+                (self.observer)(&RunEvent::WorkerReady { device, slots, memory, attempt, pid });
                 self.share_out();
             }
             Event::Started { unit, resumed } => (self.observer)(&RunEvent::Started { device, unit, resumed }),
@@ -267,7 +267,13 @@ mod tests {
             let worker = thread::spawn(move || {
                 doomed.into_iter().for_each(|worker| worker.join().unwrap());
                 let say = |event| events.send((index, event)).unwrap();
-                say(Event::Ready { device: format!("mock:{index}"), slots, memory: MemoryPlan::default() });
+                say(Event::Ready {
+                    device: format!("mock:{index}"),
+                    slots,
+                    memory: MemoryPlan::default(),
+                    attempt: String::new(),
+                    pid: 0,
+                });
                 let mut done = 0;
                 for command in commands {
                     match command {

@@ -2,7 +2,11 @@
 
 pub mod dispatcher;
 pub mod event;
+pub mod heart;
+pub mod live;
 pub mod signal;
 
 pub use dispatcher::{Dispatcher, Launch, Limits};
 pub use event::{RunEvent, RunSummary};
+pub use heart::Identity;
+pub use live::Live;

@@ -117,7 +117,7 @@ impl<'a> Progress<'a> {
                 )
             }
             RunEvent::WorkerBroken { device, error } => format!("{device}: the worker broke down: {error}"),
-            RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
+            RunEvent::WorkerReady { device, slots, memory, .. } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
             }
             RunEvent::Preparing { what } if self.style != Style::Quiet => what.clone(),

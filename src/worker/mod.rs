@@ -168,8 +168,14 @@ impl<'a> Worker<'a> {
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
         let fields = assembly.fields(device).map_err(|error| error.clone())?;
         let engine = Engine::new(fields, memory, slots).with_readers(assembly.readers());
-        say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
         let writer = Writer::open(assembly, run_dir, device).map_err(|error| error.to_string())?;
+        say(Event::Ready {
+            device: device.name.clone(),
+            slots,
+            memory: assembly.memory_plan(&engine),
+            attempt: writer.attempt().to_owned(),
+            pid: std::process::id(),
+        });
         let now = Instant::now();
         let clock = Clock {
             first_sample: None,
