@@ -136,7 +136,7 @@ impl Reader {
         let finished = run_dir.finished().map_err(CliError::store)?;
         let progress = Progress::of(run_dir.plan(), &finished);
         let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
-        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::now());
+        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::read());
         snapshot.chunks = chunks(&run_dir);
         snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
         Ok(snapshot)

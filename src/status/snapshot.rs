@@ -94,8 +94,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// Now.
-    pub fn now() -> Self {
+    /// Reads both.
+    pub fn read() -> Self {
         Self { ms: crate::store::nodes::now_ms(), instant: Instant::now() }
     }
 }

@@ -41,6 +41,8 @@ pub fn frame(snapshot: &Snapshot, canvas: Canvas) -> Vec<String> {
     let for_nodes = room.map(|room| room.saturating_sub(cells.len()).max(LEAST));
     let nodes = nodes::lines(&snapshot.nodes, for_nodes);
     let lines = head.into_iter().chain(cells).chain(nodes).chain(tail);
+    // Of a tiny terminal the head stays.
+    let lines = lines.take(canvas.height.map_or(usize::MAX, |height| height.saturating_sub(1)));
     lines.map(|line| line.render(canvas.width, canvas.colour)).collect()
 }
 
