@@ -11,7 +11,7 @@ use super::pipeline::Resolved;
 use super::{CliError, Global};
 use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
-use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary, signal};
 use crate::store::RunDir;
 use crate::store::run_dir::Written;
 use crate::ui::Style;
@@ -22,6 +22,9 @@ use crate::worker::device::{self, Device, DeviceKind};
 use crate::worker::engine::MemoryBudget;
 use crate::worker::process::{Processes, Setup};
 use crate::worker::{Settings, Threads, Workers};
+
+/// Seconds between two readings of the devices of a submission's task.
+const READ_EVERY: u64 = 5;
 
 /// How units are solved; none of it changes a number.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +41,18 @@ pub(super) struct SolveArgs {
     /// Least seconds between two checkpoints of a running solve.
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
+    /// Seconds between two readings of the devices, which go to `telemetry.parquet`; 0: none.
+    #[arg(long, value_name = "S", default_value_t = 5)]
+    telemetry_every: u64,
+}
+
+/// What a process is known by while it solves.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Part {
+    /// The submission, if it is a task of one.
+    pub(super) submission: Option<String>,
+    /// Chunk of the submission.
+    pub(super) chunk: Option<u32>,
 }
 
 impl SolveArgs {
@@ -49,6 +64,7 @@ impl SolveArgs {
             memory: parse_memory(memory).map_err(CliError::usage)?,
             max_failures: None,
             checkpoint_every: *checkpoint_every,
+            telemetry_every: READ_EVERY,
         })
     }
 
@@ -110,6 +126,8 @@ pub(super) struct Job<'a> {
     /// Units of this part of the run, done ones included.
     pub(super) planned: usize,
     pub(super) options: &'a SolveArgs,
+    /// What this process is known by.
+    pub(super) part: Part,
 }
 
 impl Job<'_> {
@@ -126,9 +144,11 @@ impl Job<'_> {
         let stop = signal::listen().map_err(CliError::failure)?;
         let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
         let workers = self.workers(global)?;
+        let live = self.live(&device_names);
         let mut log = Log::open(self.run_dir);
         let mut observe = |event: &RunEvent| {
             progress.observe(event);
+            live.observe(event);
             // Progress is for the eyes: it would make most of the log.
             if !matches!(event, RunEvent::Progress { .. }) {
                 log.write(|| json::event(event, &names));
@@ -151,8 +171,21 @@ impl Job<'_> {
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, &stop);
         log.write(|| json::summary(&summary));
+        live.end();
         progress.end(&summary);
         Ok(summary)
+    }
+
+    /// Readings of the devices and the heartbeat of this process.
+    fn live(&self, devices: &[String]) -> Live {
+        let identity = Identity {
+            attempt: self.run_dir.attempt().to_string(),
+            host: device::host_name(),
+            submission: self.part.submission.clone(),
+            chunk: self.part.chunk,
+        };
+        let every = Duration::from_secs(self.options.telemetry_every);
+        Live::start(self.run_dir, &self.resolved.plan, devices, identity, every)
     }
 
     /// Workers of the devices: threads where they are cores of this process, else processes.

@@ -144,7 +144,7 @@ impl CliError {
                 | StoreError::Reserved { .. }
                 | StoreError::NoRun { .. }
         );
-        let code = match error {
+        let code = match &error {
             _ if usage => exit::USAGE,
             // Elsewhere a file would be in the way as well.
             StoreError::Io { source, .. } if source.kind() != ErrorKind::NotADirectory => exit::UNWRITABLE,

@@ -14,7 +14,8 @@ fn unit(sample: usize) -> Unit {
 }
 
 fn ready(slots: usize) -> Event {
-    Event::Ready { device: String::new(), slots, memory: MemoryPlan::default() }
+    let (device, attempt) = (String::new(), String::new());
+    Event::Ready { device, slots, memory: MemoryPlan::default(), attempt, pid: 0 }
 }
 
 fn started(sample: usize) -> Event {

@@ -344,7 +344,10 @@ fn wherever_a_worker_is_stopped_one_evaluation_is_repeated_at_the_most() {
             }
             let stored: Vec<StoredSolve> = stopped.slots.iter_mut().map(through_a_checkpoint).collect();
             let before: Vec<Solve> = stopped.slots.iter().map(|slot| slot.solve().clone()).collect();
-            assert!(stored.iter().zip(&before).all(|(stored, slot)| stored.solve == *slot), "and it is put back");
+            assert!(
+                stored.iter().zip(&before).all(|(stored, slot)| stored.solve == *slot),
+                "and it is put back"
+            );
             let mut resumed = engine();
             resumed.slots = stored
                 .into_iter()
