@@ -1,6 +1,7 @@
 # Shared by up.sh, down.sh and node.sh: the processes of one sandbox cluster, found by its directory $DIR alone.
 # shellcheck shell=bash disable=SC2154
 
+PATH=$PATH:/usr/sbin:/sbin
 stop_with() { echo "tools/cluster: $1" >&2; exit "${2:-1}"; }
 
 # The pid in a pid file, if that daemon lives: neither a zombie nor another program that got the number later.
@@ -38,21 +39,33 @@ descendants() {
     done
 }
 
+# Slurm binds its ports to the address of the machine's own name, whatever that is. Its daemons get the name `localhost`,
+# each in a namespace of its own, where the machine permits that; elsewhere the address of the name has to do.
+if unshare --uts hostname localhost 2>/dev/null; then
+    host=localhost address=127.0.0.1
+    named() { unshare --uts bash -c 'hostname localhost && exec "$@"' _ "$@"; }
+else
+    host=$(uname -n)
+    address=$(getent ahostsv4 "$host" | sed -n '1s/ .*//p')
+    host=${host%%.*}
+    named() { "$@"; }
+fi
+
 # Starts slurmd of a node. With `readonly PATH` or `full PATH` it lives in a mount namespace of its own, in which that
 # directory cannot be written: its tasks, and nobody else, meet EROFS or ENOSPC there.
 start_slurmd() {
     local node=$1 fault=${2:-} path=${3:-}
     case $fault in
-        "") slurmd -f "$DIR/slurm.conf" -N "$node" ;;
+        "") named slurmd -f "$DIR/slurm.conf" -N "$node" ;;
         readonly)
-            unshare --mount --propagation private bash -euc '
+            named unshare --mount --propagation private bash -euc '
                 mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"
                 exec slurmd -f "$2" -N "$3"' _ "$path" "$DIR/slurm.conf" "$node"
             ;;
         full)
             mkdir -p "$DIR/full-$node"
             # Reads see the shared directory, writes go to a disk of 16 kB that is filled already.
-            unshare --mount --propagation private bash -euc '
+            named unshare --mount --propagation private bash -euc '
                 mount -t tmpfs -o size=16k none "$4"
                 mkdir "$4/upper" "$4/work"
                 mount -t overlay -o "lowerdir=$1,upperdir=$4/upper,workdir=$4/work" none "$1"

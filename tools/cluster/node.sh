@@ -32,7 +32,7 @@ end_daemon() {
 # shellcheck disable=SC2046 # lists of pids
 case $node/$fault in
     controller/crash) kill -KILL "$(living "$pidfile")" ;;
-    controller/heal) living "$pidfile" >/dev/null || slurmctld -f "$SLURM_CONF" ;;
+    controller/heal) living "$pidfile" >/dev/null || named slurmctld -f "$SLURM_CONF" ;;
     */crash)
         steps=$(stepds "$node")
         # One that ended by itself meanwhile is no error.

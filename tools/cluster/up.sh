@@ -2,7 +2,7 @@
 # Starts a real Slurm on loopback of this machine: munged, slurmctld and one slurmd per node, each node with fake GPUs.
 #   up.sh DIR [--nodes N] [--gpus N] [--cpus N] [--set KEY=VALUE]...
 # `. DIR/env` then points sbatch, squeue and scontrol at it; `down.sh DIR` stops it. Nothing outside of DIR is written,
-# no other Slurm or munge on the machine is touched, and every port is bound to 127.0.0.1.
+# no other Slurm or munge on the machine is touched, and every port is bound to 127.0.0.1 (cluster.sh: named).
 # --set replaces one line of slurm.conf, such as SlurmdTimeout=30.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -56,8 +56,8 @@ free_ports() {
     stop_with "no $1 free ports in a row between 20000 and 32000"
 }
 ports=$(free_ports $((nodes + 1)))
-host=$(uname -n)
-host=${host%%.*}
+[[ -n $address ]] ||
+    stop_with "the name of this machine, $(uname -n), has no address (add it to /etc/hosts), and unshare --uts is not permitted"
 
 # Timeouts are shortened for tests; cred_expire is also the wait before a requeued job may start again (default 120 s).
 {
@@ -67,7 +67,7 @@ host=${host%%.*}
         unset "replaced[$key]"
     done <<CONF
 ClusterName=sandbox
-SlurmctldHost=$host(127.0.0.1)
+SlurmctldHost=$host($address)
 SlurmctldPort=$ports
 SlurmUser=root
 SlurmdUser=root
@@ -112,7 +112,7 @@ SlurmdParameters=config_overrides
 CONF
     for key in "${!replaced[@]}"; do echo "$key=${replaced[$key]}"; done
     for ((n = 1; n <= nodes; n++)); do
-        echo "NodeName=node$n NodeHostname=$host NodeAddr=127.0.0.1 Port=$((ports + n)) CPUs=$cpus" \
+        echo "NodeName=node$n NodeHostname=$host NodeAddr=$address Port=$((ports + n)) CPUs=$cpus" \
             "RealMemory=16000 Gres=gpu:fake:$gpus State=UNKNOWN"
     done
     echo "PartitionName=overnight Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=10"
@@ -126,14 +126,15 @@ echo "export SLURM_CONF=$DIR/slurm.conf" >"$DIR/env"
 
 # A munge of its own: own key, own socket.
 (umask 077 && head -c 128 /dev/urandom >"$DIR/munge/key")
-munged --force --num-threads=2 --key-file="$DIR/munge/key" --socket="$DIR/run/munge.sock" \
-    --pid-file="$DIR/run/munged.pid" --log-file="$DIR/log/munged.log" --seed-file="$DIR/munge/seed"
-slurmctld -f "$SLURM_CONF" -c
+munged --force --num-threads=2 --origin=127.0.0.1 --key-file="$DIR/munge/key" \
+    --socket="$DIR/run/munge.sock" --pid-file="$DIR/run/munged.pid" \
+    --log-file="$DIR/log/munged.log" --seed-file="$DIR/munge/seed"
+named slurmctld -f "$SLURM_CONF" -c
 for ((n = 1; n <= nodes; n++)); do
     mkdir -p "$DIR/spool-node$n"
     start_slurmd "node$n"
 done
-for ((try = 0; try < 300; try++)); do
+for ((deadline = SECONDS + 30; SECONDS < deadline; )); do
     if (($(timeout 5 sinfo -h -N -p overnight -t idle -o %N 2>/dev/null | wc -l) == nodes)); then
         sinfo -N -o "%N %t %c %G"
         exit 0
