@@ -174,8 +174,10 @@ fn is_solve(event: &Value) -> bool {
     event["row"].as_str().is_some_and(|row| row.contains("/d-flow/"))
 }
 
-/// The arguments that submit the pipeline. Checkpoints as often as there is something new: the solves are short.
-pub(crate) const SUBMIT: [&str; 5] = ["submit", "p.yaml", "--slurm", "--checkpoint-every", "0"];
+/// The arguments that submit the pipeline. Checkpoints as often as there is something new: the solves are short. Three
+/// seconds are said for each, so that chunks are the same on every machine.
+pub(crate) const SUBMIT: [&str; 7] =
+    ["submit", "p.yaml", "--slurm", "--checkpoint-every", "0", "--seconds-per-eval", "0.05"];
 
 /// A folder `submit/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -131,7 +131,8 @@ impl Cluster {
 
     /// The processes of `dflow` in array tasks.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        Process::all(Path::new(DFLOW), &self.conf())
+        let program = std::fs::canonicalize(DFLOW).expect("the program is built");
+        Process::all(&program, &self.conf())
     }
 
     /// Those of one array task; several, where it has workers in processes of their own.

@@ -46,7 +46,7 @@ if unshare --uts hostname localhost 2>/dev/null; then
     named() { unshare --uts bash -c 'hostname localhost && exec "$@"' _ "$@"; }
 else
     host=$(uname -n)
-    address=$(getent ahostsv4 "$host" | sed -n '1s/ .*//p')
+    address=$(getent ahostsv4 "$host" | sed -n '1s/ .*//p') || :
     host=${host%%.*}
     named() { "$@"; }
 fi

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the sandbox cluster where they are missing; starts none of their services.
 set -euo pipefail
-programs="munged slurmctld slurmd sbatch"
-# shellcheck disable=SC2086 # a list of words
-if command -v $programs >/dev/null && (($(command -v $programs | wc -l) == $(wc -w <<<"$programs"))); then exit 0; fi
+PATH=$PATH:/usr/sbin:/sbin
+missing=
+for program in munged slurmctld slurmd sbatch; do command -v $program >/dev/null || missing+=" $program"; done
+[[ -n $missing ]] || exit 0
 packages="slurmctld slurmd slurm-client munge"
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    echo "tools/cluster: Slurm and munge are missing; as root on Debian: apt-get install $packages" >&2
+    echo "tools/cluster: missing here:$missing; as root on Debian: apt-get install $packages" >&2
     exit 1
 fi
 # Services of packages are started as they are installed, unless this file forbids it; one that is there comes back.

@@ -136,7 +136,7 @@ for ((n = 1; n <= nodes; n++)); do
 done
 for ((deadline = SECONDS + 30; SECONDS < deadline; )); do
     if (($(timeout 5 sinfo -h -N -p overnight -t idle -o %N 2>/dev/null | wc -l) == nodes)); then
-        sinfo -N -o "%N %t %c %G"
+        sinfo -N -p overnight -o "%N %t %c %G"
         exit 0
     fi
     sleep 0.1

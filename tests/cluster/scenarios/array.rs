@@ -9,7 +9,7 @@ use crate::sandbox::Cluster;
 /// Every task ends well, several nodes share the work, and the collecting job leaves the merged table.
 pub(crate) fn an_array_is_complete(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 2, chunk: 40s");
+    let run = Run::new(&cluster, "gpus: 2, chunk: 3s");
     let submission = run.submit();
     assert_eq!(submission.units(), ROWS);
     let jobs = run.wait_over();
@@ -30,7 +30,7 @@ pub(crate) fn an_array_is_complete(trial: &mut Trial<'_>) {
 /// While tasks are queued or run nothing is submitted twice; what was cancelled half-way is gone on from.
 pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let first = run.submit();
     let queued = cluster.jobs().len();
     run.dflow(&SUBMIT).succeeds();

@@ -8,7 +8,7 @@ use crate::sandbox::Cluster;
 /// Tasks that run do not notice.
 pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     run.wait_for_checkpoint();
     // What it has written down it will know again.
@@ -28,7 +28,7 @@ pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
 /// clears that up; nothing of the run is lost or counted twice.
 pub(crate) fn a_controller_killed_at_once_loses_nothing(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     run.submit();
     cluster.wait_until("a running task", || !cluster.processes().is_empty());
     cluster.node("controller", &["crash"]);

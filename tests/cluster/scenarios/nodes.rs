@@ -11,7 +11,7 @@ use crate::sandbox::Cluster;
 /// The power of a node fails: its tasks are started elsewhere, and go on from their last checkpoints.
 pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
     let cluster = Cluster::with(&["SlurmdTimeout=5"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let node = cluster.node_of(task);
@@ -32,7 +32,7 @@ pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
 pub(crate) fn a_lost_slurmd_stops_no_task(trial: &mut Trial<'_>) {
     // Longer than the tasks take: a node that is down loses its tasks.
     let cluster = Cluster::with(&["SlurmdTimeout=300"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let node = cluster.node_of(task);
@@ -53,7 +53,7 @@ pub(crate) fn a_lost_slurmd_stops_no_task(trial: &mut Trial<'_>) {
 /// A node loses its network while its tasks hang, and come to life again when others have taken over.
 pub(crate) fn two_copies_of_a_task_may_both_write(trial: &mut Trial<'_>) {
     let cluster = Cluster::with(&["SlurmdTimeout=5"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let node = cluster.node_of(task);

@@ -11,7 +11,7 @@ use crate::sandbox::Cluster;
 /// Warned tasks checkpoint and leave; they go on when the urgent job is over.
 pub(crate) fn an_obedient_task_is_preempted_and_goes_on(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let urgent = Urgent::submit(&cluster);
@@ -23,7 +23,7 @@ pub(crate) fn an_obedient_task_is_preempted_and_goes_on(trial: &mut Trial<'_>) {
 /// Tasks that do not even notice the warning are killed after the grace time; their checkpoints are older, that is all.
 pub(crate) fn a_stubborn_task_is_preempted_and_goes_on(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let processes = cluster.processes_of(task);

@@ -9,7 +9,7 @@ use crate::sandbox::Cluster;
 /// `scontrol requeue` of one running task: it and no other starts again, and goes on.
 pub(crate) fn a_requeued_task_goes_on(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     let id = format!("{}_{task}", submission.arrays()[0]);
@@ -29,7 +29,7 @@ pub(crate) fn a_requeued_task_goes_on(trial: &mut Trial<'_>) {
 pub(crate) fn a_task_goes_on_after_its_time_limit(trial: &mut Trial<'_>) {
     // Slurm looks every 30 s whether a limit is near.
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s, time: 00:01:00, warn: 50");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s, time: 1m, warn: 50");
     let submission = run.submit();
     let task = run.wait_for_checkpoint();
     // Held until the warning has come: the solve must not be done before, however fast the machine is.
@@ -52,7 +52,7 @@ pub(crate) fn a_task_goes_on_after_its_time_limit(trial: &mut Trial<'_>) {
 /// A user's `scancel` is the last word, also for the collecting job, which runs nevertheless.
 pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 80s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
     let submission = run.submit();
     run.wait_for_checkpoint();
     cluster.run("scancel", &[&submission.arrays()[0].to_string()]).succeeds();
