@@ -6,6 +6,7 @@ use std::process::Command;
 
 use dflow::store::fs::OsFs;
 use dflow::store::{Columns, Layout, Record, read_samples};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::ended::Ended;
@@ -27,7 +28,7 @@ methods:
   - dflow:
       name: d-flow
       regularizer: { chi: 0.01 }
-      stop: [ { evals: 60 } ]
+      stop: [ { evals: 40 } ]
   - pinv: {}
 save: [ reconstructions ]
 output: run
@@ -83,10 +84,14 @@ impl<'a> Run<'a> {
         folders.into_iter().map(|directory| Submission { directory }).collect()
     }
 
-    /// The objects of one name in the run's log.
+    /// The objects of one name in the run's logs, one file per process.
     pub(crate) fn events(&self, name: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.directory().join("log.jsonl")).unwrap_or_default();
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let files = std::fs::read_dir(self.directory().join("log")).into_iter().flatten().flatten();
+        let texts: Vec<String> =
+            files.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        // A line may be half written.
+        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["event"] == name).collect()
     }
 
@@ -109,13 +114,20 @@ impl<'a> Run<'a> {
         of_it("started") > of_it("finished")
     }
 
-    /// Waits for an array task that solves, and whose solve has a checkpoint already.
+    /// Waits for an array task in the middle of a solve that has a checkpoint, and holds it there: a fault then hits it
+    /// however fast the machine is.
     #[track_caller]
-    pub(crate) fn wait_for_checkpoint(&self) -> usize {
+    pub(crate) fn hold_a_task(&self) -> Held {
         self.cluster.wait_for("a task with a checkpoint", || {
             let processes = self.cluster.processes();
             let solving = processes.iter().filter(|process| self.is_solving(process));
-            solving.filter_map(Process::task).find(|task| self.has_checkpoint(*task))
+            let task = solving.filter_map(Process::task).find(|task| self.has_checkpoint(*task))?;
+            let held = Held::new(task, self.cluster.processes_of(task));
+            if held.processes.iter().any(|process| self.is_solving(process)) {
+                return Some(held);
+            }
+            held.release();
+            None
         })
     }
 
@@ -169,12 +181,40 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The processes of an array task, stopped.
+pub(crate) struct Held {
+    /// Index of the task.
+    pub(crate) task: usize,
+    /// Where it runs.
+    pub(crate) node: String,
+    /// Its processes.
+    pub(crate) processes: Vec<Process>,
+}
+
+impl Held {
+    fn new(task: usize, processes: Vec<Process>) -> Self {
+        processes.iter().for_each(|process| process.signal(Signal::STOP));
+        let node = processes.first().map(|process| process.node().to_owned()).unwrap_or_default();
+        Self { task, node, processes }
+    }
+
+    /// Lets them go on.
+    pub(crate) fn release(&self) {
+        self.processes.iter().for_each(|process| process.signal(Signal::CONT));
+    }
+
+    /// Whether all of them have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.processes.iter().all(Process::has_ended)
+    }
+}
+
 /// Whether an event is about a row of the method that takes time.
 fn is_solve(event: &Value) -> bool {
     event["row"].as_str().is_some_and(|row| row.contains("/d-flow/"))
 }
 
-/// The arguments that submit the pipeline. Checkpoints as often as there is something new: the solves are short. Three
+/// The arguments that submit the pipeline. Checkpoints as often as there is something new: the solves are short. Two
 /// seconds are said for each, so that chunks are the same on every machine.
 pub(crate) const SUBMIT: [&str; 7] =
     ["submit", "p.yaml", "--slurm", "--checkpoint-every", "0", "--seconds-per-eval", "0.05"];

@@ -13,7 +13,7 @@ use crate::queue::{self, Job};
 pub(crate) const DFLOW: &str = env!("CARGO_BIN_EXE_dflow");
 
 /// Nothing on the sandbox takes longer, also on a slow and busy machine.
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(600);
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -138,12 +138,6 @@ impl Cluster {
     /// Those of one array task; several, where it has workers in processes of their own.
     pub(crate) fn processes_of(&self, task: usize) -> Vec<Process> {
         self.processes().into_iter().filter(|process| process.task() == Some(task)).collect()
-    }
-
-    /// Node on which an array task runs.
-    #[track_caller]
-    pub(crate) fn node_of(&self, task: usize) -> String {
-        self.processes_of(task).first().expect("the task runs").node().to_owned()
     }
 
     /// How often a job was given a node, as the controller's log says.

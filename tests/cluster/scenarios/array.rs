@@ -9,7 +9,7 @@ use crate::sandbox::Cluster;
 /// Every task ends well, several nodes share the work, and the collecting job leaves the merged table.
 pub(crate) fn an_array_is_complete(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 2, chunk: 3s");
+    let run = Run::new(&cluster, "gpus: 2, chunk: 2s");
     let submission = run.submit();
     assert_eq!(submission.units(), ROWS);
     let jobs = run.wait_over();
@@ -30,15 +30,16 @@ pub(crate) fn an_array_is_complete(trial: &mut Trial<'_>) {
 /// While tasks are queued or run nothing is submitted twice; what was cancelled half-way is gone on from.
 pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let first = run.submit();
     let queued = cluster.jobs().len();
     run.dflow(&SUBMIT).succeeds();
     assert_eq!((run.submissions().len(), cluster.jobs().len()), (1, queued), "all of it is queued or runs");
 
     cluster.wait_until("a finished solve", || run.finished_solves() > 0);
-    run.wait_for_checkpoint();
+    let held = run.hold_a_task();
     run.dflow(&["cancel", "run"]).succeeds();
+    held.release();
     let jobs = run.wait_over();
     assert!(first.tasks(&jobs).iter().any(|task| task.state == "CANCELLED"), "{jobs:#?}");
     let resumed_before = run.resumed();

@@ -8,13 +8,14 @@ use crate::sandbox::Cluster;
 /// Tasks that run do not notice.
 pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    run.wait_for_checkpoint();
+    let held = run.hold_a_task();
     // What it has written down it will know again.
     cluster.save_state(submission.arrays()[0]);
     let finished = run.finished_solves();
     cluster.node("controller", &["crash"]);
+    held.release();
     cluster.wait_until("a solve without a controller", || run.finished_solves() > finished);
     cluster.node("controller", &["heal"]);
     let jobs = run.wait_over();
@@ -28,7 +29,7 @@ pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
 /// clears that up; nothing of the run is lost or counted twice.
 pub(crate) fn a_controller_killed_at_once_loses_nothing(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     run.submit();
     cluster.wait_until("a running task", || !cluster.processes().is_empty());
     cluster.node("controller", &["crash"]);

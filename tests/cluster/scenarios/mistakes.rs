@@ -15,7 +15,11 @@ fn is_refused(ended: Ended, words: &[&str]) -> String {
     assert_ne!(ended.code(), Some(0), "{}", ended.report());
     assert!(words.iter().all(|word| message.contains(word)), "{words:?} in\n{}", ended.report());
     assert!(message.lines().count() <= LINES && !message.contains("panicked"), "{}", ended.report());
-    message.lines().next().unwrap_or_default().to_owned()
+    let mut errors = message.lines().filter(|line| line.starts_with("error: "));
+    match (errors.next(), errors.next()) {
+        (Some(error), None) => error.to_owned(),
+        _ => panic!("one error is wanted\n{}", ended.report()),
+    }
 }
 
 pub(crate) fn a_wrong_partition_is_one_clear_error(trial: &mut Trial<'_>) {

@@ -1,22 +1,19 @@
 //! Nodes that are lost, in part or whole, and come back or not.
 
-use rustix::process::Signal;
-
 use super::Trial;
 use crate::pipeline::Run;
-use crate::process::Process;
 use crate::queue::Job;
 use crate::sandbox::Cluster;
 
 /// The power of a node fails: its tasks are started elsewhere, and go on from their last checkpoints.
 pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
     let cluster = Cluster::with(&["SlurmdTimeout=5"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let task = run.wait_for_checkpoint();
-    let node = cluster.node_of(task);
-    cluster.node(&node, &["crash"]);
-    assert!(cluster.processes_of(task).iter().all(Process::has_ended));
+    let held = run.hold_a_task();
+    let (task, node) = (held.task, &*held.node);
+    cluster.node(node, &["crash"]);
+    assert!(held.has_ended(), "nothing survives on {node}");
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
     let lost = tasks.iter().find(|job| job.task == Some(task)).unwrap();
@@ -32,17 +29,17 @@ pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
 pub(crate) fn a_lost_slurmd_stops_no_task(trial: &mut Trial<'_>) {
     // Longer than the tasks take: a node that is down loses its tasks.
     let cluster = Cluster::with(&["SlurmdTimeout=300"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let task = run.wait_for_checkpoint();
-    let node = cluster.node_of(task);
+    let held = run.hold_a_task();
+    let (task, node) = (held.task, &*held.node);
+    cluster.node(node, &["lose-daemon"]);
+    assert!(!held.has_ended(), "the task lives on");
     let finished = run.finished_solves();
-    cluster.node(&node, &["lose-daemon"]);
-    let processes = cluster.processes_of(task);
-    assert!(!processes.is_empty(), "the task lives on");
-    cluster.wait_until("the end of the task's work", || processes.iter().all(Process::has_ended));
+    held.release();
+    cluster.wait_until("the end of the task's work", || held.has_ended());
     assert!(run.finished_solves() > finished, "solves were finished without slurmd");
-    cluster.node(&node, &["heal"]);
+    cluster.node(node, &["heal"]);
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
     assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{jobs:#?}");
@@ -53,20 +50,18 @@ pub(crate) fn a_lost_slurmd_stops_no_task(trial: &mut Trial<'_>) {
 /// A node loses its network while its tasks hang, and come to life again when others have taken over.
 pub(crate) fn two_copies_of_a_task_may_both_write(trial: &mut Trial<'_>) {
     let cluster = Cluster::with(&["SlurmdTimeout=5"]);
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let task = run.wait_for_checkpoint();
-    let node = cluster.node_of(task);
-    let old = cluster.processes_of(task);
-    old.iter().for_each(|process| process.signal(Signal::STOP));
-    cluster.node(&node, &["freeze"]);
+    let held = run.hold_a_task();
+    let (task, node) = (held.task, &*held.node);
+    cluster.node(node, &["freeze"]);
     cluster.wait_until("the second copy, solving", || {
         let new = cluster.processes_of(task);
         let mut new = new.iter().filter(|process| process.node() != node);
         new.any(|process| run.is_solving(process))
     });
-    old.iter().for_each(|process| process.signal(Signal::CONT));
-    cluster.wait_until("the end of the first copy", || old.iter().all(Process::has_ended));
+    held.release();
+    cluster.wait_until("the end of the first copy", || held.has_ended());
     let is_done = |job: &Job| job.is_over() || (job.node == node && job.task.is_some());
     cluster.wait_until("the end of all other tasks", || {
         let jobs = cluster.jobs();

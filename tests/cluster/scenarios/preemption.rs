@@ -4,34 +4,34 @@ use rustix::process::Signal;
 
 use super::Trial;
 use crate::pipeline::{Run, Submission};
-use crate::process::Process;
 use crate::queue::Job;
 use crate::sandbox::Cluster;
 
 /// Warned tasks checkpoint and leave; they go on when the urgent job is over.
 pub(crate) fn an_obedient_task_is_preempted_and_goes_on(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let task = run.wait_for_checkpoint();
+    let held = run.hold_a_task();
     let urgent = Urgent::submit(&cluster);
+    let is_warned = || held.processes.iter().any(|process| process.has_pending(Signal::USR1));
+    cluster.wait_until("the warning", is_warned);
+    held.release();
     urgent.has_its_turn();
-    goes_on(trial, &run, &submission, task);
+    goes_on(trial, &run, &submission, held.task);
     assert!(submission.logs().contains("code=75"), "{}", submission.logs());
 }
 
 /// Tasks that do not even notice the warning are killed after the grace time; their checkpoints are older, that is all.
 pub(crate) fn a_stubborn_task_is_preempted_and_goes_on(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "partition: overnight, gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let task = run.wait_for_checkpoint();
-    let processes = cluster.processes_of(task);
-    processes.iter().for_each(|process| process.signal(Signal::STOP));
+    let held = run.hold_a_task();
     let urgent = Urgent::submit(&cluster);
     urgent.has_its_turn();
-    assert!(processes.iter().all(Process::has_ended), "killed: the GPUs were handed on");
-    goes_on(trial, &run, &submission, task);
+    assert!(held.has_ended(), "killed: the GPUs were handed on");
+    goes_on(trial, &run, &submission, held.task);
 }
 
 fn goes_on(trial: &mut Trial<'_>, run: &Run<'_>, submission: &Submission, task: usize) {

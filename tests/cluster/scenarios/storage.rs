@@ -17,7 +17,7 @@ pub(crate) fn a_node_with_a_full_disk_is_gone_round(trial: &mut Trial<'_>) {
 fn is_gone_round(trial: &mut Trial<'_>, fault: &str) {
     const NODE: &str = "node2";
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 6s");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     std::fs::create_dir(run.directory()).unwrap();
     cluster.node(NODE, &[fault, "run"]);
     let submission = run.submit();
