@@ -5,6 +5,8 @@ METHODS ?=
 DEVICES ?=
 DATA    ?=
 BENCH   ?= quick
+FULL    ?=
+SCENARIO ?=
 
 CARGO   := cargo
 DFLOW   := target/release/dflow
@@ -13,7 +15,7 @@ OPTIONS := $(if $(LIMIT),--limit $(LIMIT)) $(if $(DEVICES),--devices '$(DEVICES)
 RUN      = $(DFLOW) run $(1) $(OPTIONS) $(if $(METHODS),--methods '$(METHODS)') || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench parity train-mini check-cuda clean-runs
+.PHONY: help build test test-cluster lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench parity train-mini check-cuda clean-runs
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9% -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]*):.*## /\1\t/' | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -61,9 +63,14 @@ table2 table3: build ## Tables of domains that are not built yet: says what is m
 test: ## Run the tests (test data: DFLOW_TEST_DATA=folder, or DATA=folder)
 	DFLOW_TEST_DATA="$(or $(DATA),$(DFLOW_TEST_DATA))" $(CARGO) $(if $(shell command -v cargo-nextest),nextest run --no-fail-fast,test) --release --locked
 
+test-cluster: ## Run the scenarios on a Slurm that is started for them (root; FULL=1 for all; SCENARIO=words of names)
+	@tools/cluster/install.sh
+	FULL=$(FULL) $(CARGO) test --release --locked --test cluster -- $(SCENARIO)
+
 lint: ## rustfmt, clippy and rustdoc, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --test cluster -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --quiet
 
 schema: build ## Write the generated files: JSON schema of pipelines, column table

@@ -1,0 +1,53 @@
+//! slurmctld is killed and started again.
+
+use super::Trial;
+use crate::pipeline::Run;
+use crate::queue::Job;
+use crate::sandbox::Cluster;
+
+/// Tasks that run do not notice.
+pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
+    let cluster = Cluster::start();
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
+    let submission = run.submit();
+    let held = run.hold_a_task();
+    // What it has written down it will know again.
+    cluster.save_state(submission.arrays()[0]);
+    let finished = run.finished_solves();
+    cluster.node("controller", &["crash"]);
+    held.release();
+    cluster.wait_until("a solve without a controller", || run.finished_solves() > finished);
+    cluster.node("controller", &["heal"]);
+    let jobs = run.wait_over();
+    let tasks = submission.tasks(&jobs);
+    assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{jobs:#?}");
+    run.is_as_uninterrupted(trial.uninterrupted);
+    trial.note(format!("{finished} solves finished before, no task restarted"));
+}
+
+/// It forgets what it did last: running tasks are offered again, nodes refuse them and are drained. An administrator
+/// clears that up; nothing of the run is lost or counted twice.
+pub(crate) fn a_controller_killed_at_once_loses_nothing(trial: &mut Trial<'_>) {
+    let cluster = Cluster::start();
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
+    run.submit();
+    cluster.wait_until("a running task", || !cluster.processes().is_empty());
+    cluster.node("controller", &["crash"]);
+    cluster.node("controller", &["heal"]);
+    let mut repairs = 0;
+    cluster.wait_until("the end of all jobs", || {
+        repairs += cluster.repair();
+        let jobs = cluster.jobs();
+        !jobs.is_empty() && jobs.iter().all(Job::is_over)
+    });
+    // Whatever became of the tasks: what is missing can be submitted, and only that.
+    if run.dflow(&["verify", "run"]).code() != Some(0) {
+        trial.note(format!("{} samples submitted again", run.submit().units()));
+        run.wait_over();
+    }
+    run.is_as_uninterrupted(trial.uninterrupted);
+    trial.note(format!(
+        "{repairs} nodes or tasks had to be put right by hand, {} rows written twice",
+        run.duplicates()
+    ));
+}
