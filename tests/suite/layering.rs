@@ -52,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "run",
         ],
     ),
+    ("cluster", &["spec", "plan", "exit", "atomic", "store"]),
     ("run", &["spec", "plan", "exit", "worker", "store"]),
     ("report", &["spec", "plan", "random", "operator", "metric", "molecule", "store"]),
     ("ui", &["spec", "plan", "exit", "worker", "run"]),

@@ -14,6 +14,7 @@ mod pipelines;
 mod run;
 mod run_test;
 mod score;
+mod submit;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
