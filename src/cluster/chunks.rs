@@ -95,17 +95,20 @@ pub fn cut(units: &[Unit], seconds: &[f64], sizing: Sizing) -> Vec<Chunk> {
     queue.sort_by(|a, b| seconds[b.cell].total_cmp(&seconds[a.cell]).then_with(|| a.cmp(b)));
     let mut left: f64 = queue.iter().map(|unit| seconds[unit.cell]).sum();
     let mut chunks = Vec::new();
-    let mut chunk = Chunk::default();
+    let (mut chunk, mut in_chunk) = (Chunk::default(), 0);
     let mut size = sizing.capacity(left);
     for unit in queue {
         let next = seconds[unit.cell];
-        // A chunk ends nearest to its size, but has something for every worker.
-        if chunk.len() >= sizing.workers && chunk.seconds + next / 2.0 > size {
+        // A chunk ends nearest to its size, with as much for every worker.
+        let is_even = in_chunk > 0 && in_chunk % sizing.workers == 0;
+        if is_even && chunk.seconds + next * sizing.workers as f64 / 2.0 > size {
             left -= chunk.seconds;
             size = sizing.capacity(left);
             chunks.push(std::mem::take(&mut chunk));
+            in_chunk = 0;
         }
         chunk.push(unit, next);
+        in_chunk += 1;
     }
     chunks.extend((!chunk.is_empty()).then_some(chunk));
     chunks

@@ -29,7 +29,7 @@ pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
     let missing = "there is no `kubernetes:` section in `cluster:` or the site file; it needs an image and volumes, such as \
                    kubernetes: { image: registry.example/dflow:1, volumes: { results: /mnt/results } }";
     let spec = file.cluster.kubernetes.as_ref().ok_or_else(|| ClusterError::Manifest(missing.to_owned()))?;
-    check_mounts(spec, submission)?;
+    let directory = directory_in_pod(spec, submission)?;
     let shape = TaskShape::of(&file.cluster, &file.devices);
     let at_once = file.cluster.throttle.map_or(file.chunks, |throttle| file.chunks.min(throttle as usize));
     let name = format!("dflow-{}", submission.short());
@@ -46,7 +46,7 @@ pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
         ("POD", pod(spec)),
         ("IMAGE", quoted(&spec.image)),
         ("COMMAND", command(submission)?),
-        ("DIRECTORY", quoted_path(&file.directory)?),
+        ("DIRECTORY", quoted_path(directory)?),
         ("ENV", env(spec)),
         ("RESOURCES", resources(submission, shape)),
         ("MOUNTS", mounts(spec)),
@@ -57,18 +57,18 @@ pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
     Ok(super::script::fill(MANIFEST, |gap| gaps.get(gap).map(String::as_str)))
 }
 
-/// The run directory and the working directory must be seen by the pods under the same path.
-fn check_mounts(spec: &KubernetesSpec, submission: &Submission) -> Result<(), ClusterError> {
+/// The working directory, if the pods see it, else the run directory, which they must see under the same path.
+fn directory_in_pod<'a>(spec: &KubernetesSpec, submission: &'a Submission) -> Result<&'a Path, ClusterError> {
     let seen = |path: &Path| spec.volumes.values().any(|mount| path.starts_with(mount));
-    let dir = submission.dir();
-    if seen(dir) {
-        return Ok(());
+    let (run, directory) = (submission.run_dir(), submission.file().directory.as_path());
+    if seen(run) {
+        return Ok(if seen(directory) { directory } else { run });
     }
     let mounts = spec.volumes.values().map(String::as_str).collect::<Vec<_>>().join(", ");
     Err(ClusterError::Manifest(format!(
         "the pods see {mounts}, but the run directory is {}: set `output` (or --output) to a folder below one of them, \
          mounted here under the same path",
-        submission.run_dir().display()
+        run.display()
     )))
 }
 
@@ -157,3 +157,6 @@ fn volumes(spec: &KubernetesSpec) -> String {
     };
     numbered.map(line).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,4 +215,4 @@ fn log_path(path: &Path) -> Result<String, ClusterError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

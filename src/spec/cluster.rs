@@ -19,70 +19,70 @@ use super::span::Span;
 #[serde(deny_unknown_fields)]
 pub struct ClusterSpec {
     /// Slurm partition; default: the cluster's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub partition: Option<String>,
     /// Account that is charged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub account: Option<String>,
     /// Quality of service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub qos: Option<String>,
     /// Features that a node must have, such as `a100&ib`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub constraint: Option<String>,
     /// GPUs of one task; default: 1, or 0 where `devices` are CPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gpus: Option<u32>,
     /// Type of the GPUs as the cluster names it, such as `a100`; for Kubernetes the resource, such as `nvidia.com/gpu`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gpu_type: Option<String>,
     /// CPU cores of one task; default: 4 per GPU, or as many as `devices: cpu:WxT` names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cpus: Option<u32>,
     /// Memory of one task, such as `32G`; default: the cluster's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub memory: Option<String>,
     /// Time limit of one task, such as `08:00:00`; default: the partition's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub time: Option<Span>,
     /// Most tasks that run at once; default: as many as the cluster starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub throttle: Option<u32>,
     /// Time that a chunk of samples should take; default: 30m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub chunk: Option<Span>,
     /// Seconds before the time limit at which a task is told to checkpoint; default: 180.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub warn: Option<u32>,
     /// Most times that a task puts itself into the queue again; default: 20.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub max_restarts: Option<u32>,
     /// Most times that the collecting job submits what is missing again; default: 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub sweeps: Option<u32>,
     /// Nodes that are not used, such as `node[3-5],node9`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub exclude: Option<String>,
     /// Modules that are loaded before dflow starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub modules: Option<Vec<String>>,
     /// Lines of bash that run before dflow starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub setup: Option<Vec<String>>,
     /// Further options of sbatch, such as `--mail-type=END`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub sbatch: Option<Vec<String>>,
     /// How dflow is started on a node, such as `apptainer exec --nv dflow.sif dflow`; default: the program that submits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub command: Option<String>,
     /// Devices on the nodes; default: the pipeline's `devices`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub devices: Option<DeviceList>,
     /// What is different for the job that collects the results; it needs no GPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub collect: Option<CollectSpec>,
     /// For `dflow submit --k8s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub kubernetes: Option<KubernetesSpec>,
 }
 
@@ -91,25 +91,25 @@ pub struct ClusterSpec {
 #[serde(deny_unknown_fields)]
 pub struct CollectSpec {
     /// Partition, such as one without GPUs; default: that of the tasks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub partition: Option<String>,
     /// Quality of service; default: that of the tasks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub qos: Option<String>,
     /// Features that its node must have; default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub constraint: Option<String>,
     /// Cores; default: 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cpus: Option<u32>,
     /// Memory; default: the cluster's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub memory: Option<String>,
     /// Time limit; default: the partition's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub time: Option<Span>,
     /// Further options of sbatch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub sbatch: Option<Vec<String>>,
 }
 
@@ -120,25 +120,25 @@ pub struct KubernetesSpec {
     /// Image of a container that has dflow.
     pub image: String,
     /// Namespace; default: that of kubectl's context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub namespace: Option<String>,
     /// Persistent volume claims and where they are mounted; one of them holds the run directory, under the same path as
     /// where the manifest is made.
     pub volumes: BTreeMap<String, String>,
     /// Labels that a node must have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Labels of the job, such as `kueue.x-k8s.io/queue-name: lab`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub labels: Option<BTreeMap<String, String>>,
     /// Environment of the container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub env: Option<BTreeMap<String, String>>,
     /// Keys of taints that are tolerated, such as `nvidia.com/gpu`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub tolerate: Option<Vec<String>>,
     /// Priority class of the pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub priority_class: Option<String>,
 }
 

@@ -42,7 +42,7 @@ pub struct PipelineSpec {
     /// The run directory.
     pub output: String,
     /// How `dflow submit` runs it on a cluster; what it leaves open is the site file's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cluster: Option<ClusterSpec>,
 }
 

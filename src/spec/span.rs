@@ -101,7 +101,11 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOrMinutes)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(TextOrMinutes)
+        } else {
+            deserializer.deserialize_str(TextOrMinutes)
+        }
     }
 }
 

@@ -55,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("run", &["spec", "plan", "exit", "worker", "store", "telemetry"]),
+    ("cluster", &["spec", "plan", "exit", "atomic", "store"]),
     ("report", &["spec", "plan", "random", "operator", "metric", "molecule", "store"]),
     ("ui", &["spec", "plan", "exit", "worker", "run", "store", "status"]),
 ];

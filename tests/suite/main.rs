@@ -16,6 +16,7 @@ mod run;
 mod run_test;
 mod score;
 mod telemetry;
+mod submit;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;

@@ -62,6 +62,13 @@ impl RunTest {
         Finished { command: format!("dflow {}", arguments.join(" ")), output }
     }
 
+    /// As [`Self::run`], with these variables in its environment.
+    pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+        let output =
+            self.command(arguments).envs(variables.iter().copied()).output().expect("the program starts");
+        Finished { command: format!("dflow {}", arguments.join(" ")), output }
+    }
+
     /// Starts the program with `--json`, to read its events while it runs.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Self::watch(self.command(arguments))

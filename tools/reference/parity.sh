@@ -61,6 +61,11 @@ else
     echo "DFLOW_TEST_DATA is not set: datasets/qm9-statistics.json is not compared"
 fi
 
+# The manifests are what the published schemas of Kubernetes take; unknown fields are errors.
+for version in 1.33.0 1.37.0; do
+    "$venvs/current/bin/kubernetes-validate" --strict --kubernetes-version $version $golden/cluster/*.k8s.yaml
+done
+
 # Molecules are also compared in bulk, by the program itself.
 samples=${DFLOW_TEST_DATA:+$DFLOW_TEST_DATA/gschnet_qm9/samples.npz}
 [ -e "$samples" ] || samples=

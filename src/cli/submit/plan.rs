@@ -45,7 +45,11 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
     let open = todo.len();
     let mut live_jobs = Vec::new();
     if args.slurm && !args.force {
-        live_jobs = leave_out_live(root, slurm, &resolved, &mut todo)?;
+        match leave_out_live(root, slurm, &resolved, &mut todo) {
+            // The script can be looked at from anywhere.
+            Err(error) if args.dry_run => eprintln_lossy(&format!("note: {}", error.text)),
+            jobs => live_jobs = jobs?,
+        }
     }
     say_what_is_left_out(&resolved, open, todo.len());
     let measured = match run {

@@ -1,0 +1,212 @@
+//! `dflow submit`, `cancel` and `collect` against a Slurm of scripts that keep a record of their calls.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::run::PIPELINE;
+use crate::run_test::{Finished, RunTest};
+
+const SITE: &str = "partition: gpu\ngpus: 2\nthrottle: 4\ntime: 1h\ncommand: /shared/bin/dflow\n";
+
+/// A directory with the suite's pipeline, a site file, and stand-ins for Slurm's commands.
+struct Cluster(RunTest);
+
+impl Cluster {
+    fn new() -> Self {
+        let test = RunTest::new();
+        test.file("p.yaml", PIPELINE).file("site.yaml", SITE);
+        let cluster = Self(test);
+        // Ids count up from 101.
+        cluster.command("sbatch", "echo $(( 100 + $(wc -l < $0.calls) ))");
+        cluster.queue("");
+        cluster.command("scancel", "true");
+        cluster.command("scontrol", "echo 'MaxArraySize            = 1001'");
+        cluster
+    }
+
+    fn command(&self, name: &str, body: &str) {
+        let script = format!("#!/bin/bash\nPATH=/usr/bin:/bin\necho \"$*\" >> $0.calls\n{body}\n");
+        self.0.file(&format!("bin/{name}"), &script);
+        fs::set_permissions(self.0.path(format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What squeue shows from now on.
+    fn queue(&self, lines: &str) {
+        self.command("squeue", &format!("printf '{lines}'"));
+    }
+
+    fn calls(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.0.path(format!("bin/{name}.calls"))).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Runs dflow with these commands and no others on its search path.
+    fn run(&self, arguments: &[&str]) -> Finished {
+        let bin = self.0.path("bin").display().to_string();
+        let settings = self.0.path("settings").display().to_string();
+        let site = self.0.path("site.yaml").display().to_string();
+        self.0.run_with(arguments, &[("PATH", &bin), ("XDG_CONFIG_HOME", &settings), ("DFLOW_SITE", &site)])
+    }
+
+    fn submit(&self) -> Finished {
+        self.run(&["submit", "p.yaml", "--slurm", "--seconds-per-eval", "1"])
+    }
+
+    /// The folders of the submissions.
+    fn submissions(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.0.path("a/submit")).into_iter().flatten();
+        let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        dirs.sort();
+        dirs
+    }
+
+    fn file(&self, submission: usize) -> Value {
+        let text = fs::read_to_string(self.submissions()[submission].join("submission.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+#[test]
+fn a_dry_run_prints_the_script_and_writes_nothing() {
+    let cluster = Cluster::new();
+    let shown = cluster.run(&["submit", "p.yaml", "--slurm", "--dry-run"]);
+    shown.succeeds().stdout("#SBATCH --gres=gpu:2").stdout("/shared/bin/dflow work").stdout("--array=0-0%4");
+    shown.stderr("nothing was measured yet for inpainting/d-flow");
+    assert!(!cluster.0.path("a").exists() && cluster.calls("sbatch").is_empty());
+    // Also where there is no Slurm.
+    fs::remove_dir_all(cluster.0.path("bin")).unwrap();
+    cluster.run(&["submit", "p.yaml", "--slurm", "--dry-run"]).succeeds().stdout("#SBATCH --gres=gpu:2");
+}
+
+#[test]
+fn a_submission_is_frozen_submitted_and_collected_afterwards() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds().stdout("submitted 16 samples in 1 chunk: array 101, then job 102 collects");
+    let [array, collector] = &cluster.calls("sbatch")[1..] else { panic!("two jobs after the check") };
+    assert!(array.contains("--array=0-0%4") && array.ends_with("job.sbatch 0"), "{array}");
+    assert!(
+        collector.contains("--dependency=afterany:101") && collector.ends_with("collect.sbatch"),
+        "{collector}"
+    );
+    let dir = &cluster.submissions()[0];
+    assert_eq!(fs::read_to_string(dir.join("pipeline.yaml")).unwrap(), PIPELINE);
+    assert!(dir.join("logs").is_dir() && cluster.0.path("a/run.json").exists());
+    let file = cluster.file(0);
+    assert_eq!((&file["arrays"][0]["job"], &file["collectors"][0]["job"]), (&101.into(), &102.into()));
+    assert_eq!(file["cluster"]["partition"], "gpu");
+}
+
+#[test]
+fn only_what_is_neither_done_nor_in_the_queue_is_submitted_again() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    for state in ["PENDING", "RUNNING", "COMPLETING", "REQUEUED"] {
+        cluster.queue(&format!("101_0|{state}||x|None\\n"));
+        cluster
+            .submit()
+            .succeeds()
+            .stdout("nothing to submit: 0 of 16 samples done, 16 in chunks that wait or run");
+    }
+    assert_eq!(cluster.submissions().len(), 1);
+    cluster.run(&["submit", "p.yaml", "--slurm", "--force"]).succeeds().stdout("submitted 16 samples");
+    cluster.queue("101_0|FAILED|node1|x|None\\n");
+    cluster.0.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
+    cluster
+        .submit()
+        .succeeds()
+        .stdout("submitted 8 samples")
+        .stderr("8 of 16 samples to submit: 8 done, 0 in chunks");
+    cluster.queue("");
+    cluster.0.run(&["run", "p.yaml"]).succeeds();
+    cluster.submit().succeeds().stdout("nothing to submit: 16 of 16 samples done");
+    assert_eq!(cluster.submissions().len(), 3);
+}
+
+#[test]
+fn what_cannot_be_submitted_is_one_clear_error() {
+    let cluster = Cluster::new();
+    let refuse =
+        |text: &str| format!("[ \"$1\" = --version ] || {{ echo 'sbatch: error: {text}' >&2; exit 1; }}");
+    cluster.command("sbatch", &refuse("Batch job submission failed: Invalid partition name specified"));
+    let error = cluster.submit();
+    error
+        .fails_with(2)
+        .stderr("Invalid partition name specified")
+        .stderr("sinfo -s")
+        .stderr("nothing was submitted");
+    assert_eq!(cluster.file(0)["arrays"][0]["job"], Value::Null);
+    fs::remove_file(cluster.0.path("bin/sbatch")).unwrap();
+    cluster.submit().fails_with(2).stderr("sbatch not found").stderr("login node");
+    cluster.0.file("site.yaml", "partiton: gpu\n");
+    cluster.command("sbatch", "echo 1");
+    cluster
+        .submit()
+        .fails_with(2)
+        .stderr("site.yaml:1:1: unknown field `partiton`")
+        .stderr("did you mean `partition`");
+    cluster.0.file("site.yaml", SITE).file("file", "");
+    cluster.run(&["submit", "p.yaml", "--slurm", "--output", "file/a"]).fails_with(1).stderr("file/a");
+    cluster.run(&["submit", "p.yaml"]).fails_with(2).stderr("--slurm");
+    cluster
+        .run(&["submit", "p.yaml", "--slurm", "--set", "cluster.throttle=0"])
+        .fails_with(2)
+        .stderr("throttle");
+}
+
+#[test]
+fn cancelling_takes_the_collecting_job_first_and_is_remembered() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    cluster.queue("101_0|RUNNING|node1|x|None\\n102|PENDING||y|Dependency\\n");
+    cluster.run(&["cancel", "a"]).succeeds().stdout("cancelled 0 chunks that waited and 1 that ran");
+    assert_eq!(cluster.calls("scancel"), ["102", "101"]);
+    assert_eq!(cluster.file(0)["cancelled"], true);
+    cluster.run(&["cancel", "a", "--submission", "nope"]).fails_with(2).stderr("there are 20");
+    cluster.run(&["cancel", "p.yaml"]).fails_with(1);
+    cluster.queue("101_0|FAILED|node1|x|None\\n");
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("the submission was cancelled");
+    assert_eq!(cluster.calls("sbatch").len(), 3, "the check and two jobs");
+}
+
+#[test]
+fn collecting_submits_again_what_failed_and_ends_with_the_tables() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.queue("101_0|FAILED|node1|x|NonZeroExitCode\\n");
+    // No row yet, and no node is to blame.
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("missing").stdout("no node is to blame");
+    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
+    let again = cluster.run(&["collect", &dir]);
+    again.fails_with(4).stdout("submitted 1 chunk again; another job will collect");
+    assert!(cluster.calls("sbatch")[3].contains("--array=0%4") && cluster.calls("sbatch").len() == 5);
+    // Nothing was made since.
+    cluster.queue("104_0|FAILED|node1|x|NonZeroExitCode\\n");
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("the last tries made no row");
+    cluster.0.run(&["run", "p.yaml"]).succeeds();
+    let done = cluster.run(&["collect", &dir]);
+    done.succeeds().stdout("complete: 16 ok").stdout("d-flow");
+    assert!(fs::read_to_string(cluster.0.path("a/tables.md")).unwrap().contains("| d-flow"));
+    cluster.run(&["collect", "a"]).fails_with(2).stderr("is no submission");
+}
+
+#[test]
+fn the_manifest_of_kubernetes_is_printed_and_kept() {
+    let cluster = Cluster::new();
+    let mount = cluster.0.path("").display().to_string();
+    let site = format!(
+        "{SITE}kubernetes: {{ image: dflow, volumes: {{ results: {} }} }}\n",
+        mount.trim_end_matches('/')
+    );
+    cluster.0.file("site.yaml", &site);
+    cluster.run(&["submit", "p.yaml", "--k8s", "--dry-run"]).succeeds().stdout("completionMode: Indexed");
+    assert!(cluster.submissions().is_empty());
+    let made = cluster.run(&["submit", "p.yaml", "--k8s"]);
+    made.succeeds().stdout("completionMode: Indexed").stderr("written to");
+    let kept = fs::read_to_string(cluster.submissions()[0].join("job.k8s.yaml")).unwrap();
+    assert_eq!(kept, made.results());
+}
