@@ -36,7 +36,9 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod spec;
+pub mod status;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod test_data;
 pub mod ui;

@@ -11,7 +11,7 @@ use super::pipeline::Resolved;
 use super::{CliError, Global};
 use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
-use crate::run::{Dispatcher, Limits, RunEvent, RunSummary, signal};
+use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary, signal};
 use crate::store::RunDir;
 use crate::store::run_dir::Written;
 use crate::ui::Style;
@@ -38,7 +38,13 @@ pub(super) struct SolveArgs {
     /// Least seconds between two checkpoints of a running solve.
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
+    /// Seconds between two readings of the devices, which go to `telemetry.parquet`; 0: none.
+    #[arg(long, value_name = "S", default_value_t = TELEMETRY_EVERY)]
+    telemetry_every: u64,
 }
+
+/// Seconds between two readings, unless the user says otherwise.
+const TELEMETRY_EVERY: u64 = 5;
 
 impl SolveArgs {
     /// The options of a submission.
@@ -49,6 +55,7 @@ impl SolveArgs {
             memory: parse_memory(memory).map_err(CliError::usage)?,
             max_failures: None,
             checkpoint_every: *checkpoint_every,
+            telemetry_every: TELEMETRY_EVERY,
         })
     }
 
@@ -110,6 +117,8 @@ pub(super) struct Job<'a> {
     /// Units of this part of the run, done ones included.
     pub(super) planned: usize,
     pub(super) options: &'a SolveArgs,
+    /// Submission and chunk, of a task of a cluster.
+    pub(super) task: Option<(String, usize)>,
 }
 
 impl Job<'_> {
@@ -126,9 +135,11 @@ impl Job<'_> {
         let stop = signal::listen().map_err(CliError::failure)?;
         let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
         let workers = self.workers(global)?;
+        let live = self.live(&device_names);
         let mut log = Log::open(self.run_dir);
         let mut observe = |event: &RunEvent| {
             progress.observe(event);
+            live.observe(event);
             // Progress is for the eyes: it would make most of the log.
             if !matches!(event, RunEvent::Progress { .. }) {
                 log.write(|| json::event(event, &names));
@@ -150,9 +161,20 @@ impl Job<'_> {
         let limits = Limits { max_failures, ..Limits::default() };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, &stop);
+        live.end();
         log.write(|| json::summary(&summary));
         progress.end(&summary);
         Ok(summary)
+    }
+
+    /// Readings and heartbeat of this process.
+    fn live(&self, devices: &[String]) -> Live {
+        let (submission, chunk) = self.task.clone().unzip();
+        let chunk = chunk.map(|chunk| chunk as u32);
+        let attempt = self.run_dir.attempt().to_string();
+        let identity = Identity { attempt, host: device::host_name(), submission, chunk };
+        let every = Duration::from_secs(self.options.telemetry_every);
+        Live::start(self.run_dir, &self.resolved.plan, devices, identity, every)
     }
 
     /// Workers of the devices: threads where they are cores of this process, else processes.

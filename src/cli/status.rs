@@ -1,101 +1,149 @@
-//! `dflow status`: how far a run is, from its files alone.
+//! `dflow status`: how a run stands, from its files alone.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
-use crate::plan::Plan;
-use crate::store::{Finished, RunDir, Status};
+use crate::run::signal::Latch;
+use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
+use crate::store::{RunDir, nodes};
+use crate::ui::screen::Screen;
+use crate::ui::status::{Canvas, frame, summary};
+
+/// Columns of a text that no terminal shows.
+const WIDTH: usize = 80;
+/// How soon a stop is noticed.
+const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
 /// Options of `dflow status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The run directory.
     run: PathBuf,
-    /// Show it again every S seconds (default 5) until every row is there; ended by Ctrl-C.
-    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5")]
+    /// Show it again every S seconds (default 5) until every row is there; ended by Ctrl-C. On a terminal in place,
+    /// else a line whenever something changed.
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5",
+          value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,
 }
 
-/// Rows of one cell.
-#[derive(Debug, Default, serde::Serialize)]
-struct CellState {
-    task: String,
-    method: String,
-    ok: usize,
-    failed: usize,
-    planned: usize,
+pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
+    if args.watch.is_some() && global.json {
+        return Err(CliError::usage("--json gives everything once: leave --watch out"));
+    }
+    let mut reader = Reader::open(args)?;
+    let Some(seconds) = args.watch else {
+        let snapshot = reader.read()?;
+        if global.json {
+            print_lossy(&serde_json::to_string_pretty(&snapshot).map_err(CliError::failure)?);
+        } else {
+            print_lossy(&frame(&snapshot, canvas(false)).join("\n"));
+        }
+        return Ok(exit::OK);
+    };
+    let stop = Latch::listen().map_err(CliError::failure)?;
+    if std::io::stdout().is_terminal() {
+        draw(&mut reader, seconds, &stop)
+    } else {
+        print_changes(&mut reader, seconds, &stop)
+    }
 }
 
-pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
-    let Some(seconds) = args.watch else { return show(&args.run, global).map(|_| exit::OK) };
-    let terminal = std::io::stdout().is_terminal() && !global.json;
+/// Draws the view in place until the run is complete or a stop is asked for.
+fn draw(reader: &mut Reader, seconds: u64, stop: &Latch) -> CliResult {
+    let mut screen = Screen::new(std::io::stdout());
     loop {
-        if terminal {
-            // Clears the screen; the table stays in place.
-            print_lossy("\x1b[2J\x1b[H");
-        }
-        if show(&args.run, global)? {
+        let snapshot = reader.read()?;
+        screen.draw(&frame(&snapshot, canvas(true))).map_err(CliError::failure)?;
+        if snapshot.progress.is_complete() {
             return Ok(exit::OK);
         }
-        std::thread::sleep(Duration::from_secs(seconds.max(1)));
-    }
-}
-
-/// Prints how a run stands; gives whether every planned row is there.
-fn show(run: &Path, global: &Global) -> Result<bool, CliError> {
-    let run_dir = RunDir::existing(run).map_err(CliError::store)?;
-    let plan = run_dir.plan();
-    let finished = run_dir.finished().map_err(CliError::store)?;
-    let cells = cell_states(plan, &finished);
-    if global.json {
-        print_lossy(&serde_json::to_string_pretty(&cells).map_err(CliError::failure)?);
-    } else {
-        print_lossy(&text(plan, &cells));
-        finished.notes.iter().for_each(|note| super::eprintln_lossy(&format!("note: {note}")));
-    }
-    Ok(cells.iter().all(|cell| cell.ok + cell.failed == cell.planned))
-}
-
-fn cell_states(plan: &Plan, finished: &Finished) -> Vec<CellState> {
-    let states = plan.cells.iter().map(|cell| {
-        let mut state = CellState {
-            task: cell.task.clone(),
-            method: cell.method.clone(),
-            planned: plan.dataset.samples.len(),
-            ..CellState::default()
-        };
-        for sample in &plan.dataset.samples {
-            match finished.rows.get(&(cell.hash.to_string(), sample.clone())) {
-                Some(Status::Ok) => state.ok += 1,
-                Some(Status::Failed) => state.failed += 1,
-                None => {}
-            }
+        if !wait(seconds, stop) {
+            return Ok(exit::STOPPED_EARLY);
         }
-        state
-    });
-    states.collect()
+    }
 }
 
-fn text(plan: &Plan, cells: &[CellState]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["task", "method", "ok", "failed", "planned"]);
-    for cell in cells {
-        table.add_row([
-            cell.task.clone(),
-            cell.method.clone(),
-            cell.ok.to_string(),
-            cell.failed.to_string(),
-            cell.planned.to_string(),
-        ]);
+/// Prints one line whenever it says something else than the last one.
+fn print_changes(reader: &mut Reader, seconds: u64, stop: &Latch) -> CliResult {
+    let mut last = None;
+    loop {
+        let snapshot = reader.read()?;
+        let state = (snapshot.done, snapshot.failed, snapshot.chunks.clone(), states(&snapshot));
+        if last.as_ref() != Some(&state) {
+            print_lossy(&summary(&snapshot));
+            last = Some(state);
+        }
+        if snapshot.progress.is_complete() {
+            return Ok(exit::OK);
+        }
+        if !wait(seconds, stop) {
+            return Ok(exit::STOPPED_EARLY);
+        }
     }
-    let sum = |part: fn(&CellState) -> usize| cells.iter().map(part).sum::<usize>();
-    let (done, planned) = (sum(|cell| cell.ok + cell.failed), sum(|cell| cell.planned));
-    format!("{table}\n\n{}: {done} of {planned} rows durable, {} failed", plan.name, sum(|cell| cell.failed))
+}
+
+/// Which processes are in which state.
+fn states(snapshot: &Snapshot) -> Vec<(String, crate::status::NodeState)> {
+    snapshot.nodes.iter().map(|node| (node.node.attempt.clone(), node.state)).collect()
+}
+
+/// Waits; false if a stop was asked for.
+fn wait(seconds: u64, stop: &Latch) -> bool {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        if stop.is_set() {
+            return false;
+        }
+        std::thread::sleep(LISTEN_EVERY.min(until.saturating_duration_since(Instant::now())));
+    }
+    !stop.is_set()
+}
+
+/// The terminal as it is now; it may be resized while something is watched.
+fn canvas(in_place: bool) -> Canvas {
+    let out = std::io::stdout();
+    let is_terminal = out.is_terminal();
+    let size = is_terminal.then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Canvas {
+        width: size.map_or(WIDTH, |size| usize::from(size.ws_col)),
+        height: size.filter(|_| in_place).map(|size| usize::from(size.ws_row)),
+        colour,
+    }
+}
+
+/// Reads a run directory again and again.
+struct Reader {
+    root: PathBuf,
+    nodes: NodeWatch,
+}
+
+impl Reader {
+    fn open(args: &StatusArgs) -> Result<Self, CliError> {
+        RunDir::existing(&args.run).map_err(CliError::store)?;
+        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default() })
+    }
+
+    fn read(&mut self) -> Result<Snapshot, CliError> {
+        // A plan may grow while it is watched.
+        let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
+        let finished = run_dir.finished().map_err(CliError::store)?;
+        let progress = Progress::of(run_dir.plan(), &finished);
+        let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
+        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::now());
+        snapshot.chunks = chunks(&run_dir);
+        snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
+        Ok(snapshot)
+    }
+}
+
+/// Chunks of the newest submission of a run.
+fn chunks(_: &RunDir) -> Option<ChunkCounts> {
+    None
 }

@@ -13,7 +13,7 @@ use crate::report::{self, Format, PsnrColumn, SetColumn, render, settings};
 use crate::score::fill_from_scores;
 use crate::score::sets::{self, SetOptions};
 use crate::spec::document::Document;
-use crate::store::{Columns, Record, RunDir, read_samples};
+use crate::store::{Columns, MeanPower, Record, RunDir, read_samples};
 
 /// Options of `dflow table`.
 #[derive(Debug, Args)]
@@ -107,7 +107,17 @@ fn from_run(args: &TableArgs, run_dir: &RunDir, format: Format) -> CliResult {
         }
     }
     let sets = set_columns(args, run_dir, &plan, &records)?;
-    let run = report::Run { sets: &sets, psnr: args.psnr.into(), ..report::Run::new(&plan, &records) };
+    // A column of one table: readings that cannot be read hide no other.
+    let power = MeanPower::read(&**run_dir.fs(), run_dir.layout()).unwrap_or_else(|error| {
+        tracing::warn!("no energy: {error}");
+        MeanPower::default()
+    });
+    let run = report::Run {
+        sets: &sets,
+        psnr: args.psnr.into(),
+        power: Some(&power),
+        ..report::Run::new(&plan, &records)
+    };
     print(&report::tables(args.number, Some(run)).map_err(CliError::usage)?, format);
     Ok(exit::OK)
 }

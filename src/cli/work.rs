@@ -74,7 +74,9 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let todo = open_units(&resolved.plan, &units, &finished);
     let options = SolveArgs::of_submission(&submission.file().options)?;
     let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
-    let summary = Job { resolved, run_dir, devices, todo, planned, options: &options }.execute(&global)?;
+    let task = Some((submission.id().to_owned(), chunk));
+    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, task };
+    let summary = job.execute(&global)?;
     end(&summary, chunk, planned, &global)
 }
 

@@ -5,6 +5,7 @@
 //! or JSON. Every table names its profile, n, and what it may not be compared with. Nothing here reads a file.
 
 pub mod aggregate;
+pub mod energy;
 pub mod figures;
 pub mod grid;
 pub mod molecule_svg;
@@ -23,7 +24,7 @@ pub mod timeline;
 use thiserror::Error;
 
 use crate::plan::Plan;
-use crate::store::Record;
+use crate::store::{MeanPower, Record};
 
 pub use render::Format;
 pub use sets::{SetColumn, SetScore};
@@ -78,12 +79,14 @@ pub struct Run<'a> {
     pub sets: &'a [SetColumn],
     /// Which PSNR stands in the main table.
     pub psnr: PsnrColumn,
+    /// Mean power of the devices, where they told it.
+    pub power: Option<&'a MeanPower>,
 }
 
 impl<'a> Run<'a> {
     /// A run without distances between sets.
     pub const fn new(plan: &'a Plan, records: &'a [Record]) -> Self {
-        Self { plan, records, sets: &[], psnr: PsnrColumn::Float }
+        Self { plan, records, sets: &[], psnr: PsnrColumn::Float, power: None }
     }
 }
 

@@ -2,6 +2,7 @@
 //! and of other molecules): a column per property task, a row per method.
 
 use super::aggregate::{Group, groups, mean};
+use super::energy;
 use super::paper::{self, Profile, Row};
 use super::table::{Cell, Column, Kind, Table};
 use super::{ReportError, Run};
@@ -249,6 +250,7 @@ impl<'a> Page<'a> {
             ("nfe_forward", "network calls", Kind::Mean),
             ("nfe_vjp", "network VJPs", Kind::Mean),
             ("device_seconds", "device seconds/molecule", Kind::Mean),
+            ("energy_kilojoules", "energy kJ/molecule", Kind::Mean),
             ("per_hour", "molecules/hour and device", Kind::Number),
             ("minutes_paper", "paper, RTX 8000, min/molecule", Kind::Number),
         ];
@@ -268,14 +270,17 @@ impl<'a> Page<'a> {
                 quantity(0, |record| record.nfe_forward as f64),
                 quantity(0, |record| record.nfe_vjp as f64),
                 quantity(2, |record| record.device_seconds),
+                energy::cell(&self.run, records()),
                 if seconds > 0.0 { Cell::Number(3600.0 * count as f64 / seconds, 0) } else { Cell::Missing },
                 if is_dflow { Cell::Number(PAPER_MINUTES, 1) } else { Cell::Missing },
             ]
         });
         let rows = rows.collect();
-        let notes =
+        let mut notes =
             vec!["device seconds: a molecule's share of its worker's time in network calls.".to_owned()];
-        Table { group_columns: 1, ..self.table("cost", columns, rows, notes) }
+        let rows_of_all = self.groups.iter().flat_map(|group| group.ok.iter().copied());
+        notes.extend(energy::note(&self.run, rows_of_all));
+        Table { group_columns: 1, ..self.table("cost", columns, rows, notes) }.without_empty_columns()
     }
 
     fn qualities(&self) -> Table {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{Group, groups};
+use super::energy;
 use super::paired;
 use super::paper::{self, Profile};
 use super::table::{Cell, Column, Kind, Table};
@@ -248,6 +249,7 @@ impl Context<'_> {
         columns.extend([
             Column::new("wall_seconds", "seconds/sample", Kind::Mean),
             Column::new("device_seconds", "device seconds/sample", Kind::Mean),
+            energy::column("sample"),
             Column::new("evals", "evaluations", Kind::Mean),
             Column::new("nfe_forward", "network calls", Kind::Mean),
             Column::new("nfe_vjp", "network VJPs", Kind::Mean),
@@ -258,6 +260,7 @@ impl Context<'_> {
             row.extend([
                 group.quantity(2, |record| record.wall_seconds),
                 group.quantity(2, |record| record.device_seconds),
+                energy::cell(&self.run, group.ok.iter().copied()),
                 group.quantity(1, |record| f64::from(record.evals)),
                 group.quantity(0, |record| record.nfe_forward as f64),
                 group.quantity(0, |record| record.nfe_vjp as f64),
@@ -266,12 +269,13 @@ impl Context<'_> {
             row
         });
         let rows = rows.collect();
-        let notes = vec![
+        let mut notes = vec![
             "seconds/sample: wall time in a slot, which several samples share; device seconds: a sample's share of its \
              calls."
                 .to_owned(),
             "The paper's minutes (B.1) are for another network, size and machine: not comparable.".to_owned(),
         ];
+        notes.extend(energy::note(&self.run, groups.iter().flat_map(|group| group.ok.iter().copied())));
         self.table("cost", columns, rows, notes)
     }
 

@@ -26,6 +26,10 @@ pub enum RunEvent {
         slots: usize,
         /// The decision between tape and recompute.
         memory: MemoryPlan,
+        /// Attempt that its rows carry.
+        attempt: String,
+        /// Process it runs in.
+        pid: u32,
     },
     /// Something that takes long goes on beside the samples, some of which wait for it.
     Preparing {

@@ -166,10 +166,10 @@ impl Scheduler {
     pub fn handle(&mut self, now: Duration, index: usize, event: Event) {
         let device = self.seats[index].device.clone();
         match event {
-            Event::Ready { slots, memory, .. } => {
+            Event::Ready { slots, memory, attempt, pid, .. } => {
                 let seat = &mut self.seats[index];
                 (seat.slots, seat.state) = (slots, State::Ready);
-                self.show(RunEvent::WorkerReady { device, slots, memory });
+                self.show(RunEvent::WorkerReady { device, slots, memory, attempt, pid });
                 self.share_out();
             }
             Event::Started { unit, resumed } => {

@@ -79,6 +79,21 @@ impl Layout {
         self.root.join("log")
     }
 
+    /// Heartbeats: one file per process that solves.
+    pub fn nodes(&self) -> PathBuf {
+        self.root.join("nodes")
+    }
+
+    /// Readings of devices, as their processes wrote them.
+    pub fn telemetry_parts(&self) -> PathBuf {
+        self.root.join("telemetry")
+    }
+
+    /// The merged readings of devices.
+    pub fn telemetry(&self) -> PathBuf {
+        self.root.join("telemetry.parquet")
+    }
+
     /// Running solves.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

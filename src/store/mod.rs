@@ -29,6 +29,7 @@ pub mod journal;
 pub mod layout;
 mod log;
 pub mod merge;
+pub mod nodes;
 pub mod parts;
 pub mod record;
 pub mod references;
@@ -38,6 +39,7 @@ mod samples;
 mod schema;
 pub mod scores;
 mod table;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -57,6 +59,10 @@ pub use run_dir::{Completeness, Found, RunDir, Start};
 pub use schema::columns_markdown;
 pub use scores::{
     ScoreMerge, ScoreRow, ScoreSchema, ScoreTable, ScoreWriter, merge_scores, read_scores, scored,
+};
+pub use telemetry::{
+    MeanPower, TELEMETRY_COLUMNS, TelemetryColumn, TelemetryRow, TelemetryWriter, merge_telemetry,
+    read_telemetry,
 };
 pub use verify::{Depth, Verdict, same_as, verify};
 pub use x1_key::X1Key;

@@ -15,7 +15,9 @@ use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
 use super::merge::{Columns, merge, read_samples};
+use super::nodes;
 use super::record::{METRIC_PROFILE, Record, SCHEMA_VERSION, Status};
+use super::telemetry;
 use crate::plan::identity::NUMERICS;
 use crate::plan::{Cell, CellHash, Plan};
 use crate::spec::document::Document;
@@ -336,6 +338,8 @@ impl RunDir {
         merged.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let finished = self.finished()?;
         remove_finished(&*self.fs, &self.layout, &finished)?;
+        telemetry::tidy(&*self.fs, &self.layout);
+        nodes::tidy(&*self.fs, &self.layout);
         let count =
             |plan: &Plan| Completeness { duplicates: merged.duplicates, ..Completeness::of(plan, &finished) };
         // Other processes may have planned more since.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::columns::Column;
 use super::record::{COLUMNS, SCHEMA_VERSION};
+use super::telemetry::{TELEMETRY_COLUMNS, TelemetryColumn};
 
 /// The documentation of every column, as Markdown.
 pub fn columns_markdown() -> String {
@@ -27,7 +28,25 @@ pub fn columns_markdown() -> String {
         }
         let _ = writeln!(text, "{}", line(column));
     }
+    text += TELEMETRY;
+    TELEMETRY_COLUMNS.iter().for_each(|column| text += &telemetry_line(column));
     text
+}
+
+const TELEMETRY: &str = "
+# Columns of `telemetry.parquet`
+
+One row per device and reading, of every process that solved; `attempt` joins it to the rows of `samples.parquet`. \
+What a device, its driver or the machine does not offer is null.
+
+| column | type | unit | null | |
+|---|---|---|---|---|
+";
+
+fn telemetry_line(column: &TelemetryColumn) -> String {
+    let TelemetryColumn { name, type_name, unit, description, .. } = column;
+    let null = if column.nullable { "yes" } else { "" };
+    format!("| `{name}` | {type_name} | {unit} | {null} | {description} |\n")
 }
 
 fn line(column: &Column) -> String {

@@ -4,6 +4,8 @@
 
 pub mod json;
 pub mod progress;
+pub mod screen;
+pub mod status;
 pub mod text;
 
 use std::io::IsTerminal;

@@ -122,7 +122,7 @@ impl<'a> Progress<'a> {
                 }
                 None => format!("{device}: the worker broke down: {error}; it is not started again"),
             },
-            RunEvent::WorkerReady { device, slots, memory } if self.style != Style::Quiet => {
+            RunEvent::WorkerReady { device, slots, memory, .. } if self.style != Style::Quiet => {
                 format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
             }
             RunEvent::Preparing { what } if self.style != Style::Quiet => what.clone(),

@@ -29,6 +29,12 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// `12:31:07`: the time of day, UTC, of ms since 1970.
+pub fn clock(ms: u64) -> String {
+    let seconds = ms / 1000;
+    format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
 /// `1 sample`, `3 samples`.
 pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }

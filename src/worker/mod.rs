@@ -223,7 +223,13 @@ impl<'a> Worker<'a> {
         let fields = assembly.fields(device).map_err(WorkerError::Start)?;
         let engine = Engine::new(fields, memory, slots).with_readers(assembly.readers());
         let writer = Writer::open(assembly, run_dir, device)?;
-        say(Event::Ready { device: device.name.clone(), slots, memory: assembly.memory_plan(&engine) });
+        say(Event::Ready {
+            device: device.name.clone(),
+            slots,
+            memory: assembly.memory_plan(&engine),
+            attempt: writer.attempt().to_owned(),
+            pid: std::process::id(),
+        });
         let now = Instant::now();
         let clock = Clock {
             first_sample: None,

@@ -41,6 +41,10 @@ pub enum Event {
         slots: usize,
         /// The decision between tape and recompute.
         memory: MemoryPlan,
+        /// Attempt that its rows carry.
+        attempt: String,
+        /// Process it runs in.
+        pid: u32,
     },
     /// A sample took a slot.
     Started {

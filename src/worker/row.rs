@@ -72,6 +72,11 @@ impl Writer {
         })
     }
 
+    /// Attempt that the rows carry.
+    pub(super) fn attempt(&self) -> &str {
+        self.store.attempt().as_str()
+    }
+
     /// The newest stored state of a unit, if there is a whole one.
     pub(super) fn stored(&mut self, assembly: &Assembly, unit: Unit) -> Option<StoredSolve> {
         let stored = StoredSolve::decode(&self.checkpoints.take(&key(assembly, unit))?);

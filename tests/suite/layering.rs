@@ -25,6 +25,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("method", &["spec", "real", "random", "path", "flow", "optim", "operator"]),
     ("metric", &["spec", "real", "random", "operator", "molecule"]),
     ("store", &["spec", "plan", "metric"]),
+    ("telemetry", &["store"]),
+    ("status", &["plan", "store"]),
     ("points", &["spec"]),
     ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (
@@ -52,9 +54,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "run",
         ],
     ),
-    ("run", &["spec", "plan", "exit", "worker", "store"]),
+    ("run", &["spec", "plan", "exit", "worker", "store", "telemetry"]),
     ("report", &["spec", "plan", "random", "operator", "metric", "molecule", "store"]),
-    ("ui", &["spec", "plan", "exit", "worker", "run"]),
+    ("ui", &["spec", "plan", "exit", "worker", "run", "store", "status"]),
 ];
 
 /// Modules that may name everything.
@@ -65,6 +67,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     // Tensors: where networks are, and where devices are.
     ("candle_core", &["net/", "worker/"]),
     ("new_cuda", &["worker/"]),
+    ("nvml_wrapper", &["telemetry/"]),
     ("arrow::array", &["store/", "dataset/parquet.rs", "report/parquet.rs"]),
     ("parquet::arrow", &["store/", "dataset/parquet.rs", "report/parquet.rs"]),
     ("parquet::file", &["store/", "dataset/parquet.rs", "dataset/parquet/", "report/parquet.rs"]),

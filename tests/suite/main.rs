@@ -15,6 +15,7 @@ mod processes;
 mod run;
 mod run_test;
 mod score;
+mod telemetry;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;

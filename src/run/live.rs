@@ -1,0 +1,128 @@
+//! What goes on beside the solving of a process: readings of its devices, and its heartbeat. Neither can fail a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::event::RunEvent;
+use super::heart::{Heart, Identity};
+use crate::plan::Plan;
+use crate::store::attempt::AttemptId;
+use crate::store::nodes::{self, Node};
+use crate::store::{RunDir, StoreError, TelemetryWriter};
+use crate::telemetry::reader::Worker;
+use crate::telemetry::{Sampler, SamplerOptions};
+
+/// Time between two heartbeats.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// How long the end of a run waits for the last heartbeat.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Watches one process solve: feed it every event between [`start`](Self::start) and [`end`](Self::end).
+pub struct Live {
+    sampler: Option<Arc<Sampler>>,
+    heart: Arc<Mutex<Heart>>,
+    /// Dropped to end the thread.
+    stop: Option<Sender<()>>,
+    /// Closed when the thread is gone.
+    gone: Receiver<()>,
+}
+
+impl Live {
+    /// Begins to read `devices` every `every` (zero: not at all), and to beat.
+    pub fn start(
+        run_dir: &RunDir,
+        plan: &Plan,
+        devices: &[String],
+        identity: Identity,
+        every: Duration,
+    ) -> Self {
+        let sampler = (!every.is_zero()).then(|| {
+            let (fs, layout) = (Arc::clone(run_dir.fs()), run_dir.layout().clone());
+            let writer = TelemetryWriter::new(fs, layout, AttemptId::from_text(&*identity.attempt));
+            let options = SamplerOptions::new(every, identity.host.clone());
+            Arc::new(Sampler::start(options, devices, &identity.attempt, writer))
+        });
+        let heart = Arc::new(Mutex::new(Heart::new(identity, plan)));
+        let (stop, stopped) = bounded(0);
+        let (leaving, gone) = bounded(0);
+        let beating =
+            Beating { run_dir: run_dir.clone(), heart: Arc::clone(&heart), sampler: sampler.clone() };
+        let body = move || {
+            beating.run(&stopped);
+            drop(leaving);
+        };
+        if let Err(error) = thread::Builder::new().name("heartbeat".to_owned()).spawn(body) {
+            tracing::warn!("`dflow status` will not show this process: cannot start a thread: {error}");
+        }
+        Self { sampler, heart, stop: Some(stop), gone }
+    }
+
+    /// Takes note of an event; touches no file.
+    pub fn observe(&self, event: &RunEvent) {
+        if let (RunEvent::WorkerReady { device, attempt, pid, .. }, Some(sampler)) = (event, &self.sampler) {
+            sampler.set_worker(device, Worker { attempt: attempt.clone(), pid: *pid });
+        }
+        lock(&self.heart).observe(event);
+    }
+
+    /// Takes the last readings and marks the end.
+    pub fn end(mut self) {
+        self.stop = None;
+        // The thread's share of the sampler goes with it.
+        let is_slow = self.gone.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        if is_slow {
+            tracing::warn!("the last heartbeat is not written: the run directory does not answer");
+        }
+        if let Some(sampler) = self.sampler.take().and_then(Arc::into_inner) {
+            sampler.end();
+        }
+    }
+}
+
+fn lock(heart: &Mutex<Heart>) -> MutexGuard<'_, Heart> {
+    // A heartbeat that a panic left half changed is better than none.
+    heart.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread that writes heartbeats.
+struct Beating {
+    run_dir: RunDir,
+    heart: Arc<Mutex<Heart>>,
+    sampler: Option<Arc<Sampler>>,
+}
+
+impl Beating {
+    fn run(self, stopped: &Receiver<()>) {
+        let mut has_warned = false;
+        loop {
+            let node = lock(&self.heart).beat(&self.readings());
+            match self.write(&node) {
+                Ok(()) => {}
+                Err(error) if has_warned => tracing::debug!("{error}"),
+                Err(error) => {
+                    tracing::warn!("`dflow status` does not see this process for now: {error}");
+                    has_warned = true;
+                }
+            }
+            if stopped.recv_timeout(BEAT_EVERY) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        let last = lock(&self.heart).end(&self.readings());
+        if let Err(error) = self.write(&last) {
+            tracing::debug!("{error}");
+        }
+    }
+
+    fn readings(&self) -> BTreeMap<String, crate::store::TelemetryRow> {
+        self.sampler.as_ref().map(|sampler| sampler.newest()).unwrap_or_default()
+    }
+
+    fn write(&self, node: &Node) -> Result<(), StoreError> {
+        nodes::write(&**self.run_dir.fs(), self.run_dir.layout(), node)
+    }
+}

@@ -1,0 +1,151 @@
+//! How a run stands at one moment, as data.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::estimate::{throughput, time_left};
+use super::nodes::NodeWatch;
+use super::progress::Progress;
+use crate::store::nodes::{Failure, Node};
+
+/// Failures that are shown.
+const FAILURES: usize = 5;
+
+/// Chunks of the newest submission.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ChunkCounts {
+    /// Id of the submission.
+    pub submission: String,
+    /// Waiting in the queue.
+    pub queued: usize,
+    /// Running.
+    pub running: usize,
+    /// Every row durable.
+    pub done: usize,
+    /// Neither waiting nor running, and rows are missing.
+    pub failed: usize,
+}
+
+/// Whether a process works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It does.
+    Alive,
+    /// It was not heard of for a minute: it died, or cannot reach the run directory.
+    Silent,
+    /// It came to an orderly end.
+    Ended,
+}
+
+impl NodeState {
+    pub(super) fn is_alive(self) -> bool {
+        self == Self::Alive
+    }
+}
+
+/// A process that solves, or did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// Whether it works.
+    pub state: NodeState,
+    /// Seconds since its heartbeat.
+    pub age_seconds: f64,
+    /// Its heartbeat.
+    pub node: Node,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Name of the run.
+    pub name: String,
+    /// Rows planned, all cells.
+    pub planned: usize,
+    /// Rows that are there.
+    pub done: usize,
+    /// Of these, failed.
+    pub failed: usize,
+    /// Rows by cell.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// Samples per hour of the processes that live; none while nothing was finished.
+    pub samples_per_hour: Option<f64>,
+    /// Seconds until every row is there, at this throughput.
+    pub seconds_left: Option<f64>,
+    /// Processes, those that live first.
+    pub nodes: Vec<NodeStatus>,
+    /// The newest failures, the newest first.
+    pub failures: Vec<Failure>,
+    /// Chunks of the newest submission, if there is one.
+    pub chunks: Option<ChunkCounts>,
+    /// What is strange about the files.
+    pub notes: Vec<String>,
+}
+
+/// When a snapshot is made, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// UTC, ms since 1970.
+    pub ms: u64,
+    /// Of this process.
+    pub instant: Instant,
+}
+
+impl Now {
+    /// Now.
+    pub fn now() -> Self {
+        Self { ms: crate::store::nodes::now_ms(), instant: Instant::now() }
+    }
+}
+
+impl Snapshot {
+    /// Puts together what was read.
+    pub fn new(name: &str, progress: Progress, nodes: Vec<Node>, watch: &mut NodeWatch, now: Now) -> Self {
+        let mut nodes: Vec<NodeStatus> = nodes.into_iter().map(|node| status(node, watch, now)).collect();
+        nodes.sort_by(|a, b| order(a).cmp(&order(b)));
+        let mut failures: Vec<Failure> =
+            nodes.iter().flat_map(|node| node.node.failures.iter().cloned()).collect();
+        failures.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then_with(|| a.row.cmp(&b.row)));
+        failures.truncate(FAILURES);
+        let rate = throughput(&nodes);
+        Self {
+            name: name.to_owned(),
+            planned: progress.planned(),
+            done: progress.done(),
+            failed: progress.failed(),
+            samples_per_hour: rate.map(|rate| 3600.0 * rate),
+            seconds_left: time_left(&progress, rate),
+            progress,
+            nodes,
+            failures,
+            chunks: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Processes of a state.
+    pub fn count(&self, state: NodeState) -> usize {
+        self.nodes.iter().filter(|node| node.state == state).count()
+    }
+}
+
+fn status(node: Node, watch: &mut NodeWatch, now: Now) -> NodeStatus {
+    let age = watch.age(&node, now.ms, now.instant);
+    let state = match node.ended_ms {
+        Some(_) => NodeState::Ended,
+        None if NodeWatch::is_silent(age) => NodeState::Silent,
+        None => NodeState::Alive,
+    };
+    NodeStatus { state, age_seconds: age.as_secs_f64(), node }
+}
+
+fn order(status: &NodeStatus) -> (u8, &str, Option<u32>, &str) {
+    let rank = match status.state {
+        NodeState::Alive => 0,
+        NodeState::Silent => 1,
+        NodeState::Ended => 2,
+    };
+    (rank, &status.node.host, status.node.chunk, &status.node.attempt)
+}

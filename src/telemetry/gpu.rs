@@ -1,0 +1,205 @@
+//! NVIDIA GPUs through NVML.
+
+use std::ffi::OsString;
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::error::NvmlError;
+
+use super::visible::{self, Entry};
+use crate::store::TelemetryRow;
+
+/// Names another library than `libnvidia-ml.so.1`.
+pub const LIBRARY_VARIABLE: &str = "DFLOW_NVML";
+
+/// The environment that decides which GPUs are this process's.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `DFLOW_NVML`.
+    pub library: Option<OsString>,
+    /// `CUDA_VISIBLE_DEVICES`.
+    pub visible: Option<String>,
+    /// `CUDA_DEVICE_ORDER`.
+    pub order: Option<String>,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_this_process() -> Self {
+        let text = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            library: std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()),
+            visible: text("CUDA_VISIBLE_DEVICES"),
+            order: text("CUDA_DEVICE_ORDER"),
+        }
+    }
+}
+
+/// The GPUs of this process, in CUDA's order.
+pub struct Gpus {
+    nvml: Nvml,
+    gpus: Vec<Handle>,
+}
+
+/// How NVML finds a GPU, and what never changes of it.
+struct Handle {
+    by: By,
+    name: Option<String>,
+    uuid: Option<String>,
+}
+
+enum By {
+    Index(u32),
+    Uuid(String),
+    /// There is a GPU, but which one is not known.
+    Unknown,
+}
+
+impl Gpus {
+    /// Loads the library and finds the GPUs that `CUDA_VISIBLE_DEVICES` names. Notes say which of them have no readings
+    /// and why.
+    ///
+    /// # Errors
+    /// Why there are no readings at all: no library, or it refuses.
+    pub fn open(environment: &Environment) -> Result<(Self, Vec<String>), String> {
+        let mut builder = Nvml::builder();
+        if let Some(path) = &environment.library {
+            builder.lib_path(path);
+        }
+        let nvml = builder.init().map_err(|error| reason(&error))?;
+        let count = nvml.device_count().map_err(|error| reason(&error))?;
+        let physical: Vec<(Option<String>, Option<String>)> = (0..count)
+            .map(|index| {
+                nvml.device_by_index(index).map_or((None, None), |gpu| (gpu.name().ok(), gpu.uuid().ok()))
+            })
+            .collect();
+        let (names, uuids): (Vec<_>, Vec<_>) = physical.into_iter().unzip();
+        let is_ordered = visible::order_is_known(environment.order.as_deref(), &names);
+        let mut notes = Vec::new();
+        let entries = visible::entries(environment.visible.as_deref(), count as usize);
+        let found = entries.into_iter().map(|entry| {
+            let by = find(&nvml, &entry, &uuids, is_ordered).unwrap_or_else(|note| {
+                notes.push(note);
+                By::Unknown
+            });
+            let gpu = by.open(&nvml);
+            let (name, uuid) = gpu.map_or((None, None), |gpu| (gpu.name().ok(), gpu.uuid().ok()));
+            Handle { by, name, uuid }
+        });
+        let gpus = found.collect();
+        notes.dedup();
+        Ok((Self { nvml, gpus }, notes))
+    }
+
+    /// Number of GPUs that CUDA shows.
+    pub fn len(&self) -> usize {
+        self.gpus.len()
+    }
+
+    /// Whether CUDA shows none.
+    pub fn is_empty(&self) -> bool {
+        self.gpus.is_empty()
+    }
+
+    /// Reads CUDA device `index` into `row`; what it does not offer stays null.
+    pub fn read(&self, index: usize, row: &mut TelemetryRow) {
+        let Some(handle) = self.gpus.get(index) else { return };
+        row.name.clone_from(&handle.name);
+        row.uuid.clone_from(&handle.uuid);
+        let Some(gpu) = handle.by.open(&self.nvml) else { return };
+        let rates = gpu.utilization_rates().ok();
+        row.gpu_utilization = rates.as_ref().map(|rates| rates.gpu);
+        row.memory_utilization = rates.as_ref().map(|rates| rates.memory);
+        let memory = gpu.memory_info().ok();
+        row.memory_used = memory.as_ref().map(|memory| memory.used);
+        row.memory_total = memory.as_ref().map(|memory| memory.total);
+        row.power = gpu.power_usage().ok().map(watts);
+        row.power_limit = gpu.enforced_power_limit().ok().map(watts);
+        row.temperature = gpu.temperature(TemperatureSensor::Gpu).ok();
+        row.sm_clock = gpu.clock_info(Clock::SM).ok();
+        row.memory_clock = gpu.clock_info(Clock::Memory).ok();
+        row.ecc_corrected = gpu.total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile).ok();
+        row.ecc_uncorrected = gpu.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok();
+        row.throttle = gpu.current_throttle_reasons().ok().map(throttle_names);
+    }
+}
+
+impl By {
+    fn open<'a>(&self, nvml: &'a Nvml) -> Option<nvml_wrapper::Device<'a>> {
+        match self {
+            Self::Index(index) => nvml.device_by_index(*index).ok(),
+            Self::Uuid(uuid) => nvml.device_by_uuid(uuid.as_str()).ok(),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// How NVML finds an entry; the error says why it cannot.
+fn find(nvml: &Nvml, entry: &Entry, uuids: &[Option<String>], is_ordered: bool) -> Result<By, String> {
+    match entry {
+        Entry::Index(index) if is_ordered => Ok(By::Index(*index as u32)),
+        Entry::Index(_) => Err(
+            "the GPUs of this machine are of different models, and which of them an index of CUDA means is not known: \
+             set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID in CUDA_VISIBLE_DEVICES"
+                .to_owned(),
+        ),
+        Entry::Gpu(prefix) => match visible::matching(prefix, uuids) {
+            Some(index) => Ok(By::Index(index as u32)),
+            None => Err(format!("NVML knows no GPU, or more than one, whose UUID begins with {prefix}")),
+        },
+        // An instance has its own memory; what it shares with the others of its GPU is not offered.
+        Entry::Mig(uuid) => match nvml.device_by_uuid(uuid.as_str()) {
+            Ok(_) => Ok(By::Uuid(uuid.clone())),
+            Err(error) => Err(format!("NVML does not find the MIG instance {uuid}: {}", reason(&error))),
+        },
+    }
+}
+
+fn watts(milliwatts: u32) -> f64 {
+    f64::from(milliwatts) / 1000.0
+}
+
+fn reason(error: &NvmlError) -> String {
+    match error {
+        NvmlError::LibloadingError(error) => format!("the library cannot be loaded ({error})"),
+        error => error.to_string(),
+    }
+}
+
+/// `sw_power_cap+hw_slowdown`; `none`.
+fn throttle_names(reasons: ThrottleReasons) -> String {
+    let names = [
+        (ThrottleReasons::GPU_IDLE, "gpu_idle"),
+        (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "applications_clocks_setting"),
+        (ThrottleReasons::SW_POWER_CAP, "sw_power_cap"),
+        (ThrottleReasons::HW_SLOWDOWN, "hw_slowdown"),
+        (ThrottleReasons::SYNC_BOOST, "sync_boost"),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN, "sw_thermal_slowdown"),
+        (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hw_thermal_slowdown"),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "hw_power_brake_slowdown"),
+        (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display_clock_setting"),
+    ];
+    let named = names.into_iter().filter(|(reason, _)| reasons.contains(*reason)).map(|(_, name)| name);
+    let named: Vec<&str> = named.collect();
+    if named.is_empty() { "none".to_owned() } else { named.join("+") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttle_reasons_have_names() {
+        assert_eq!(throttle_names(ThrottleReasons::empty()), "none");
+        let two = ThrottleReasons::SW_POWER_CAP | ThrottleReasons::HW_THERMAL_SLOWDOWN;
+        assert_eq!(throttle_names(two), "sw_power_cap+hw_thermal_slowdown");
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_said_and_no_panic() {
+        let library = Some(OsString::from("/nowhere/libnvidia-ml.so.1"));
+        let error = Gpus::open(&Environment { library, ..Environment::default() }).err().unwrap();
+        assert!(error.contains("/nowhere/libnvidia-ml.so.1"), "{error}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The thread that reads all devices every few seconds. It never disturbs a run: what fails there is one warning.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::gpu::Environment;
+use super::reader::{Reader, Worker};
+use crate::store::{TelemetryRow, TelemetryWriter};
+
+/// How long the end of a run waits for a last reading: a driver may hang.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When to read and to write.
+#[derive(Debug, Clone)]
+pub struct SamplerOptions {
+    /// Time between two readings.
+    pub every: Duration,
+    /// Time after which readings are durable: what a crash may lose.
+    pub flush_every: Duration,
+    /// Name of this machine.
+    pub host: String,
+    /// Which library and which GPUs.
+    pub environment: Environment,
+}
+
+impl SamplerOptions {
+    /// A reading every `every`, durable after two minutes, of the GPUs of this process.
+    pub fn new(every: Duration, host: String) -> Self {
+        let environment = Environment::of_this_process();
+        Self { every, flush_every: Duration::from_secs(120), host, environment }
+    }
+}
+
+/// Reads all devices of this process until it is ended.
+pub struct Sampler {
+    shared: Arc<Shared>,
+    /// Dropped to end the thread.
+    stop: Option<Sender<()>>,
+    /// Closed when the thread is gone.
+    gone: Receiver<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Who works on each device.
+    workers: Mutex<Vec<(String, Worker)>>,
+    newest: Mutex<BTreeMap<String, TelemetryRow>>,
+}
+
+/// A lock that no panic of another thread takes away: every change is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sampler {
+    /// Starts to read `devices`. Until [`Self::set_worker`] they belong to `process`, this process.
+    pub fn start(
+        options: SamplerOptions,
+        devices: &[String],
+        process: &str,
+        writer: TelemetryWriter,
+    ) -> Self {
+        let worker = Worker { attempt: process.to_owned(), pid: std::process::id() };
+        let workers = devices.iter().map(|device| (device.clone(), worker.clone())).collect();
+        let shared = Arc::new(Shared { workers: Mutex::new(workers), newest: Mutex::default() });
+        let (stop, stopped) = bounded(0);
+        let (leaving, gone) = bounded(0);
+        let thread = SamplerThread { options, shared: Arc::clone(&shared), writer, has_warned: false };
+        let devices = devices.to_owned();
+        let body = move || {
+            thread.run(&devices, &stopped);
+            drop(leaving);
+        };
+        if let Err(error) = thread::Builder::new().name("telemetry".to_owned()).spawn(body) {
+            tracing::warn!("devices are not read: cannot start a thread: {error}");
+        }
+        Self { shared, stop: Some(stop), gone }
+    }
+
+    /// From now on `worker` works on `device`: its rows carry its attempt.
+    pub fn set_worker(&self, device: &str, worker: Worker) {
+        let mut workers = lock(&self.shared.workers);
+        if let Some(entry) = workers.iter_mut().find(|(name, _)| name == device) {
+            entry.1 = worker;
+        }
+    }
+
+    /// The newest reading of every device that has one.
+    pub fn newest(&self) -> BTreeMap<String, TelemetryRow> {
+        lock(&self.shared.newest).clone()
+    }
+
+    /// Takes a last reading, makes all of them durable, and ends.
+    pub fn end(mut self) {
+        self.stop = None;
+        if self.gone.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the last readings of the devices are lost: the driver does not answer");
+        }
+    }
+}
+
+struct SamplerThread {
+    options: SamplerOptions,
+    shared: Arc<Shared>,
+    writer: TelemetryWriter,
+    has_warned: bool,
+}
+
+impl SamplerThread {
+    fn run(mut self, devices: &[String], stopped: &Receiver<()>) {
+        let (mut reader, notes) = Reader::new(&self.options.host, devices, &self.options.environment);
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let mut flushed = Instant::now();
+        loop {
+            self.read(&mut reader);
+            if flushed.elapsed() >= self.options.flush_every {
+                self.flush();
+                flushed = Instant::now();
+            }
+            if stopped.recv_timeout(self.options.every) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        self.read(&mut reader);
+        self.flush();
+    }
+
+    fn read(&mut self, reader: &mut Reader) {
+        let workers = lock(&self.shared.workers).clone();
+        let rows = reader.read(&workers);
+        *lock(&self.shared.newest) = rows.iter().map(|row| (row.device.clone(), row.clone())).collect();
+        self.writer.push(rows);
+    }
+
+    /// Writes what there is; what cannot be written is kept for the next time.
+    fn flush(&mut self) {
+        match self.writer.flush() {
+            Ok(()) => {}
+            Err(error) if self.has_warned => tracing::debug!("{error}"),
+            Err(error) => {
+                tracing::warn!("readings of devices are not stored for now: {error}");
+                self.has_warned = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::attempt::AttemptId;
+    use crate::store::fault::{Fault, FaultFs};
+    use crate::store::fs::Fs;
+    use crate::store::{Layout, merge_telemetry, read_telemetry};
+
+    fn sampler(fs: &FaultFs, flush_every: Duration) -> (Sampler, Layout) {
+        let layout = Layout::new("/run");
+        let attempt = AttemptId::from_text("p");
+        let writer = TelemetryWriter::new(Arc::new(fs.clone()), layout.clone(), attempt);
+        let options = SamplerOptions {
+            every: Duration::from_millis(1),
+            flush_every,
+            host: "here".to_owned(),
+            environment: Environment::default(),
+        };
+        (Sampler::start(options, &["cpu:0".to_owned()], "p", writer), layout)
+    }
+
+    /// Looks at the newest readings until they are as wanted.
+    fn wait_until(sampler: &Sampler, holds: impl Fn(&TelemetryRow) -> bool) {
+        while !sampler.newest().get("cpu:0").is_some_and(&holds) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn readings_carry_the_attempt_of_their_worker_and_are_durable_at_the_end() {
+        let fs = FaultFs::new(Path::new("/run"));
+        let (sampler, layout) = sampler(&fs, Duration::from_secs(3600));
+        wait_until(&sampler, |row| row.attempt == "p");
+        sampler.set_worker("cpu:0", Worker { attempt: "w".to_owned(), pid: std::process::id() });
+        sampler.set_worker("cuda:7", Worker { attempt: "x".to_owned(), pid: 1 });
+        wait_until(&sampler, |row| row.attempt == "w");
+        sampler.end();
+        merge_telemetry(&fs, &layout).unwrap();
+        let rows = read_telemetry(&fs, &layout).unwrap();
+        assert_eq!((rows[0].attempt.as_str(), rows.last().unwrap().attempt.as_str()), ("p", "w"));
+        assert!(rows.windows(2).all(|pair| pair[0].elapsed_seconds <= pair[1].elapsed_seconds));
+        assert!(rows.iter().all(|row| row.device == "cpu:0" && row.host == "here" && row.pid > 0));
+    }
+
+    #[test]
+    fn readings_that_cannot_be_written_are_written_later() {
+        let fs = FaultFs::new(Path::new("/run"));
+        fs.inject(1, Fault::Fail(std::io::ErrorKind::StorageFull));
+        let (sampler, layout) = sampler(&fs, Duration::ZERO);
+        wait_until(&sampler, |_| fs.exists(&layout.telemetry_parts().join("p-000.parquet")).unwrap());
+        sampler.end();
+        merge_telemetry(&fs, &layout).unwrap();
+        let rows = read_telemetry(&fs, &layout).unwrap();
+        assert!(rows[0].cpu_cores.is_none(), "the first reading of all is there");
+    }
+}

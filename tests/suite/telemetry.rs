@@ -1,0 +1,210 @@
+//! Readings of devices and processes, heartbeats and the live view of whole runs. GPUs are those of a stand-in of the
+//! driver's library, which is compiled here and loaded by the program in a process of its own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dflow::store::fs::OsFs;
+use dflow::store::nodes::{self, Node};
+use dflow::store::{Columns, Layout, read_samples, read_telemetry};
+use serde_json::{Value, json};
+
+use crate::run::suite;
+use crate::run_test::RunTest;
+
+/// A directory with the stand-in in it; none without a C compiler, which is said, or is a failure where test data are
+/// required.
+fn with_gpus() -> Option<(RunTest, PathBuf)> {
+    let test = RunTest::new();
+    let library = test.path("libfake_nvml.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/nvml/fake_nvml.c");
+    let mut cc = Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    match built {
+        Ok(status) => assert!(status.success(), "tools/nvml/fake_nvml.c does not compile"),
+        Err(error) => {
+            let is_required = std::env::var_os("DFLOW_REQUIRE_TEST_DATA").is_some_and(|value| value == "1");
+            assert!(!is_required, "cannot run cc: {error}");
+            eprintln!("skipped: no C compiler ({error})");
+            return None;
+        }
+    }
+    Some((test, library))
+}
+
+/// What `dflow devices --json` tells of the GPUs, under these variables.
+fn gpus(variables: &[(&str, &str)]) -> Option<Value> {
+    let (test, library) = with_gpus()?;
+    let mut command = test.command(&["devices", "cpu", "--json"]);
+    for name in ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"] {
+        command.env_remove(name);
+    }
+    let output = command.env("DFLOW_NVML", library).envs(variables.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn uuids(value: &Value) -> Vec<&str> {
+    let gpus = value["gpus"].as_array().unwrap().iter();
+    gpus.map(|gpu| gpu["uuid"].as_str().map_or("none", |uuid| &uuid[..9])).collect()
+}
+
+#[test]
+fn gpus_are_those_that_cuda_shows_in_its_order() {
+    for (visible, expected) in [
+        ("0,1", vec!["GPU-fake0", "GPU-fake1"]),
+        ("1,0", vec!["GPU-fake1", "GPU-fake0"]),
+        ("GPU-fake1", vec!["GPU-fake1"]),
+        ("GPU-fake1-0000-0000-0000-000000000000,0", vec!["GPU-fake1", "GPU-fake0"]),
+        ("1,-1,0", vec!["GPU-fake1"]),
+        ("", vec![]),
+        ("NoDevFiles", vec![]),
+        ("2", vec![]),
+    ] {
+        let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", visible)]) else { return };
+        assert_eq!((uuids(&value), &value["notes"]), (expected, &json!([])), "{visible:?}");
+    }
+    assert_eq!(uuids(&gpus(&[]).unwrap()), ["GPU-fake0", "GPU-fake1"]);
+}
+
+#[test]
+fn a_gpu_that_cannot_be_told_from_another_has_no_readings() {
+    for (variables, why) in [
+        ([("CUDA_VISIBLE_DEVICES", "GPU-fake"), ("X", "")], "no GPU, or more than one"),
+        ([("CUDA_VISIBLE_DEVICES", "GPU-9"), ("X", "")], "no GPU, or more than one"),
+        ([("CUDA_VISIBLE_DEVICES", "MIG-GPU-1/2/3"), ("X", "")], "does not find the MIG instance"),
+        ([("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2")], "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
+    ] {
+        let Some(value) = gpus(&variables) else { return };
+        assert_eq!((uuids(&value), &value["gpus"][0]["power"]), (vec!["none"], &Value::Null), "{variables:?}");
+        assert!(value["notes"][0].as_str().is_some_and(|note| note.contains(why)), "{value}");
+    }
+    let by_bus = [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2"), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")];
+    assert_eq!(uuids(&gpus(&by_bus).unwrap()), ["GPU-fake1"]);
+    let by_uuid = [("CUDA_VISIBLE_DEVICES", "GPU-fake1"), ("FAKE_NVML_MODELS", "2")];
+    assert_eq!(uuids(&gpus(&by_uuid).unwrap()), ["GPU-fake1"]);
+}
+
+#[test]
+fn a_mig_instance_has_its_own_memory_and_nothing_of_the_whole_gpu() {
+    let mig = "MIG-fake-0000-0000-0000-000000000001";
+    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", mig)]) else { return };
+    let gpu = &value["gpus"][0];
+    assert_eq!((&gpu["uuid"], &gpu["memory_total"]), (&json!(mig), &json!(10_u64 << 30)));
+    assert!(gpu["power"].is_null() && gpu["gpu_utilization"].is_null() && value["notes"] == json!([]));
+}
+
+/// What the stand-in calls a reading, and the columns that hang on it.
+const READINGS: &[(&str, &[&str])] = &[
+    ("utilization", &["gpu_utilization", "memory_utilization"]),
+    ("memory", &["memory_used", "memory_total"]),
+    ("power", &["power"]),
+    ("power_limit", &["power_limit"]),
+    ("temperature", &["temperature"]),
+    ("sm_clock", &["sm_clock"]),
+    ("memory_clock", &["memory_clock"]),
+    ("ecc", &["ecc_corrected", "ecc_uncorrected"]),
+    ("throttle", &["throttle"]),
+    ("name", &["name"]),
+    ("uuid", &["uuid"]),
+];
+
+#[test]
+fn every_reading_is_there_in_its_unit() {
+    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", "1")]) else { return };
+    let mut gpu = value["gpus"][0].clone();
+    assert!(gpu["gpu_utilization"].as_u64().is_some_and(|percent| percent <= 100));
+    gpu["gpu_utilization"] = Value::Null;
+    let expected = json!({
+        "time_ms": 0, "elapsed_seconds": 0.0, "host": "", "device": "cuda:0", "attempt": "", "pid": 0,
+        "name": "Fake GPU", "uuid": "GPU-fake1-0000-0000-0000-000000000000",
+        "gpu_utilization": null, "memory_utilization": 5,
+        "memory_used": 2_u64 << 30, "memory_total": 80_u64 << 30,
+        "power": 301.0, "power_limit": 700.0, "temperature": 41, "sm_clock": 1980, "memory_clock": 2619,
+        "ecc_corrected": 7, "ecc_uncorrected": 1, "throttle": "sw_power_cap+hw_thermal_slowdown",
+        "cpu_cores": null, "resident_memory": null
+    });
+    assert_eq!(gpu, expected);
+}
+
+#[test]
+fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
+    let all: BTreeSet<&str> = READINGS.iter().flat_map(|(_, columns)| columns.iter().copied()).collect();
+    for (reading, columns) in READINGS {
+        let variables = [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_UNSUPPORTED", reading)];
+        let Some(value) = gpus(&variables) else { return };
+        let gpu = &value["gpus"][0];
+        let null: BTreeSet<&str> = all.iter().copied().filter(|column| gpu[column].is_null()).collect();
+        assert_eq!(null, columns.iter().copied().collect(), "{reading}");
+    }
+}
+
+#[test]
+fn a_lost_gpu_and_a_driver_that_refuses_are_no_errors() {
+    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", "0"), ("FAKE_NVML_LOST", "0")]) else { return };
+    let nulls = READINGS.iter().flat_map(|(_, columns)| columns.iter());
+    assert!(nulls.clone().count() > 10 && nulls.clone().all(|column| value["gpus"][0][column].is_null()), "{value}");
+    let refused = gpus(&[("FAKE_NVML_INIT_ERROR", "9")]).unwrap();
+    assert!(refused["gpus"] == json!([]) && refused["notes"][0].as_str().unwrap().starts_with("NVML: "));
+    let absent = gpus(&[("DFLOW_NVML", "/nowhere.so")]).unwrap();
+    assert!(absent["notes"][0].as_str().unwrap().contains("cannot be loaded"), "{absent}");
+}
+
+#[test]
+fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    let layout = Layout::new(test.path("a"));
+    let rows = read_samples(&OsFs, &layout, Columns::WithoutTrace).unwrap();
+    let readings = read_telemetry(&OsFs, &layout).unwrap();
+    let attempts = |of: &dyn Fn() -> Vec<String>| of().into_iter().collect::<BTreeSet<String>>();
+    let of_rows = attempts(&|| rows.iter().map(|row| row.attempt.clone()).collect());
+    let of_readings = attempts(&|| readings.iter().map(|row| row.attempt.clone()).collect());
+    assert!(of_rows.is_subset(&of_readings), "{of_rows:?} {of_readings:?}");
+    assert!(readings.iter().all(|row| row.device == "cpu:0" && row.resident_memory.is_some() && row.power.is_none()));
+    let nodes = nodes::read_all(&OsFs, &layout).unwrap();
+    assert_eq!(nodes.len(), 1);
+    let Node { ended_ms, given, finished, failed, .. } = nodes[0];
+    assert!(ended_ms.is_some() && (given, finished, failed) == (4, 4, 0), "{nodes:?}");
+    let table = test.run(&["table", "1", "a"]);
+    table.succeeds().stdout("device seconds/sample");
+    assert!(!table.results().contains("energy"), "no device told its power");
+}
+
+#[test]
+fn a_run_without_readings_leaves_none() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1", "--telemetry-every", "0"]).succeeds();
+    assert!(!test.path("a/telemetry").exists() && !test.path("a/telemetry.parquet").exists());
+}
+
+#[test]
+fn a_killed_run_is_shown_and_then_continues() {
+    let test = suite();
+    let mut running = test.start(&["run", "p.yaml", "--checkpoint-every", "0"]);
+    running.until("started", |_| true);
+    // The first heartbeat comes at once, beside the samples.
+    while test.path("a/nodes").read_dir().map_or(0, Iterator::count) == 0 {
+        std::thread::yield_now();
+    }
+    test.run(&["status", "a"]).succeeds().stdout("processes: 1 working").stdout("of 16 rows durable");
+    drop(running);
+    let value = test.run(&["status", "a", "--json"]).succeeds().json();
+    assert_eq!(value["nodes"][0]["state"], "alive", "not a minute ago");
+    assert_eq!(value["planned"], 16);
+    test.run(&["run", "p.yaml"]).succeeds();
+    let value = test.run(&["status", "a", "--json"]).succeeds().json();
+    assert_eq!((&value["done"], &value["seconds_left"]), (&json!(16), &Value::Null));
+}
+
+#[test]
+fn a_watch_into_a_pipe_says_each_state_once() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    let lines = test.run(&["status", "a", "--watch"]).succeeds().results();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.starts_with("suite: 4 of 4 rows durable, 0 failed") && !lines.contains('\x1b'), "{lines}");
+    test.run(&["status", "a", "--watch", "--json"]).fails_with(2).stderr("leave --watch out");
+    test.run(&["status", "a", "--watch", "0"]).fails_with(2);
+}
