@@ -11,7 +11,7 @@ use crate::plan::{
 use crate::spec::method::MethodSpec;
 use crate::spec::model::ModelRef;
 use crate::spec::property::{Property, PropertySpec};
-use crate::store::{Record, Status};
+use crate::store::{MeanPower, Record, Status};
 
 const SHAPE: StateShape = StateShape::Molecule(MoleculeShape { max_atoms: 29 });
 
@@ -143,6 +143,17 @@ fn further_errors_and_cost_follow_table_4() {
     assert_eq!(shown(&made[1], &["free", "change by argmax, mean"], "gap"), "1000 ± 258");
     assert_eq!(shown(&made[2], &["d-flow"], "per_hour"), "7200");
     assert_eq!(shown(&made[2], &["free"], "minutes_paper"), "–");
+}
+
+#[test]
+fn molecules_cost_the_energy_of_their_device_seconds() {
+    let plan = both();
+    let records = records(&plan, 1.0).into_iter().map(|row| Record { attempt: "a".to_owned(), ..row });
+    let records: Vec<Record> = records.collect();
+    let power = MeanPower::of([("a".to_owned(), 500.0)]);
+    let run = Run { power: Some(&power), ..Run::new(&plan, &records) };
+    let table = &tables(4, Some(run)).expect("tables")[2];
+    assert_eq!(shown(table, &["d-flow"], "energy_kilojoules"), "0.250");
 }
 
 #[test]

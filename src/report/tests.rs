@@ -271,6 +271,37 @@ fn cost_stands_beside_the_paper_s_run_times() {
 }
 
 #[test]
+fn energy_is_a_column_where_a_device_told_its_power() {
+    let plan = plan(dataset("mini-images", 32, 6));
+    let mut records = records(&plan);
+    for (i, record) in records.iter_mut().enumerate() {
+        // Cell 0 on a device of 200 W, one of its four rows on one that tells nothing; the others told nothing.
+        let attempt = if i < 3 { "told" } else { "silent" };
+        (record.attempt, record.device_seconds) = (attempt.to_owned(), 5.0 * (i + 1) as f64);
+    }
+    let cost = |power: Option<&MeanPower>| {
+        let made = tables(1, Some(Run { power, ..Run::new(&plan, &records) })).unwrap();
+        made.into_iter().find(|table| table.id == "table1-cost").unwrap()
+    };
+    let power = MeanPower::of([("told".to_owned(), 200.0)]);
+    let table = cost(Some(&power));
+    assert_eq!(
+        (shown(&table, 0, "energy_kilojoules"), shown(&table, 1, "energy_kilojoules")),
+        ("2.000 ± 0.577".to_owned(), "–".to_owned())
+    );
+    assert!(table.notes.iter().any(|note| note.ends_with("Known for 3 of 24 rows.")), "{:?}", table.notes);
+    for format in [Format::Markdown, Format::Csv, Format::Latex, Format::Json] {
+        let text = render::render(std::slice::from_ref(&table), format, None);
+        assert!(text.contains("energy") && text.contains("2.0"), "{format:?}: {text}");
+    }
+    for none in [None, Some(&MeanPower::default()), Some(&MeanPower::of([("other".to_owned(), 1.0)]))] {
+        let table = cost(none);
+        assert!(!table.columns.iter().any(|column| column.key == "energy_kilojoules"));
+        assert!(!table.notes.iter().any(|note| note.starts_with("Energy")));
+    }
+}
+
+#[test]
 fn table_9_shows_denoising_only() {
     let plan = plan(dataset("mini-images", 32, 6));
     let table = &made(9, &plan)[0];

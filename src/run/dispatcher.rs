@@ -134,7 +134,13 @@ mod tests {
             let solved = Arc::clone(&self.solved);
             thread::spawn(move || {
                 let say = |event| events.send((index, event)).unwrap();
-                say(Event::Ready { device: String::new(), slots: 2, memory: MemoryPlan::default(), attempt: String::new(), pid: 0 });
+                say(Event::Ready {
+                    device: String::new(),
+                    slots: 2,
+                    memory: MemoryPlan::default(),
+                    attempt: String::new(),
+                    pid: 0,
+                });
                 let mut left = if breaks { 2 } else { usize::MAX };
                 for command in commands {
                     match command {

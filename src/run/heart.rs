@@ -44,6 +44,11 @@ pub struct Heart {
 impl Heart {
     /// A process that begins to solve samples of `plan`.
     pub fn new(identity: Identity, plan: &Plan) -> Self {
+        let cells = plan.cells.iter().map(|cell| (cell.task.clone(), cell.method.clone())).collect();
+        Self::with_names(identity, cells, plan.dataset.samples.clone())
+    }
+
+    fn with_names(identity: Identity, cells: Vec<(String, String)>, samples: Vec<String>) -> Self {
         let Identity { attempt, host, submission, chunk } = identity;
         let node = Node {
             dflow_node: FORMAT,
@@ -57,8 +62,6 @@ impl Heart {
             started_ms: now_ms(),
             ..Node::default()
         };
-        let cells = plan.cells.iter().map(|cell| (cell.task.clone(), cell.method.clone())).collect();
-        let samples = plan.dataset.samples.clone();
         Self { node, cells, samples, held: BTreeMap::new(), lately: VecDeque::from([Instant::now()]) }
     }
 
@@ -66,7 +69,7 @@ impl Heart {
     pub fn observe(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Begin { planned, done, devices } => {
-                self.node.given = (planned - done) as u64;
+                self.node.given = planned.saturating_sub(*done) as u64;
                 let new = |name: &String| NodeDevice { name: name.clone(), ..NodeDevice::default() };
                 self.node.devices = devices.iter().map(new).collect();
             }
@@ -184,4 +187,162 @@ fn slurm_task(variable: impl Fn(&str) -> Option<String>) -> Option<SlurmTask> {
         // Unset on the first run.
         restarts: variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::protocol::{MemoryPlan, Usage};
+
+    fn heart() -> Heart {
+        let identity = Identity { attempt: "a".to_owned(), host: "here".to_owned(), ..Identity::default() };
+        let samples = (0..40).map(|i| format!("s{i}")).collect();
+        let mut heart = Heart::with_names(identity, vec![("hole".to_owned(), "d-flow".to_owned())], samples);
+        let devices = ["cuda:0", "cuda:1"].map(str::to_owned).to_vec();
+        heart.observe(&RunEvent::Begin { planned: 40, done: 10, devices });
+        heart
+    }
+
+    fn ready(device: &str) -> RunEvent {
+        let (device, attempt, memory) = (device.to_owned(), String::new(), MemoryPlan::default());
+        RunEvent::WorkerReady { device, slots: 4, memory, attempt, pid: 1 }
+    }
+
+    fn unit(sample: usize) -> Unit {
+        Unit { cell: 0, sample }
+    }
+
+    fn progress(device: &str, sample: usize, evals: u32, psnr: f64) -> RunEvent {
+        RunEvent::Progress { device: device.to_owned(), unit: unit(sample), evals, psnr: Some(psnr) }
+    }
+
+    fn finished(device: &str, sample: usize, error: Option<&str>) -> RunEvent {
+        let sample = Finished {
+            unit: unit(sample),
+            error: error.map(str::to_owned),
+            stop_reason: None,
+            evals: 9,
+            seconds: 1.0,
+            psnr: None,
+        };
+        RunEvent::Finished { device: device.to_owned(), sample }
+    }
+
+    fn states(node: &Node) -> Vec<DeviceState> {
+        node.devices.iter().map(|device| device.state).collect()
+    }
+
+    #[test]
+    fn a_heartbeat_tells_what_each_device_holds() {
+        let mut heart = heart();
+        assert_eq!(states(&heart.beat(&BTreeMap::new())), [DeviceState::Starting; 2]);
+        heart.observe(&ready("cuda:0"));
+        heart.observe(&RunEvent::Started { device: "cuda:0".to_owned(), unit: unit(3), resumed: false });
+        heart.observe(&progress("cuda:0", 3, 7, 28.5));
+        heart.observe(&progress("cuda:0", 4, 1, f64::INFINITY));
+        let row = TelemetryRow { power: Some(250.0), ..TelemetryRow::default() };
+        let node = heart.beat(&BTreeMap::from([("cuda:0".to_owned(), row.clone())]));
+        assert_eq!((node.given, states(&node)), (30, vec![DeviceState::Busy, DeviceState::Starting]));
+        let held = |sample: &str, evals, psnr| Held {
+            task: "hole".to_owned(),
+            method: "d-flow".to_owned(),
+            sample: sample.to_owned(),
+            evals,
+            psnr,
+        };
+        assert_eq!(node.devices[0].samples, [held("s3", 7, Some(28.5)), held("s4", 1, None)]);
+        assert_eq!((node.devices[0].slots, &node.devices[0].reading), (4, &Some(row)));
+        let text = serde_json::to_string(&node).unwrap();
+        assert_eq!(serde_json::from_str::<Node>(&text).unwrap(), node);
+    }
+
+    #[test]
+    fn finished_and_failed_samples_are_counted_and_the_newest_failures_named() {
+        let mut heart = heart();
+        heart.observe(&ready("cuda:1"));
+        heart.observe(&progress("cuda:1", 0, 1, 0.0));
+        for sample in 0..8 {
+            heart.observe(&finished("cuda:1", sample, (sample > 1).then_some("no luck")));
+        }
+        let node = heart.beat(&BTreeMap::new());
+        assert_eq!(
+            (node.finished, node.failed, node.devices[1].finished, node.devices[1].failed),
+            (8, 6, 8, 6)
+        );
+        assert_eq!(states(&node)[1], DeviceState::Idle);
+        let rows: Vec<&str> = node.failures.iter().map(|failure| failure.row.as_str()).collect();
+        assert_eq!(
+            rows,
+            ["hole/d-flow/s3", "hole/d-flow/s4", "hole/d-flow/s5", "hole/d-flow/s6", "hole/d-flow/s7"]
+        );
+        assert_eq!(node.lately.samples, 8);
+    }
+
+    #[test]
+    fn the_throughput_forgets_what_was_long_ago() {
+        let mut heart = heart();
+        let long_ago = Instant::now().checked_sub(2 * LATELY);
+        let Some(long_ago) = long_ago else { return };
+        heart.lately = std::iter::repeat_n(long_ago, 20).collect();
+        for sample in 0..LATELY_SAMPLES {
+            heart.observe(&finished("cuda:0", sample, None));
+        }
+        let rate = heart.beat(&BTreeMap::new()).lately;
+        assert_eq!(rate.samples, LATELY_SAMPLES as u64);
+        assert!(rate.seconds >= 2.0 * LATELY.as_secs_f64(), "counted from the finish before the first");
+        heart.observe(&finished("cuda:0", 39, None));
+        assert!(heart.beat(&BTreeMap::new()).lately.seconds < LATELY.as_secs_f64());
+    }
+
+    #[test]
+    fn a_broken_worker_holds_nothing_and_says_why() {
+        let mut heart = heart();
+        heart.observe(&progress("cuda:0", 0, 1, 0.0));
+        let node = heart.beat(&BTreeMap::new());
+        assert_eq!(node.devices[0].samples.len(), 1);
+        let (device, error) = ("cuda:0".to_owned(), "out of memory".to_owned());
+        let broken =
+            |restart_in| RunEvent::WorkerBroken { device: device.clone(), error: error.clone(), restart_in };
+        heart.observe(&broken(Some(2.0)));
+        assert_eq!(states(&heart.beat(&BTreeMap::new()))[0], DeviceState::Restarting);
+        heart.observe(&broken(None));
+        let (device, usage) = ("cuda:1".to_owned(), Usage::default());
+        heart.observe(&RunEvent::WorkerEnded { device, usage });
+        heart.observe(&RunEvent::Stopping { reason: "TERM".to_owned() });
+        let node = heart.end(&BTreeMap::new());
+        assert_eq!(states(&node), [DeviceState::Broken, DeviceState::Ended]);
+        assert_eq!(
+            (node.devices[0].samples.len(), node.devices[0].reason.as_deref()),
+            (0, Some("out of memory"))
+        );
+        assert_eq!((node.stopping.as_deref(), node.ended_ms), (Some("TERM"), Some(node.written_ms)));
+        heart.observe(&ready("cuda:0"));
+        assert_eq!(heart.beat(&BTreeMap::new()).devices[0].reason, None, "it was started again");
+    }
+
+    #[test]
+    fn slurm_is_what_the_environment_says() {
+        let variables = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert_eq!(slurm_task(variables(&[("SLURM_ARRAY_TASK_ID", "3")])), None);
+        let first = slurm_task(variables(&[("SLURM_JOB_ID", "70"), ("SLURM_ARRAY_JOB_ID", "")])).unwrap();
+        assert_eq!((first.job.as_str(), first.array, first.restarts), ("70", None, 0));
+        let again = [
+            ("SLURM_JOB_ID", "71"),
+            ("SLURM_ARRAY_JOB_ID", "70"),
+            ("SLURM_ARRAY_TASK_ID", "3"),
+            ("SLURM_RESTART_COUNT", "2"),
+        ];
+        let again = slurm_task(|name| {
+            again.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        });
+        let expected = SlurmTask {
+            job: "71".to_owned(),
+            array: Some("70".to_owned()),
+            task: Some("3".to_owned()),
+            restarts: 2,
+        };
+        assert_eq!(again, Some(expected));
+    }
 }

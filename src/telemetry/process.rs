@@ -54,8 +54,11 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
+/// `USER_HZ`, in which Linux counts these ticks on every architecture that this program is built for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 fn from_ticks(ticks: u64) -> Duration {
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND)
 }
 
 /// `VmRSS` of the text of `/proc/<pid>/status`, in bytes.

@@ -2,8 +2,9 @@
 //! driver's library, which is compiled here and loaded by the program in a process of its own.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use dflow::store::fs::OsFs;
 use dflow::store::nodes::{self, Node};
@@ -77,10 +78,15 @@ fn a_gpu_that_cannot_be_told_from_another_has_no_readings() {
         ([("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2")], "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
     ] {
         let Some(value) = gpus(&variables) else { return };
-        assert_eq!((uuids(&value), &value["gpus"][0]["power"]), (vec!["none"], &Value::Null), "{variables:?}");
+        assert_eq!(
+            (uuids(&value), &value["gpus"][0]["power"]),
+            (vec!["none"], &Value::Null),
+            "{variables:?}"
+        );
         assert!(value["notes"][0].as_str().is_some_and(|note| note.contains(why)), "{value}");
     }
-    let by_bus = [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2"), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")];
+    let by_bus =
+        [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2"), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")];
     assert_eq!(uuids(&gpus(&by_bus).unwrap()), ["GPU-fake1"]);
     let by_uuid = [("CUDA_VISIBLE_DEVICES", "GPU-fake1"), ("FAKE_NVML_MODELS", "2")];
     assert_eq!(uuids(&gpus(&by_uuid).unwrap()), ["GPU-fake1"]);
@@ -144,7 +150,10 @@ fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
 fn a_lost_gpu_and_a_driver_that_refuses_are_no_errors() {
     let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", "0"), ("FAKE_NVML_LOST", "0")]) else { return };
     let nulls = READINGS.iter().flat_map(|(_, columns)| columns.iter());
-    assert!(nulls.clone().count() > 10 && nulls.clone().all(|column| value["gpus"][0][column].is_null()), "{value}");
+    assert!(
+        nulls.clone().count() > 10 && nulls.clone().all(|column| value["gpus"][0][column].is_null()),
+        "{value}"
+    );
     let refused = gpus(&[("FAKE_NVML_INIT_ERROR", "9")]).unwrap();
     assert!(refused["gpus"] == json!([]) && refused["notes"][0].as_str().unwrap().starts_with("NVML: "));
     let absent = gpus(&[("DFLOW_NVML", "/nowhere.so")]).unwrap();
@@ -162,7 +171,11 @@ fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
     let of_rows = attempts(&|| rows.iter().map(|row| row.attempt.clone()).collect());
     let of_readings = attempts(&|| readings.iter().map(|row| row.attempt.clone()).collect());
     assert!(of_rows.is_subset(&of_readings), "{of_rows:?} {of_readings:?}");
-    assert!(readings.iter().all(|row| row.device == "cpu:0" && row.resident_memory.is_some() && row.power.is_none()));
+    assert!(
+        readings
+            .iter()
+            .all(|row| row.device == "cpu:0" && row.resident_memory.is_some() && row.power.is_none())
+    );
     let nodes = nodes::read_all(&OsFs, &layout).unwrap();
     assert_eq!(nodes.len(), 1);
     let Node { ended_ms, given, finished, failed, .. } = nodes[0];
@@ -207,4 +220,18 @@ fn a_watch_into_a_pipe_says_each_state_once() {
     assert!(lines.starts_with("suite: 4 of 4 rows durable, 0 failed") && !lines.contains('\x1b'), "{lines}");
     test.run(&["status", "a", "--watch", "--json"]).fails_with(2).stderr("leave --watch out");
     test.run(&["status", "a", "--watch", "0"]).fails_with(2);
+}
+
+#[test]
+fn a_watch_follows_what_others_write_until_every_row_is_there() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
+    let mut watch = test.command(&["status", "a", "--watch", "1"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("suite: 8 of 16 rows durable"));
+    test.run(&["run", "p.yaml"]).succeeds();
+    let last = lines.last().expect("the rows that were added");
+    assert!(last.starts_with("suite: 16 of 16 rows durable"), "{last}");
+    assert!(watch.wait().unwrap().success());
 }

@@ -168,7 +168,9 @@ fn the_energy_of_a_row_is_its_device_time_at_the_mean_power_of_its_attempt() {
     for attempt in ["a", "b"] {
         let mut writer = writer(&fs, &layout, attempt);
         let power = |i| Some(if attempt == "a" { 100.0 * f64::from(i) } else { 50.0 });
-        writer.push(rows(attempt, 0..4).into_iter().zip(0..).map(|(row, i)| TelemetryRow { power: power(i), ..row }));
+        writer.push(
+            rows(attempt, 0..4).into_iter().zip(0..).map(|(row, i)| TelemetryRow { power: power(i), ..row }),
+        );
         writer.flush().unwrap();
     }
     merge_telemetry(&fs, &layout).unwrap();

@@ -79,15 +79,15 @@ impl Columns {
     }
 
     fn heading(&self) -> Line {
-        let line = heading("task").to_column(self.task + 2).with(Look::Bold, "method");
+        let line = heading("task").padded_to(self.task + 2).with(Look::Bold, "method");
         let end = self.task + self.method + self.bar + self.counts + 6;
         line.ending_at(end, Look::Bold, "done").ending_at(end + 2 + self.failed, Look::Bold, "failed")
     }
 
     fn line(&self, task: &str, cell: &CellState) -> Line {
-        let line = Line::text(cut(task, self.task)).to_column(self.task + 2);
+        let line = Line::text(cut(task, self.task)).padded_to(self.task + 2);
         let line = line.with(Look::Plain, cut(&cell.method, self.method));
-        let line = line.to_column(self.task + self.method + 4);
+        let line = line.padded_to(self.task + self.method + 4);
         let line = bar(line, self.bar, [cell.ok, cell.failed], cell.planned);
         let end = self.task + self.method + self.bar + self.counts + 6;
         let line = line.ending_at(end, Look::Plain, &format!("{}/{}", cell.done(), cell.planned));

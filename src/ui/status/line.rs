@@ -44,7 +44,7 @@ impl Line {
 
     /// With spaces up to a column.
     #[must_use]
-    pub(super) fn to_column(self, column: usize) -> Self {
+    pub(super) fn padded_to(self, column: usize) -> Self {
         let missing = column.saturating_sub(self.width());
         self.with(Look::Plain, " ".repeat(missing))
     }
@@ -53,7 +53,7 @@ impl Line {
     #[must_use]
     pub(super) fn ending_at(self, column: usize, look: Look, text: &str) -> Self {
         let begin = column.saturating_sub(width(text));
-        if begin <= self.width() { self } else { self.to_column(begin).with(look, text) }
+        if begin <= self.width() { self } else { self.padded_to(begin).with(look, text) }
     }
 
     /// Signs of the whole line.
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn text_stands_in_columns() {
-        assert_eq!(Line::text("ab").to_column(4).with(Look::Plain, "c").render(80, false), "ab  c");
+        assert_eq!(Line::text("ab").padded_to(4).with(Look::Plain, "c").render(80, false), "ab  c");
         assert_eq!(Line::text("ab").ending_at(6, Look::Plain, "cd").render(80, false), "ab  cd");
         assert_eq!(Line::text("abcde").ending_at(6, Look::Plain, "cd").render(80, false), "abcde");
     }

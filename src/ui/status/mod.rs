@@ -41,6 +41,8 @@ pub fn frame(snapshot: &Snapshot, canvas: Canvas) -> Vec<String> {
     let for_nodes = room.map(|room| room.saturating_sub(cells.len()).max(LEAST));
     let nodes = nodes::lines(&snapshot.nodes, for_nodes);
     let lines = head.into_iter().chain(cells).chain(nodes).chain(tail);
+    // Of a tiny terminal the head stays.
+    let lines = lines.take(canvas.height.map_or(usize::MAX, |height| height.saturating_sub(1)));
     lines.map(|line| line.render(canvas.width, canvas.colour)).collect()
 }
 
@@ -97,15 +99,23 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         snapshot.planned,
     );
     let bar = bar.with(Look::Plain, percent).ending_at(width, Look::Plain, &speed);
-    let chunks = snapshot.chunks.as_ref().map(|chunks| {
-        Line::text(format!("submission {}, chunks: {}", chunks.submission, chunk_text(chunks)))
-    });
+    let chunks = snapshot
+        .chunks
+        .as_ref()
+        .map(|chunks| Line::text(format!("chunks of {}: {}", chunks.submission, chunk_text(chunks))));
     [title, bar].into_iter().chain(chunks).collect()
 }
 
 fn chunk_text(chunks: &ChunkCounts) -> String {
-    let ChunkCounts { queued, running, done, failed, .. } = chunks;
-    format!("{queued} queued, {running} running, {done} done, {failed} failed")
+    let ChunkCounts { queued, running, done, failed, cancelled, unknown, .. } = chunks;
+    let always = format!("{queued} queued, {running} running, {done} done, {failed} failed");
+    let rare = [
+        (cancelled, "cancelled"),
+        (unknown, "not in the queue"),
+        (&chunks.older, "of older submissions live"),
+    ];
+    let rare = rare.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!(", {count} {word}"));
+    std::iter::once(always).chain(rare).collect()
 }
 
 /// Failures and notes.
@@ -118,7 +128,8 @@ fn tail(snapshot: &Snapshot) -> Vec<Line> {
             Line::text("  ").with(Look::Dim, head).with(Look::Bad, failure.error.clone())
         }));
     }
-    lines.extend(snapshot.notes.iter().map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
+    let notes = snapshot.notes.iter().chain(snapshot.chunks.iter().flat_map(|chunks| &chunks.notes));
+    lines.extend(notes.map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
     lines
 }
 

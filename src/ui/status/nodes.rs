@@ -115,7 +115,7 @@ fn details(status: &NodeStatus) -> Vec<Line> {
 
 fn device_lines(device: &NodeDevice) -> Vec<Line> {
     let (word, look) = state(device.state);
-    let line = Line::text(format!("  {}", device.name)).to_column(10).with(look, word);
+    let line = Line::text(format!("  {}", device.name)).padded_to(10).with(look, word);
     if let Some(reason) = &device.reason {
         return vec![line.with(Look::Bad, format!(": {reason}"))];
     }
@@ -125,7 +125,7 @@ fn device_lines(device: &NodeDevice) -> Vec<Line> {
     }
     parts.extend(device.reading.as_ref().map(reading).filter(|text| !text.is_empty()));
     parts.push(done(device.finished, device.failed));
-    let line = line.to_column(20).with(Look::Plain, parts.join("  "));
+    let line = line.padded_to(20).with(Look::Plain, parts.join("  "));
     let line = device
         .reading
         .as_ref()

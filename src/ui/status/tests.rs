@@ -1,1 +1,215 @@
+use std::time::Instant;
 
+use super::*;
+use crate::status::{CellState, NodeWatch, Now, Progress};
+use crate::store::TelemetryRow;
+use crate::store::nodes::{DeviceState, Failure, Held, Node, NodeDevice, Rate, SlurmTask};
+
+const NOW_MS: u64 = 1_795_350_667_000;
+const PLAIN: Canvas = Canvas { width: 80, height: None, colour: false };
+
+fn cell(task: &str, method: &str, [ok, failed, planned]: [usize; 3]) -> CellState {
+    CellState { task: task.to_owned(), method: method.to_owned(), ok, failed, planned }
+}
+
+fn gpu(name: &str, power: f64) -> NodeDevice {
+    let reading = TelemetryRow {
+        gpu_utilization: Some(97),
+        memory_used: Some(41_200_000_000),
+        memory_total: Some(85_000_000_000),
+        power: Some(power),
+        power_limit: Some(700.0),
+        temperature: Some(64),
+        ecc_uncorrected: Some(0),
+        throttle: Some("sw_power_cap".to_owned()),
+        ..TelemetryRow::default()
+    };
+    let held = |sample: &str, evals, psnr| Held {
+        task: "inpainting-center".to_owned(),
+        method: "d-flow".to_owned(),
+        sample: sample.to_owned(),
+        evals,
+        psnr,
+    };
+    NodeDevice {
+        name: name.to_owned(),
+        state: DeviceState::Busy,
+        slots: 16,
+        samples: vec![held("test/000006", 4, None), held("test/000007", 31, Some(28.43))],
+        finished: 60,
+        failed: 1,
+        reading: Some(reading),
+        ..NodeDevice::default()
+    }
+}
+
+fn node(host: &str, seconds_ago: u64) -> Node {
+    Node {
+        dflow_node: 1,
+        attempt: host.to_owned(),
+        host: host.to_owned(),
+        pid: 4711,
+        written_ms: NOW_MS - 1000 * seconds_ago,
+        given: 200,
+        finished: 61,
+        lately: Rate { samples: 60, seconds: 600.0 },
+        ..Node::default()
+    }
+}
+
+fn nodes() -> Vec<Node> {
+    let slow = TelemetryRow {
+        throttle: Some("sw_power_cap+hw_thermal_slowdown".to_owned()),
+        ecc_uncorrected: Some(2),
+        ..gpu("cuda:1", 0.0).reading.unwrap()
+    };
+    let broken = NodeDevice {
+        name: "cuda:2".to_owned(),
+        state: DeviceState::Broken,
+        reason: Some(
+            "CUDA error: an illegal memory access was encountered; the context is lost for good".to_owned(),
+        ),
+        ..NodeDevice::default()
+    };
+    let one = Node {
+        slurm: Some(SlurmTask {
+            job: "71".to_owned(),
+            array: Some("70".to_owned()),
+            task: Some("3".to_owned()),
+            restarts: 0,
+        }),
+        chunk: Some(3),
+        devices: vec![
+            gpu("cuda:0", 312.4),
+            NodeDevice { reading: Some(slow), failed: 0, ..gpu("cuda:1", 0.0) },
+            broken,
+        ],
+        failures: vec![Failure {
+            time_ms: NOW_MS - 60_000,
+            row: "inpainting-center/d-flow/test/000003".to_owned(),
+            device: "cuda:0".to_owned(),
+            error: "the loss is not a number\nafter 12 evaluations".to_owned(),
+        }],
+        ..node("gpu01", 2)
+    };
+    let process =
+        TelemetryRow { cpu_cores: Some(1.94), resident_memory: Some(812_000_000), ..TelemetryRow::default() };
+    let cpu = NodeDevice {
+        name: "cpu:0".to_owned(),
+        state: DeviceState::Idle,
+        slots: 8,
+        reading: Some(process),
+        ..NodeDevice::default()
+    };
+    let two = Node { devices: vec![cpu], ..node("cpu7", 4) };
+    let ended = Node {
+        ended_ms: Some(NOW_MS),
+        stopping: Some("asked to terminate (TERM)".to_owned()),
+        ..node("old", 90)
+    };
+    vec![one, two, Node { devices: vec![gpu("cuda:0", 1.0)], ..node("lost", 200) }, ended]
+}
+
+fn snapshot(cells: Vec<CellState>, nodes: Vec<Node>) -> Snapshot {
+    let now = Now { ms: NOW_MS, instant: Instant::now() };
+    Snapshot::new("table1-cifar10", Progress { cells }, nodes, &mut NodeWatch::default(), now)
+}
+
+fn cells() -> Vec<CellState> {
+    vec![
+        cell("inpainting-center", "d-flow", [63, 1, 128]),
+        cell("inpainting-center", "ot-ode", [128, 0, 128]),
+        cell("super-resolution-x2-noisy", "d-flow", [0, 0, 128]),
+    ]
+}
+
+#[test]
+fn the_view_fits_80_columns() {
+    let mut snapshot = snapshot(cells(), nodes());
+    let submission = "20261122T203500.017Z-5f3a9c01".to_owned();
+    snapshot.chunks = Some(ChunkCounts {
+        submission,
+        total: 45,
+        queued: 12,
+        running: 2,
+        done: 30,
+        failed: 1,
+        ..ChunkCounts::default()
+    });
+    let text = frame(&snapshot, PLAIN).join("\n");
+    let expected = include_str!("golden.txt");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text == expected.trim_end_matches('\n'), "the view is\n{text}\nand was\n{expected}");
+}
+
+#[test]
+fn no_view_is_wider_or_higher_than_its_terminal() {
+    let many =
+        (0..100).map(|i| Node { devices: vec![gpu("cuda:0", 300.0)], ..node(&format!("node{i:03}"), 3) });
+    let many_cells = (0..90).map(|i| cell(&format!("a-task-with-a-long-name-{i}"), "method", [i, 0, 100]));
+    let snapshots = [
+        snapshot(cells(), nodes()),
+        snapshot(many_cells.collect(), many.collect()),
+        snapshot(Vec::new(), Vec::new()),
+    ];
+    for snapshot in &snapshots {
+        for width in [20, 40, 80, 200] {
+            for height in [20, 24, 50] {
+                let canvas = Canvas { width, height: Some(height), colour: false };
+                let lines = frame(snapshot, canvas);
+                assert!(lines.len() < height, "{width}×{height}: {}", lines.len());
+                assert!(
+                    lines.iter().all(|line| line.chars().count() <= width),
+                    "{width}×{height}: {lines:#?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn of_many_processes_each_has_a_line_and_the_rest_is_counted() {
+    let many =
+        (0..100).map(|i| Node { devices: vec![gpu("cuda:0", 300.0)], ..node(&format!("node{i:03}"), 3) });
+    let text = frame(&snapshot(cells(), many.collect()), PLAIN).join("\n");
+    assert!(text.contains("\nnode000 pid 4711  1 of 1 busy, 300 W, 61 done\n"), "{text}");
+    assert!(text.contains("processes: 100 working\n") && text.ends_with("… and 41 more"), "{text}");
+}
+
+#[test]
+fn complete_cells_give_way_to_open_ones() {
+    let mut all: Vec<CellState> = (0..40).map(|i| cell(&format!("done-{i}"), "m", [5, 0, 5])).collect();
+    all.push(cell("open", "m", [1, 0, 5]));
+    let canvas = Canvas { height: Some(20), ..PLAIN };
+    let text = frame(&snapshot(all, Vec::new()), canvas).join("\n");
+    assert!(text.contains("open") && text.contains("of 41 cells shown, 40 complete"), "{text}");
+}
+
+#[test]
+fn a_bar_is_full_only_when_all_rows_are_there_and_shows_every_failure() {
+    let bar = |rows, planned| cells::bar(Line::default(), 10, rows, planned).render(80, false);
+    assert_eq!(bar([0, 0], 1000), "░░░░░░░░░░");
+    assert_eq!(bar([999, 0], 1000), "█████████░");
+    assert_eq!(bar([1000, 0], 1000), "██████████");
+    assert_eq!(bar([999, 1], 1000), "█████████▒");
+    assert_eq!(bar([0, 1], 1000), "▒░░░░░░░░░");
+    assert_eq!(bar([0, 0], 0), "░░░░░░░░░░");
+}
+
+#[test]
+fn the_summary_is_one_line() {
+    let snapshot = snapshot(cells(), nodes());
+    assert_eq!(
+        summary(&snapshot),
+        "table1-cifar10: 192 of 384 rows durable, 1 failed, 2 processes working, 1 process silent, 720/h, \
+         about 16 min 00 s left"
+    );
+}
+
+#[test]
+fn colours_are_only_where_they_are_wanted() {
+    let snapshot = snapshot(cells(), nodes());
+    let coloured = frame(&snapshot, Canvas { colour: true, ..PLAIN }).join("\n");
+    assert!(coloured.contains("\x1b[31m") && coloured.contains("\x1b[32m"));
+    assert!(!frame(&snapshot, PLAIN).join("\n").contains('\x1b'));
+}
