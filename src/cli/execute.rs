@@ -23,9 +23,6 @@ use crate::worker::engine::MemoryBudget;
 use crate::worker::process::{Processes, Setup};
 use crate::worker::{Settings, Threads, Workers};
 
-/// Seconds between two readings of the devices of a submission's task.
-const READ_EVERY: u64 = 5;
-
 /// How units are solved; none of it changes a number.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SolveArgs {
@@ -42,18 +39,12 @@ pub(super) struct SolveArgs {
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
     /// Seconds between two readings of the devices, which go to `telemetry.parquet`; 0: none.
-    #[arg(long, value_name = "S", default_value_t = 5)]
+    #[arg(long, value_name = "S", default_value_t = TELEMETRY_EVERY)]
     telemetry_every: u64,
 }
 
-/// What a process is known by while it solves.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Part {
-    /// The submission, if it is a task of one.
-    pub(super) submission: Option<String>,
-    /// Chunk of the submission.
-    pub(super) chunk: Option<u32>,
-}
+/// Seconds between two readings, unless the user says otherwise.
+const TELEMETRY_EVERY: u64 = 5;
 
 impl SolveArgs {
     /// The options of a submission.
@@ -64,7 +55,7 @@ impl SolveArgs {
             memory: parse_memory(memory).map_err(CliError::usage)?,
             max_failures: None,
             checkpoint_every: *checkpoint_every,
-            telemetry_every: READ_EVERY,
+            telemetry_every: TELEMETRY_EVERY,
         })
     }
 
@@ -126,8 +117,8 @@ pub(super) struct Job<'a> {
     /// Units of this part of the run, done ones included.
     pub(super) planned: usize,
     pub(super) options: &'a SolveArgs,
-    /// What this process is known by.
-    pub(super) part: Part,
+    /// Submission and chunk, of a task of a cluster.
+    pub(super) task: Option<(String, usize)>,
 }
 
 impl Job<'_> {
@@ -170,20 +161,18 @@ impl Job<'_> {
         let limits = Limits { max_failures, ..Limits::default() };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, &stop);
-        log.write(|| json::summary(&summary));
         live.end();
+        log.write(|| json::summary(&summary));
         progress.end(&summary);
         Ok(summary)
     }
 
-    /// Readings of the devices and the heartbeat of this process.
+    /// Readings and heartbeat of this process.
     fn live(&self, devices: &[String]) -> Live {
-        let identity = Identity {
-            attempt: self.run_dir.attempt().to_string(),
-            host: device::host_name(),
-            submission: self.part.submission.clone(),
-            chunk: self.part.chunk,
-        };
+        let (submission, chunk) = self.task.clone().unzip();
+        let chunk = chunk.map(|chunk| chunk as u32);
+        let attempt = self.run_dir.attempt().to_string();
+        let identity = Identity { attempt, host: device::host_name(), submission, chunk };
         let every = Duration::from_secs(self.options.telemetry_every);
         Live::start(self.run_dir, &self.resolved.plan, devices, identity, every)
     }

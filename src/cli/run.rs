@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::execute::{Job, Part, SolveArgs};
+use super::execute::{Job, SolveArgs};
 use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
@@ -86,10 +86,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let left_out = open - todo.len();
     let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
     let (run_dir, resolved) = (&run_dir, &resolved);
-    let summary = {
-        let (options, part) = (&args.solve, Part::default());
-        Job { resolved, run_dir, devices, todo, planned, options, part }.execute(global)?
-    };
+    let summary = Job { resolved, run_dir, devices, todo, planned, options: &args.solve, task: None }
+        .execute(global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {
         return Ok(exit::STOPPED_EARLY);

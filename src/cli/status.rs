@@ -1,16 +1,18 @@
 //! `dflow status`: how a run stands, from its files alone.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::{CliError, CliResult, Global, print_lossy};
+use crate::cluster::commands::SearchPath;
+use crate::cluster::{self, Slurm};
 use crate::exit;
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
-use crate::store::{RunDir, nodes};
+use crate::store::{Finished, RunDir, nodes};
 use crate::ui::screen::Screen;
 use crate::ui::status::{Canvas, frame, summary};
 
@@ -18,6 +20,8 @@ use crate::ui::status::{Canvas, frame, summary};
 const WIDTH: usize = 80;
 /// How soon a stop is noticed.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
+/// Time between two questions to the controller of the cluster.
+const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// Options of `dflow status`.
 #[derive(Debug, Args)]
@@ -122,12 +126,15 @@ fn canvas(in_place: bool) -> Canvas {
 struct Reader {
     root: PathBuf,
     nodes: NodeWatch,
+    /// What the controller said last, and when.
+    chunks: Option<ChunkCounts>,
+    asked: Option<Instant>,
 }
 
 impl Reader {
     fn open(args: &StatusArgs) -> Result<Self, CliError> {
         RunDir::existing(&args.run).map_err(CliError::store)?;
-        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default() })
+        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default(), chunks: None, asked: None })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
@@ -137,13 +144,21 @@ impl Reader {
         let progress = Progress::of(run_dir.plan(), &finished);
         let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
         let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::read());
-        snapshot.chunks = chunks(&run_dir);
+        // The controller serves everybody: it is asked now and then.
+        if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
+            (self.chunks, self.asked) = (chunks(&self.root, &finished), Some(Instant::now()));
+        }
+        snapshot.chunks.clone_from(&self.chunks);
         snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
         Ok(snapshot)
     }
 }
 
-/// Chunks of the newest submission of a run.
-fn chunks(_: &RunDir) -> Option<ChunkCounts> {
-    None
+/// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
+fn chunks(root: &Path, finished: &Finished) -> Option<ChunkCounts> {
+    let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
+    let is_durable =
+        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
+    let counts = cluster::progress(root, &slurm, &is_durable);
+    counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::execute::{Job, Part, SolveArgs};
+use super::execute::{Job, SolveArgs};
 use super::pipeline::Resolved;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::catalog::Catalog;
@@ -74,8 +74,8 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let todo = open_units(&resolved.plan, &units, &finished);
     let options = SolveArgs::of_submission(&submission.file().options)?;
     let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
-    let part = Part { submission: Some(submission.id().to_owned()), chunk: Some(chunk as u32) };
-    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, part };
+    let task = Some((submission.id().to_owned(), chunk));
+    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, task };
     let summary = job.execute(&global)?;
     end(&summary, chunk, planned, &global)
 }

@@ -301,7 +301,11 @@ mod tests {
         let node = heart.beat(&BTreeMap::new());
         assert_eq!(node.devices[0].samples.len(), 1);
         let (device, error) = ("cuda:0".to_owned(), "out of memory".to_owned());
-        heart.observe(&RunEvent::WorkerBroken { device, error, restart_in: None });
+        let broken =
+            |restart_in| RunEvent::WorkerBroken { device: device.clone(), error: error.clone(), restart_in };
+        heart.observe(&broken(Some(2.0)));
+        assert_eq!(states(&heart.beat(&BTreeMap::new()))[0], DeviceState::Restarting);
+        heart.observe(&broken(None));
         let (device, usage) = ("cuda:1".to_owned(), Usage::default());
         heart.observe(&RunEvent::WorkerEnded { device, usage });
         heart.observe(&RunEvent::Stopping { reason: "TERM".to_owned() });

@@ -8,6 +8,7 @@ pub mod nodes;
 mod progress;
 mod snapshot;
 
+pub use crate::cluster::ChunkCounts;
 pub use nodes::NodeWatch;
 pub use progress::{CellState, Progress};
-pub use snapshot::{ChunkCounts, NodeState, NodeStatus, Now, Snapshot};
+pub use snapshot::{NodeState, NodeStatus, Now, Snapshot};

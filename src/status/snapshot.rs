@@ -7,25 +7,11 @@ use serde::Serialize;
 use super::estimate::{throughput, time_left};
 use super::nodes::NodeWatch;
 use super::progress::Progress;
+use crate::cluster::ChunkCounts;
 use crate::store::nodes::{Failure, Node};
 
 /// Failures that are shown.
 const FAILURES: usize = 5;
-
-/// Chunks of the newest submission.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct ChunkCounts {
-    /// Id of the submission.
-    pub submission: String,
-    /// Waiting in the queue.
-    pub queued: usize,
-    /// Running.
-    pub running: usize,
-    /// Every row durable.
-    pub done: usize,
-    /// Neither waiting nor running, and rows are missing.
-    pub failed: usize,
-}
 
 /// Whether a process works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

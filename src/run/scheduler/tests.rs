@@ -14,8 +14,13 @@ fn unit(sample: usize) -> Unit {
 }
 
 fn ready(slots: usize) -> Event {
-    let (device, attempt) = (String::new(), String::new());
-    Event::Ready { device, slots, memory: MemoryPlan::default(), attempt, pid: 0 }
+    Event::Ready {
+        device: String::new(),
+        slots,
+        memory: MemoryPlan::default(),
+        attempt: String::new(),
+        pid: 0,
+    }
 }
 
 fn started(sample: usize) -> Event {

@@ -26,11 +26,14 @@ pub struct Canvas {
 
 /// Lines that are kept for cells and for processes, however small a terminal is.
 const LEAST: usize = 3;
+/// Failures that are shown at the most, and lines of a terminal for each of them.
+const FAILURES: usize = 5;
+const LINES_PER_FAILURE: usize = 10;
 
 /// The view, line by line.
 pub fn frame(snapshot: &Snapshot, canvas: Canvas) -> Vec<String> {
     let head = head(snapshot, canvas.width);
-    let tail = tail(snapshot);
+    let tail = tail(snapshot, canvas.height);
     // One line stays free: the cursor stands there.
     let room = canvas.height.map(|height| height.saturating_sub(1 + head.len() + tail.len()));
     let cells = &snapshot.progress.cells;
@@ -100,27 +103,39 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     );
     let bar = bar.with(Look::Plain, percent).ending_at(width, Look::Plain, &speed);
     let chunks = snapshot.chunks.as_ref().map(|chunks| {
-        Line::text(format!("submission {}, chunks: {}", chunks.submission, chunk_text(chunks)))
+        // The random part of the id tells it from others.
+        let id = chunks.submission.rsplit('-').next().unwrap_or_default();
+        Line::text(format!("chunks of submission {id}: {}", chunk_text(chunks)))
     });
     [title, bar].into_iter().chain(chunks).collect()
 }
 
 fn chunk_text(chunks: &ChunkCounts) -> String {
-    let ChunkCounts { queued, running, done, failed, .. } = chunks;
-    format!("{queued} queued, {running} running, {done} done, {failed} failed")
+    let ChunkCounts { queued, running, done, failed, cancelled, unknown, .. } = chunks;
+    let always = format!("{queued} queued, {running} running, {done} done, {failed} failed");
+    let rare = [
+        (cancelled, "cancelled"),
+        (unknown, "not in the queue"),
+        (&chunks.older, "of older submissions live"),
+    ];
+    let rare = rare.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!(", {count} {word}"));
+    std::iter::once(always).chain(rare).collect()
 }
 
-/// Failures and notes.
-fn tail(snapshot: &Snapshot) -> Vec<Line> {
+/// Failures, two lines each, and notes.
+fn tail(snapshot: &Snapshot, height: Option<usize>) -> Vec<Line> {
     let mut lines = Vec::new();
+    let shown = height.map_or(FAILURES, |height| (height / LINES_PER_FAILURE).clamp(1, FAILURES));
     if !snapshot.failures.is_empty() {
         lines.extend([Line::default(), heading("newest failures")]);
-        lines.extend(snapshot.failures.iter().map(|failure| {
-            let head = format!("{}  {} on {}: ", text::clock(failure.time_ms), failure.row, failure.device);
-            Line::text("  ").with(Look::Dim, head).with(Look::Bad, failure.error.clone())
-        }));
     }
-    lines.extend(snapshot.notes.iter().map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
+    for failure in snapshot.failures.iter().take(shown) {
+        let head = format!("  {}  {} on {}", text::clock(failure.time_ms), failure.row, failure.device);
+        lines.push(Line::text(head));
+        lines.push(Line::text(" ".repeat(12)).with(Look::Bad, failure.error.clone()));
+    }
+    let notes = snapshot.notes.iter().chain(snapshot.chunks.iter().flat_map(|chunks| &chunks.notes));
+    lines.extend(notes.map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
     lines
 }
 

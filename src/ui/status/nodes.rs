@@ -11,6 +11,8 @@ use crate::ui::text;
 
 /// Devices up to which each has lines of its own.
 const DETAILED: usize = 16;
+/// Column at which a device's state stands.
+const INDENT: usize = 10;
 /// Processes that are shown where there is no bound.
 const SHOWN: usize = 60;
 
@@ -113,26 +115,20 @@ fn details(status: &NodeStatus) -> Vec<Line> {
     lines
 }
 
+/// State and figures; below, what is wrong, and what it solves.
 fn device_lines(device: &NodeDevice) -> Vec<Line> {
     let (word, look) = state(device.state);
-    let line = Line::text(format!("  {}", device.name)).padded_to(10).with(look, word);
-    if let Some(reason) = &device.reason {
-        return vec![line.with(Look::Bad, format!(": {reason}"))];
-    }
-    let mut parts = vec![];
+    let mut parts = Vec::new();
     if device.slots > 0 {
         parts.push(format!("{}/{}", device.samples.len(), device.slots));
     }
+    parts.push(format!("{} done", device.finished));
     parts.extend(device.reading.as_ref().map(reading).filter(|text| !text.is_empty()));
-    parts.push(done(device.finished, device.failed));
-    let line = line.padded_to(20).with(Look::Plain, parts.join("  "));
-    let line = device
-        .reading
-        .as_ref()
-        .and_then(trouble)
-        .into_iter()
-        .fold(line, |line, trouble| line.with(Look::Bad, format!("  {trouble}")));
-    std::iter::once(line).chain(solving(device)).collect()
+    let line = Line::text(format!("  {}", device.name)).padded_to(INDENT).with(look, word);
+    let line = line.padded_to(INDENT + 6).with(Look::Plain, format!("  {}", parts.join("  ")));
+    let trouble = device.reason.clone().or_else(|| trouble(device.reading.as_ref()?));
+    let trouble = trouble.map(|text| Line::text(" ".repeat(INDENT)).with(Look::Bad, text));
+    std::iter::once(line).chain(trouble).chain(solving(device)).collect()
 }
 
 const fn state(state: DeviceState) -> (&'static str, Look) {
@@ -155,7 +151,7 @@ fn solving(device: &NodeDevice) -> Option<Line> {
     let others = if others > 0 { format!(" (+{others})") } else { String::new() };
     let name = format!("{}/{}/{}", first.task, first.method, first.sample);
     let text = format!("{name}: {} evals{psnr}{others}", first.evals);
-    Some(Line::text(" ".repeat(10)).with(Look::Dim, text))
+    Some(Line::text(" ".repeat(INDENT)).with(Look::Dim, text))
 }
 
 /// `GPU 97 %  41/80 GB  312/700 W  64 °C`, or what the process uses.
@@ -164,7 +160,7 @@ pub fn reading(row: &TelemetryRow) -> String {
     let mut parts = Vec::new();
     parts.extend(row.gpu_utilization.map(|percent| format!("GPU {percent} %")));
     match (row.memory_used, row.memory_total) {
-        (Some(used), Some(total)) => parts.push(format!("{:.1}/{:.0} GB", gb(used), gb(total))),
+        (Some(used), Some(total)) => parts.push(format!("{:.0}/{:.0} GB", gb(used), gb(total))),
         (Some(used), None) => parts.push(format!("{:.1} GB", gb(used))),
         _ => {}
     }

@@ -127,7 +127,15 @@ fn cells() -> Vec<CellState> {
 fn the_view_fits_80_columns() {
     let mut snapshot = snapshot(cells(), nodes());
     let submission = "20261122T203500.017Z-5f3a9c01".to_owned();
-    snapshot.chunks = Some(ChunkCounts { submission, queued: 12, running: 2, done: 30, failed: 1 });
+    snapshot.chunks = Some(ChunkCounts {
+        submission,
+        total: 45,
+        queued: 12,
+        running: 2,
+        done: 30,
+        failed: 1,
+        ..ChunkCounts::default()
+    });
     let text = frame(&snapshot, PLAIN).join("\n");
     let expected = include_str!("golden.txt");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
