@@ -15,8 +15,8 @@ mod processes;
 mod run;
 mod run_test;
 mod score;
-mod telemetry;
 mod submit;
+mod telemetry;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
