@@ -2,15 +2,17 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::exit;
+use crate::plan::Plan;
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
-use crate::store::{RunDir, nodes};
+use crate::store::{RunDir, Watch, nodes};
 use crate::ui::screen::Screen;
 use crate::ui::status::{Canvas, frame, summary};
 
@@ -121,24 +123,33 @@ fn canvas(in_place: bool) -> Canvas {
 /// Reads a run directory again and again.
 struct Reader {
     root: PathBuf,
+    /// A plan, and what was seen of its rows.
+    rows: Option<(Plan, Watch)>,
     nodes: NodeWatch,
 }
 
 impl Reader {
     fn open(args: &StatusArgs) -> Result<Self, CliError> {
         RunDir::existing(&args.run).map_err(CliError::store)?;
-        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default() })
+        Ok(Self { root: args.run.clone(), rows: None, nodes: NodeWatch::default() })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
         // A plan may grow while it is watched.
         let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
-        let finished = run_dir.finished().map_err(CliError::store)?;
-        let progress = Progress::of(run_dir.plan(), &finished);
+        let plan = run_dir.plan();
+        let mut rows = match self.rows.take() {
+            Some((known, watch)) if known == *plan => watch,
+            _ => Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), plan),
+        };
+        let seen = rows.refresh().map_err(CliError::store)?;
+        let progress = Progress::of(plan, seen);
+        let notes = seen.notes.iter().map(ToString::to_string).collect();
+        self.rows = Some((plan.clone(), rows));
         let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
-        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::read());
+        let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
         snapshot.chunks = chunks(&run_dir);
-        snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
+        snapshot.notes = notes;
         Ok(snapshot)
     }
 }
