@@ -99,8 +99,10 @@ pub fn cut(units: &[Unit], seconds: &[f64], sizing: Sizing) -> Vec<Chunk> {
     let mut size = sizing.capacity(left);
     for unit in queue {
         let next = seconds[unit.cell];
-        // A chunk ends nearest to its size, but has something for every worker.
-        if chunk.len() >= sizing.workers && chunk.seconds + next / 2.0 > size {
+        // A chunk ends nearest to its size, and has as many samples for every worker: else some are idle while the
+        // others solve one more, and a chunk is only a few samples long.
+        let is_even = !chunk.is_empty() && chunk.len().is_multiple_of(sizing.workers);
+        if is_even && chunk.seconds + next * sizing.workers as f64 / 2.0 > size {
             left -= chunk.seconds;
             size = sizing.capacity(left);
             chunks.push(std::mem::take(&mut chunk));
@@ -163,7 +165,7 @@ mod tests {
             prop_assert_eq!(cut.into_iter().collect::<BTreeSet<_>>(), units.into_iter().collect::<BTreeSet<_>>());
             prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
             let last = chunks.len().saturating_sub(1);
-            prop_assert!(chunks[..last].iter().all(|chunk| chunk.len() >= workers));
+            prop_assert!(chunks[..last].iter().all(|chunk| chunk.len().is_multiple_of(workers)));
         }
 
         #[test]
