@@ -175,7 +175,10 @@ fn chunks(root: &Path, plan: &Plan, rows: &Watch) -> Option<ChunkCounts> {
     let samples: BTreeMap<&str, usize> =
         plan.dataset.samples.iter().enumerate().map(|(sample, id)| (id.as_str(), sample)).collect();
     let is_durable = |hash: &str, sample: &str| {
-        let unit = cells.get(hash).zip(samples.get(sample)).map(|(cell, sample)| Unit { cell: *cell, sample: *sample });
+        let unit = cells
+            .get(hash)
+            .zip(samples.get(sample))
+            .map(|(cell, sample)| Unit { cell: *cell, sample: *sample });
         unit.is_some_and(|unit| rows.status(unit).is_some())
     };
     let counts = cluster::progress(root, &slurm, &is_durable);
