@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,9 +11,10 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::cluster::commands::SearchPath;
 use crate::cluster::{self, Slurm};
 use crate::exit;
+use crate::plan::Plan;
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
-use crate::store::{Finished, RunDir, nodes};
+use crate::store::{RunDir, Watch, nodes};
 use crate::ui::screen::Screen;
 use crate::ui::status::{Canvas, frame, summary};
 
@@ -125,6 +127,8 @@ fn canvas(in_place: bool) -> Canvas {
 /// Reads a run directory again and again.
 struct Reader {
     root: PathBuf,
+    /// A plan, and what was seen of its rows.
+    rows: Option<(Plan, Watch)>,
     nodes: NodeWatch,
     /// What the controller said last, and when.
     chunks: Option<ChunkCounts>,
@@ -134,31 +138,43 @@ struct Reader {
 impl Reader {
     fn open(args: &StatusArgs) -> Result<Self, CliError> {
         RunDir::existing(&args.run).map_err(CliError::store)?;
-        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default(), chunks: None, asked: None })
+        Ok(Self {
+            root: args.run.clone(),
+            rows: None,
+            nodes: NodeWatch::default(),
+            chunks: None,
+            asked: None,
+        })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
         // A plan may grow while it is watched.
         let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
-        let finished = run_dir.finished().map_err(CliError::store)?;
-        let progress = Progress::of(run_dir.plan(), &finished);
+        let plan = run_dir.plan();
+        let mut rows = match self.rows.take() {
+            Some((known, watch)) if known == *plan => watch,
+            _ => Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), plan),
+        };
+        let seen = rows.refresh().map_err(CliError::store)?;
+        let progress = Progress::of(plan, seen);
+        let notes = seen.notes.iter().map(ToString::to_string).collect();
         let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
-        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::read());
+        let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
         // The controller serves everybody: it is asked now and then.
         if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            (self.chunks, self.asked) = (chunks(&self.root, &finished), Some(Instant::now()));
+            (self.chunks, self.asked) = (chunks(&self.root, &rows), Some(Instant::now()));
         }
+        self.rows = Some((plan.clone(), rows));
         snapshot.chunks.clone_from(&self.chunks);
-        snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
+        snapshot.notes = notes;
         Ok(snapshot)
     }
 }
 
 /// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
-fn chunks(root: &Path, finished: &Finished) -> Option<ChunkCounts> {
+fn chunks(root: &Path, rows: &Watch) -> Option<ChunkCounts> {
     let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
-    let is_durable =
-        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
+    let is_durable = |hash: &str, sample: &str| rows.has_row(hash, sample);
     let counts = cluster::progress(root, &slurm, &is_durable);
     counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

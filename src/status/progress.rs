@@ -1,11 +1,9 @@
 //! Durable rows by cell.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
-use crate::plan::Plan;
-use crate::store::{Finished, Status};
+use crate::plan::{Cell, Plan};
+use crate::store::{CellProgress, RunProgress};
 
 /// Rows of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -37,24 +35,16 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Counts the rows of the plan, each once.
-    pub fn of(plan: &Plan, finished: &Finished) -> Self {
-        let samples: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
-        let new = |cell: &crate::plan::Cell| CellState {
+    /// Of the rows of `plan` that were seen in its run directory.
+    pub fn of(plan: &Plan, seen: &RunProgress) -> Self {
+        let count = |(cell, rows): (&Cell, &CellProgress)| CellState {
             task: cell.task.clone(),
             method: cell.method.clone(),
-            planned: samples.len(),
-            ..CellState::default()
+            ok: rows.ok as usize,
+            failed: rows.failed as usize,
+            planned: plan.dataset.samples.len(),
         };
-        let count = |cell: &crate::plan::Cell| {
-            let (mut state, rows) = (new(cell), finished.rows.cell(cell.hash));
-            for status in samples.iter().filter_map(|sample| rows.get(sample)) {
-                *if status == Status::Ok { &mut state.ok } else { &mut state.failed } += 1;
-            }
-            state
-        };
-        let cells = plan.cells.iter().map(count).collect();
-        Self { cells }
+        Self { cells: plan.cells.iter().zip(&seen.cells).map(count).collect() }
     }
 
     fn sum(&self, part: impl Fn(&CellState) -> usize) -> usize {
