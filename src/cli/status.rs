@@ -12,7 +12,7 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::cluster::commands::SearchPath;
 use crate::cluster::{self, Slurm};
 use crate::exit;
-use crate::plan::{Plan, Unit};
+use crate::plan::Plan;
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
 use crate::store::{RunDir, Watch, nodes};
@@ -139,8 +139,13 @@ struct Reader {
 impl Reader {
     fn open(args: &StatusArgs) -> Result<Self, CliError> {
         RunDir::existing(&args.run).map_err(CliError::store)?;
-        let nodes = NodeWatch::default();
-        Ok(Self { root: args.run.clone(), rows: None, nodes, chunks: None, asked: None })
+        Ok(Self {
+            root: args.run.clone(),
+            rows: None,
+            nodes: NodeWatch::default(),
+            chunks: None,
+            asked: None,
+        })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
@@ -158,29 +163,19 @@ impl Reader {
         let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
         // The controller serves everybody: it is asked now and then.
         if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            (self.chunks, self.asked) = (chunks(&self.root, plan, &rows), Some(Instant::now()));
+            (self.chunks, self.asked) = (chunks(&self.root, &rows), Some(Instant::now()));
         }
+        self.rows = Some((plan.clone(), rows));
         snapshot.chunks.clone_from(&self.chunks);
         snapshot.notes = notes;
-        self.rows = Some((plan.clone(), rows));
         Ok(snapshot)
     }
 }
 
 /// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
-fn chunks(root: &Path, plan: &Plan, rows: &Watch) -> Option<ChunkCounts> {
+fn chunks(root: &Path, rows: &Watch) -> Option<ChunkCounts> {
     let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
-    let cells: BTreeMap<String, usize> =
-        plan.cells.iter().enumerate().map(|(cell, content)| (content.hash.to_string(), cell)).collect();
-    let samples: BTreeMap<&str, usize> =
-        plan.dataset.samples.iter().enumerate().map(|(sample, id)| (id.as_str(), sample)).collect();
-    let is_durable = |hash: &str, sample: &str| {
-        let unit = cells
-            .get(hash)
-            .zip(samples.get(sample))
-            .map(|(cell, sample)| Unit { cell: *cell, sample: *sample });
-        unit.is_some_and(|unit| rows.status(unit).is_some())
-    };
+    let is_durable = |hash: &str, sample: &str| rows.has_row(hash, sample);
     let counts = cluster::progress(root, &slurm, &is_durable);
     counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

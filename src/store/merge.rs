@@ -142,7 +142,8 @@ fn write_samples(
         if same_bytes(fs, new, &path)? {
             return Ok(None);
         }
-        let lock = fs.lock(&layout.run_lock()).map_err(StoreError::io("lock", &path))?;
+        let lock = layout.run_lock();
+        let lock = fs.lock(&lock).map_err(StoreError::io("lock", &lock))?;
         let read = index.samples().map(RowFile::fingerprint).transpose()?;
         if fingerprint_of(fs, &path)? != read {
             why = Written::Overtaken;

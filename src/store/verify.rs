@@ -394,7 +394,7 @@ mod tests {
     use crate::plan::{Shard, Unit};
     use crate::store::fault::FaultFs;
     use crate::store::run_dir::{RunDir, Start};
-    use crate::store::samples::{document, failed_row, plan, record, row};
+    use crate::store::samples::{document, failed_row, plan, row};
 
     const TWO_TASKS: &str = "tasks: [ { name: hole, operator: { center_mask: { size: 10 } } }, \
                              { name: small-hole, operator: { center_mask: { size: 4 } } } ]";

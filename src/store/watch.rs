@@ -168,6 +168,12 @@ impl Watch {
         self.grid.get(*cell, u32::try_from(unit.sample).ok()?)
     }
 
+    /// Whether a planned row was seen, ok or failed.
+    pub fn has_row(&self, cell_hash: &str, sample_id: &str) -> bool {
+        let key = self.names.hashes.get(cell_hash).zip(self.names.samples.get(sample_id));
+        key.is_some_and(|(cell, sample)| self.grid.get(*cell, *sample).is_some())
+    }
+
     fn read_journals(&mut self) -> Result<(), StoreError> {
         let dir = self.layout.journals();
         let names = names(&*self.fs, &dir, journal::EXTENSION)?;

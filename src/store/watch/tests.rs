@@ -58,6 +58,9 @@ fn rows_are_counted_once_on_their_way_from_journal_to_part_to_merge() {
     let (late, mut again) = (watch.progress().clone(), self::watch(&fs, &plan));
     assert_eq!(again.refresh().unwrap(), &late, "whoever comes late sees the same");
     assert_eq!(watch.status(unit(1, 0)), Some(Status::Failed));
+    let key = |unit: Unit| row(&plan, unit).key();
+    let has_row = |(hash, sample): (String, String)| watch.has_row(&hash, &sample);
+    assert!(has_row(key(unit(1, 0))) && !has_row(key(unit(1, 5))));
     assert_eq!((late.attempts["a"].rows, late.done()), (5, 5));
     let sum: f64 = (0..3).map(|sample| row(&plan, unit(0, sample)).device_seconds).sum();
     assert_eq!(late.cells[0].device_seconds, sum);
