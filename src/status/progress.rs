@@ -1,6 +1,6 @@
 //! Durable rows by cell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -40,22 +40,20 @@ impl Progress {
     /// Counts the rows of the plan, each once.
     pub fn of(plan: &Plan, finished: &Finished) -> Self {
         let samples: BTreeSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
-        let index: BTreeMap<String, usize> =
-            plan.cells.iter().enumerate().map(|(i, cell)| (cell.hash.to_string(), i)).collect();
         let new = |cell: &crate::plan::Cell| CellState {
             task: cell.task.clone(),
             method: cell.method.clone(),
             planned: samples.len(),
             ..CellState::default()
         };
-        let mut cells: Vec<CellState> = plan.cells.iter().map(new).collect();
-        for ((hash, sample), status) in &finished.rows {
-            let Some(&cell) = index.get(hash).filter(|_| samples.contains(sample.as_str())) else { continue };
-            match status {
-                Status::Ok => cells[cell].ok += 1,
-                Status::Failed => cells[cell].failed += 1,
+        let count = |cell: &crate::plan::Cell| {
+            let (mut state, rows) = (new(cell), finished.rows.cell(cell.hash));
+            for status in samples.iter().filter_map(|sample| rows.get(sample)) {
+                *if status == Status::Ok { &mut state.ok } else { &mut state.failed } += 1;
             }
-        }
+            state
+        };
+        let cells = plan.cells.iter().map(count).collect();
         Self { cells }
     }
 

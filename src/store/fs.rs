@@ -6,7 +6,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::attempt::AttemptId;
 use super::error::StoreError;
@@ -64,6 +64,10 @@ pub trait FsRead: fmt::Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// `length` bytes from `offset`; fewer is an error.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// When it was last written, where the file system tells.
+    fn modified(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// The operating system's files.
@@ -169,6 +173,10 @@ impl FsRead for OsFile {
         self.0.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
+
+    fn modified(&self) -> Option<SystemTime> {
+        self.0.metadata().and_then(|metadata| metadata.modified()).ok()
+    }
 }
 
 /// Writes a file so that its name holds either the old content or the new, whole and durable, never anything
@@ -204,17 +212,36 @@ pub fn write_atomic_with(
     path: &Path,
     body: impl FnOnce(&mut dyn FsFile) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    write_atomic_if(fs, path, body, |_| Ok(Some(()))).map(drop)
+}
+
+/// As [`write_atomic_with`], if `keep` says so when the content is whole, durable, and has a temporary name, which it is
+/// given. What `keep` returns (a lock) lives until the name is changed; with `None` the temporary file is removed.
+///
+/// # Panics
+/// If `path` has no parent or file name.
+pub fn write_atomic_if<T>(
+    fs: &dyn Fs,
+    path: &Path,
+    body: impl FnOnce(&mut dyn FsFile) -> Result<(), StoreError>,
+    keep: impl FnOnce(&Path) -> Result<Option<T>, StoreError>,
+) -> Result<Option<T>, StoreError> {
     let dir = path.parent().expect("a file of the store lies in a directory");
     let name = path.file_name().expect("a file of the store has a name").to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}.tmp", AttemptId::new()));
-    let result = write_and_sync(fs, &temporary, body)
-        .and_then(|()| fs.rename(&temporary, path).map_err(StoreError::io("rename to", path)));
-    if result.is_err() {
-        // Best effort: the first error is the one to report.
-        let _ = fs.remove(&temporary);
-        return result;
+    let rename = |kept: Option<T>| match kept {
+        Some(_) => fs.rename(&temporary, path).map(|()| kept).map_err(StoreError::io("rename to", path)),
+        None => Ok(None),
+    };
+    let result = write_and_sync(fs, &temporary, body).and_then(|()| keep(&temporary)).and_then(rename);
+    match result {
+        Ok(Some(kept)) => sync_dir(fs, dir).map(|()| Some(kept)),
+        other => {
+            // Best effort: an error is the one to report, and a left-over is harmless.
+            let _ = fs.remove(&temporary);
+            other
+        }
     }
-    sync_dir(fs, dir)
 }
 
 /// Writes a new file and makes its content (not yet its name) durable.

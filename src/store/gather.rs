@@ -1,17 +1,22 @@
 //! Reading what all writers left: journals and parts of every attempt, dead ones included, and `samples.parquet`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::AttemptId;
 use super::error::StoreError;
-use super::fs::{Fs, list_if_exists, read_if_exists};
+use super::fs::Fs;
+use super::index::Index;
 use super::layout::Layout;
-use super::record::{Key, Record, Status};
-use super::table::{Columns, Entry, entries_from_parquet, from_parquet};
-use super::{journal, parts};
+use super::names::{Entry, Names};
+use super::record::Record;
+use super::rows::{Grid, Rows};
+use super::sources::{Scope, read_entries};
+pub(super) use super::sources::{note_damage, paths};
+use super::table::to_records;
+use super::winners::{Limits, Winners};
 
 /// Something about the files that is no error, but worth saying.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,49 +67,11 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// All rows of a run, whoever wrote them.
-#[derive(Debug, Default)]
-pub struct Gathered {
-    /// One row per key, sorted by task, method, sample id and cell hash.
-    pub records: Vec<Record>,
-    /// Rows that lost against another of the same key.
-    pub duplicates: u64,
-    /// What was strange about the files.
-    pub notes: Vec<Note>,
-}
-
-/// Reads every row of a run directory.
-pub fn gather(fs: &dyn Fs, layout: &Layout) -> Result<Gathered, StoreError> {
-    let decode = |path: &Path, bytes| from_parquet(path, bytes, Columns::All);
-    let (mut records, notes) =
-        read_all(fs, layout, &[layout.samples()], |_| true, std::convert::identity, decode)?;
-    let duplicates = keep_one_per_key(&mut records);
-    records.sort_by(|a, b| order(a).cmp(&order(b)));
-    Ok(Gathered { records, duplicates, notes })
-}
-
-fn order(record: &Record) -> (&str, &str, &str, &str) {
-    (&record.task, &record.method, &record.sample_id, &record.cell_hash)
-}
-
-/// Sorts by key and keeps the first row of each by [`Record::precedence`]; returns how many others there were, not
-/// counting copies of one row in several files.
-fn keep_one_per_key(records: &mut Vec<Record>) -> u64 {
-    fn key(record: &Record) -> (&str, &str) {
-        (&record.cell_hash, &record.sample_id)
-    }
-    records.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.precedence(b)));
-    records.dedup_by(|b, a| key(a) == key(b) && a.precedence(b).is_eq());
-    let rows = records.len();
-    records.dedup_by(|b, a| key(a) == key(b));
-    (rows - records.len()) as u64
-}
-
 /// What a run directory holds already.
 #[derive(Debug, Clone, Default)]
 pub struct Finished {
-    /// Status of every durable row: ok if any row of that key is.
-    pub rows: BTreeMap<Key, Status>,
+    /// Status of every durable row.
+    pub rows: Rows,
     /// Cell hashes of the rows of every (task, method) name: more than one is a conflict.
     pub cells: BTreeMap<(String, String), BTreeSet<String>>,
     /// What was strange about the files.
@@ -113,93 +80,137 @@ pub struct Finished {
 
 /// Which rows of a run directory are durable, whoever wrote them; none if there is no such directory.
 pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    entries(fs, layout, &[layout.samples()]).map(collect)
+    finished_in(fs, layout, Scope::ALL)
 }
 
 /// As [`finished`], from the journals and parts of attempts with this tag only.
 pub fn finished_of(fs: &dyn Fs, layout: &Layout, tag: &str) -> Result<Finished, StoreError> {
-    let of_tag = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(AttemptId::of_file).is_some_and(|id| id.tag() == Some(tag))
-    };
-    let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
-    read_all(fs, layout, &[], of_tag, to_entries, entries_from_parquet).map(collect)
+    finished_in(fs, layout, Scope { tag: Some(tag), samples: false, ..Scope::ALL })
 }
 
-fn collect((entries, notes): (Vec<Entry>, Vec<Note>)) -> Finished {
-    let mut finished = Finished { notes, ..Finished::default() };
-    for Entry { task, method, key, status, .. } in entries {
-        finished.cells.entry((task, method)).or_default().insert(key.0.clone());
-        let known = finished.rows.entry(key).or_insert(status);
-        *known = status.min(*known);
-    }
-    finished
-}
-
-/// Entries of all journals and parts, and of `more` Parquet files, in no particular order.
-pub(super) fn entries(
-    fs: &dyn Fs,
-    layout: &Layout,
-    more: &[PathBuf],
-) -> Result<(Vec<Entry>, Vec<Note>), StoreError> {
-    let to_entries = |records: Vec<Record>| records.iter().map(Entry::from).collect();
-    read_all(fs, layout, more, |_| true, to_entries, entries_from_parquet)
-}
-
-/// Rows of the `wanted` journals and parts, and of `more` Parquet files, as `T`, in no particular order.
-fn read_all<T>(
-    fs: &dyn Fs,
-    layout: &Layout,
-    more: &[PathBuf],
-    wanted: impl Fn(&PathBuf) -> bool,
-    from_records: impl Fn(Vec<Record>) -> Vec<T>,
-    from_parquet: impl Fn(&Path, Vec<u8>) -> Result<Vec<T>, StoreError>,
-) -> Result<(Vec<T>, Vec<Note>), StoreError> {
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    // Journals first: one that vanishes meanwhile was replaced by a part, which is then listed afterwards.
-    for path in journal_paths(fs, layout)?.into_iter().filter(&wanted) {
-        let journal = note_damage(journal::read(fs, &path), &mut notes)?.flatten().unwrap_or_default();
-        if journal.torn > 0 {
-            notes.push(Note::TornTail { file: path, bytes: journal.torn });
+fn finished_in(fs: &dyn Fs, layout: &Layout, scope: Scope<'_>) -> Result<Finished, StoreError> {
+    let (mut names, mut grid, mut cells) = (Names::default(), Grid::default(), NamedCells::default());
+    let found = read_entries(fs, layout, scope, &mut names, |_, entries| {
+        for entry in &entries {
+            grid.add(entry.cell, entry.sample, entry.status);
+            cells.add(entry);
         }
-        rows.extend(from_records(journal.records));
-    }
-    for path in part_paths(fs, layout)?.iter().filter(|path| wanted(path)).chain(more) {
-        if let Some(bytes) = read_if_exists(fs, path)? {
-            rows.extend(note_damage(from_parquet(path, bytes), &mut notes)?.unwrap_or_default());
+    })?;
+    Ok(Finished { cells: cells.texts(&names), rows: Rows::new(names, grid), notes: found.notes })
+}
+
+/// The cells of every (task, method) name, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct NamedCells {
+    cells: BTreeSet<(u32, u32, u32)>,
+    /// Neighbouring rows mostly share their names.
+    last: Option<(u32, u32, u32)>,
+}
+
+impl NamedCells {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        let cell = (entry.task, entry.method, entry.cell);
+        if self.last != Some(cell) {
+            self.cells.insert(cell);
+            self.last = Some(cell);
         }
     }
-    Ok((rows, notes))
-}
 
-/// Damage of one file must not hide the rows of the others; any other error stays one.
-pub(super) fn note_damage<T>(
-    result: Result<T, StoreError>,
-    notes: &mut Vec<Note>,
-) -> Result<Option<T>, StoreError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(StoreError::Damaged { path, detail }) => {
-            notes.push(Note::Damaged { file: path, detail });
-            Ok(None)
+    pub(super) fn texts(&self, names: &Names) -> BTreeMap<(String, String), BTreeSet<String>> {
+        let mut texts = BTreeMap::<_, BTreeSet<String>>::new();
+        for &(task, method, cell) in &self.cells {
+            let name = (names.tasks.text(task).to_owned(), names.methods.text(method).to_owned());
+            texts.entry(name).or_default().insert(names.cells.text(cell).to_owned());
         }
-        Err(error) => Err(error),
+        texts
     }
 }
 
-/// Journals of all attempts.
-pub(super) fn journal_paths(fs: &dyn Fs, layout: &Layout) -> Result<Vec<PathBuf>, StoreError> {
-    paths(fs, &layout.journals(), journal::EXTENSION)
+/// All rows of a run, whoever wrote them.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// One row per key, sorted by task, method, sample id and cell hash.
+    pub records: Vec<Record>,
+    /// Rows of other attempts that lost against another of the same key.
+    pub duplicates: u64,
+    /// What was strange about the files.
+    pub notes: Vec<Note>,
 }
 
-/// Parts of all attempts.
-pub(super) fn part_paths(fs: &dyn Fs, layout: &Layout) -> Result<Vec<PathBuf>, StoreError> {
-    paths(fs, &layout.parts(), parts::EXTENSION)
+/// Reads every row of a run directory into memory.
+pub fn gather(fs: &dyn Fs, layout: &Layout) -> Result<Gathered, StoreError> {
+    let mut rounds = Rounds::default();
+    // They are to be in memory: nothing is spilled, and nothing written.
+    let limits = Limits { bytes: usize::MAX, ..Limits::default() };
+    loop {
+        let index = rounds.index(fs, layout)?;
+        let records = Winners::read(fs, layout, &index, limits).and_then(records);
+        if let Some(records) = rounds.settle(&index, records)? {
+            return Ok(Gathered { records, duplicates: index.counts().duplicates, notes: rounds.notes });
+        }
+    }
 }
 
-/// Files of one ending; temporary files start with a dot and end otherwise.
-pub(super) fn paths(fs: &dyn Fs, dir: &Path, extension: &str) -> Result<Vec<PathBuf>, StoreError> {
-    let names = list_if_exists(fs, dir)?.into_iter();
-    let paths = names.filter(|name| !name.starts_with('.')).map(|name| dir.join(name));
-    Ok(paths.filter(|path| path.extension().is_some_and(|ending| ending == extension)).collect())
+fn records(winners: Winners<'_>) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::new();
+    for batch in winners {
+        records.extend(to_records(&batch?).map_err(StoreError::Encode)?);
+    }
+    Ok(records)
+}
+
+/// Readings of all files, begun again where files have gone meanwhile or turn out to be damaged.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// What was strange about the files.
+    pub(super) notes: Vec<Note>,
+    damaged: BTreeSet<PathBuf>,
+    gone: usize,
+}
+
+impl Rounds {
+    /// How often files may go meanwhile: each time another process has replaced some.
+    const GONE: usize = 8;
+
+    /// What is there now, without the files that are known to be damaged.
+    pub(super) fn index(&mut self, fs: &dyn Fs, layout: &Layout) -> Result<Index, StoreError> {
+        let mut index = Index::read(fs, layout, Scope { without: &self.damaged, ..Scope::ALL })?;
+        std::mem::take(&mut index.notes).into_iter().for_each(|note| self.note(note));
+        Ok(index)
+    }
+
+    fn note(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// What came out of reading whole rows; `None` if it is to be done again from another index.
+    pub(super) fn settle<T>(
+        &mut self,
+        index: &Index,
+        result: Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let is_source = |path: &PathBuf| index.sources().iter().any(|source| source.path == *path);
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StoreError::Damaged { path, detail }) if is_source(&path) => {
+                self.damaged.insert(path.clone());
+                self.note(Note::Damaged { file: path, detail });
+                Ok(None)
+            }
+            Err(StoreError::Io { source, path, .. })
+                if is_gone(&source) && is_source(&path) && self.gone < Self::GONE =>
+            {
+                self.gone += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a file has been removed since it was listed or opened.
+pub(super) fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StaleNetworkFileHandle)
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -20,7 +22,7 @@ use super::fs::{Fs, read_if_exists};
 use super::layout::Layout;
 use super::log::Log;
 use super::record::{Record, SCHEMA_VERSION};
-use super::table::{SCHEMA, from_batches, to_batch};
+use super::table::{SCHEMA, to_batch};
 
 /// Version of the frames and their order; the rows have [`SCHEMA_VERSION`].
 const FORMAT_VERSION: u32 = 1;
@@ -82,44 +84,67 @@ impl JournalWriter {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn encode_error(error: arrow::error::ArrowError) -> StoreError {
+fn encode_error(error: ArrowError) -> StoreError {
     StoreError::Encode(error.to_string())
 }
 
 /// What a journal holds.
 #[derive(Debug, Default)]
 pub struct Journal {
-    /// Records up to the first bad frame.
-    pub records: Vec<Record>,
+    /// Rows up to the first bad frame, in batches as they were appended.
+    pub batches: Vec<RecordBatch>,
     /// Bytes from there on.
     pub torn: usize,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
-/// Reads a journal; `None` if it has gone (its rows are then in a part).
-pub fn read(fs: &dyn Fs, path: &Path) -> Result<Option<Journal>, StoreError> {
-    read_if_exists(fs, path)?.map(|bytes| decode(path, &bytes)).transpose()
+impl Journal {
+    /// Its rows in one batch; `None` if it has none.
+    pub(super) fn batch(&self) -> Result<Option<RecordBatch>, String> {
+        let Some(first) = self.batches.first() else { return Ok(None) };
+        concat_batches(&first.schema(), &self.batches).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads the wanted columns of a journal; `None` if it has gone (its rows are then in a part).
+pub fn read(fs: &dyn Fs, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Option<Journal>, StoreError> {
+    read_if_exists(fs, path)?.map(|bytes| decode(path, &bytes, wanted)).transpose()
 }
 
 /// Reads a journal's bytes. `path` is for messages.
-fn decode(path: &Path, bytes: &[u8]) -> Result<Journal, StoreError> {
+fn decode(path: &Path, bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Journal, StoreError> {
     let frames = frame::decode(bytes);
+    let (torn, size) = (frames.torn, bytes.len() as u64);
     let Some((header, messages)) = frames.payloads.split_first() else {
-        return Ok(Journal { records: Vec::new(), torn: frames.torn });
+        return Ok(Journal { batches: Vec::new(), torn, size });
     };
     check_header(path, header)?;
-    let mut journal = Journal { records: Vec::new(), torn: frames.torn };
-    if messages.len() > 1 {
-        let reader =
-            StreamReader::try_new(Cursor::new(messages.concat()), None).map_err(StoreError::damaged(path))?;
-        let schema = reader.schema();
-        let batches: Vec<RecordBatch> =
-            reader.collect::<Result<_, _>>().map_err(StoreError::damaged(path))?;
-        journal.records = from_batches(&schema, &batches).map_err(StoreError::damaged(path))?;
-    }
-    Ok(journal)
+    let batches = match messages.split_first() {
+        Some((schema, messages)) if !messages.is_empty() => decode_messages(path, schema, messages, wanted)?,
+        _ => Vec::new(),
+    };
+    Ok(Journal { batches, torn, size })
 }
 
-fn check_header(path: &Path, header: &[u8]) -> Result<(), StoreError> {
+/// The batches of some messages, with the wanted columns of their schema.
+pub(super) fn decode_messages(
+    path: &Path,
+    schema: &[u8],
+    messages: &[&[u8]],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let damaged = |error: ArrowError| StoreError::damaged(path)(error);
+    let fields = StreamReader::try_new(Cursor::new(schema), None).map_err(damaged)?.schema();
+    let fields = fields.fields().iter().enumerate();
+    let columns = fields.filter(|(_, field)| wanted(field.name())).map(|(i, _)| i).collect();
+    let stream = [&[schema], messages].concat().concat();
+    let reader = StreamReader::try_new(Cursor::new(stream), Some(columns)).map_err(damaged)?;
+    reader.collect::<Result<_, _>>().map_err(damaged)
+}
+
+/// Checks the first frame of a journal.
+pub(super) fn check_header(path: &Path, header: &[u8]) -> Result<(), StoreError> {
     let header: Header = serde_json::from_slice(header).map_err(StoreError::damaged(path))?;
     let versions = [
         ("journal format", header.dflow_journal, FORMAT_VERSION),
@@ -141,6 +166,15 @@ mod tests {
     use super::*;
     use crate::store::fault::FaultFs;
     use crate::store::samples::{assert_same, failed, record};
+    use crate::store::table::to_records;
+
+    fn decode(bytes: &[u8]) -> Result<Journal, StoreError> {
+        super::decode(Path::new("j"), bytes, |_| true)
+    }
+
+    fn records(journal: &Journal) -> Vec<Record> {
+        journal.batch().unwrap().map_or_else(Vec::new, |batch| to_records(&batch).unwrap())
+    }
 
     /// The bytes of a journal of `appends`, and the length after the headers and after each append.
     fn written(appends: &[Vec<Record>]) -> (Vec<u8>, Vec<usize>) {
@@ -162,8 +196,8 @@ mod tests {
     fn records_come_back_bit_for_bit() {
         let appends = vec![vec![record(0)], vec![record(1), failed(2)], vec![record(3)]];
         let (bytes, _) = written(&appends);
-        let journal = decode(Path::new("j"), &bytes).unwrap();
-        assert_same(&journal.records, &appends.concat());
+        let journal = decode(&bytes).unwrap();
+        assert_same(&records(&journal), &appends.concat());
         assert_eq!(journal.torn, 0);
     }
 
@@ -172,9 +206,9 @@ mod tests {
         let appends: Vec<_> = (0..3).map(|i| vec![record(i)]).collect();
         let (bytes, ends) = written(&appends);
         for cut in 0..=bytes.len() {
-            let journal = decode(Path::new("j"), &bytes[..cut]).unwrap();
+            let journal = decode(&bytes[..cut]).unwrap();
             let whole = ends.iter().filter(|&&end| end <= cut).count();
-            assert_same(&journal.records, &appends[..whole].concat());
+            assert_same(&records(&journal), &appends[..whole].concat());
         }
     }
 
@@ -191,8 +225,8 @@ mod tests {
             assert_eq!(frames.payloads.len().saturating_sub(2), whole, "a header and a schema come first");
             // What Arrow sees depends on the whole frames only: one bit of each byte is enough.
             if bit % 8 == bit / 8 % 8 {
-                let journal = decode(Path::new("j"), &damaged).unwrap();
-                assert_same(&journal.records, &appends[..whole].concat());
+                let journal = decode(&damaged).unwrap();
+                assert_same(&records(&journal), &appends[..whole].concat());
             }
         }
     }
@@ -201,7 +235,7 @@ mod tests {
     fn another_version_is_an_error_that_names_both() {
         let header = br#"{"dflow_journal":1,"schema_version":99,"attempt":"a"}"#;
         let bytes = frame::encode(header).unwrap();
-        let message = decode(Path::new("j"), &bytes).unwrap_err().to_string();
+        let message = decode(&bytes).unwrap_err().to_string();
         assert!(message.contains("99") && message.contains("row schema"), "{message}");
     }
 }

@@ -34,6 +34,11 @@ impl Layout {
         self.root.join("samples.parquet")
     }
 
+    /// What the last merge has seen: not for readers.
+    pub fn merged(&self) -> PathBuf {
+        self.root.join(".merged.json")
+    }
+
     /// Journals: one file per writer of a process attempt.
     pub fn journals(&self) -> PathBuf {
         self.root.join("journal")

@@ -15,7 +15,9 @@
 pub mod artifacts;
 pub mod attempt;
 pub mod checkpoint;
+mod chunks;
 pub mod columns;
+pub mod compare;
 pub mod error;
 pub mod fault;
 pub mod features;
@@ -25,24 +27,32 @@ mod frame_reader;
 pub mod fs;
 pub mod gather;
 pub mod handle;
+mod index;
 pub mod journal;
 pub mod layout;
 mod log;
 pub mod merge;
+mod names;
 pub mod nodes;
 pub mod parts;
 pub mod record;
 pub mod references;
+mod rows;
 pub mod run_dir;
 #[cfg(test)]
 mod samples;
 mod schema;
 pub mod scores;
+mod sources;
+mod spill;
+mod stamp;
 mod table;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+pub mod watch;
+mod winners;
 mod x1_key;
 
 pub use error::StoreError;
@@ -52,9 +62,10 @@ pub use features::{
 pub use gather::{Finished, Note};
 pub use handle::Store;
 pub use layout::Layout;
-pub use merge::{Columns, MergeReport, merge, read_samples};
+pub use merge::{Columns, MergeReport, merge, read_samples, visit_samples};
 pub use record::{COLUMNS, Key, Record, Status, TracePoint};
 pub use references::{ReferenceInfo, cached_reference, read_reference, write_reference};
+pub use rows::{CellRows, Rows};
 pub use run_dir::{Completeness, Found, RunDir, Start};
 pub use schema::columns_markdown;
 pub use scores::{
@@ -65,4 +76,5 @@ pub use telemetry::{
     read_telemetry,
 };
 pub use verify::{Depth, Verdict, same_as, verify};
+pub use watch::{AttemptProgress, CellProgress, RunProgress, Watch};
 pub use x1_key::X1Key;

@@ -216,6 +216,11 @@ impl Record {
             .then_with(|| self.to_bytes().cmp(&other.to_bytes()))
     }
 
+    /// A short hash of all fields.
+    pub(super) fn digest(&self) -> [u8; 16] {
+        *blake3::hash(&self.to_bytes()).as_bytes().first_chunk().expect("a hash has 32 bytes")
+    }
+
     /// All fields as bytes; equal bytes are the same row read from two files.
     fn to_bytes(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("a record has no type that postcard refuses")

@@ -14,7 +14,7 @@ use super::gather::{Finished, finished, finished_of};
 use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
-use super::merge::{Columns, merge, read_samples};
+use super::merge::{Columns, merge, visit_samples};
 use super::nodes;
 use super::record::{METRIC_PROFILE, Record, SCHEMA_VERSION, Status};
 use super::telemetry;
@@ -111,10 +111,10 @@ impl Completeness {
     pub fn of(plan: &Plan, finished: &Finished) -> Self {
         let mut counts = Self::default();
         for cell in &plan.cells {
-            let hash = cell.hash.to_string();
+            let rows = finished.rows.cell(cell.hash);
             for sample in &plan.dataset.samples {
                 counts.planned += 1;
-                match finished.rows.get(&(hash.clone(), sample.clone())) {
+                match rows.get(sample) {
                     Some(Status::Ok) => counts.ok += 1,
                     Some(Status::Failed) => counts.failed += 1,
                     None => counts.missing += 1,
@@ -177,39 +177,29 @@ impl RunDir {
     }
 
     fn stays_without_on(fs: &dyn Fs, root: &Path, plan: &Plan) -> Vec<String> {
-        let records = read_samples(fs, &Layout::new(root), Columns::WithoutTrace).unwrap_or_default();
+        let wanted = wanted(plan);
         let cells: BTreeSet<String> = plan.cells.iter().map(|cell| cell.hash.to_string()).collect();
-        let rows: Vec<&Record> =
-            records.iter().filter(|row| row.status == Status::Ok && cells.contains(&row.cell_hash)).collect();
-        let lacking = |what: &str, lacks: &dyn Fn(&Record) -> bool| {
-            let count = rows.iter().filter(|row| lacks(row)).count();
-            let shown = root.display();
-            (count > 0).then(|| match what.parse::<MetricSpec>() {
-                Ok(MetricSpec::Molecule) | Err(_) => format!(
-                    "{count} finished rows stay without {what}; run into another `output` to have it everywhere"
-                ),
-                Ok(metric) => format!(
-                    "{count} finished rows stay without {metric}; `dflow score {shown} --metrics {metric}` makes it from \
-                     their reconstructions"
-                ),
-            })
-        };
-        let metrics = plan.metrics.iter().filter_map(|metric| match metric {
-            MetricSpec::Psnr => lacking("psnr", &|row| row.psnr.is_none()),
-            MetricSpec::Ssim => lacking("ssim", &|row| row.ssim_tm13.is_none()),
-            MetricSpec::Molecule => lacking("molecule metrics", &|row| row.molecule_stable.is_none()),
-            MetricSpec::Lpips(_) => lacking(&metric.to_string(), &|row| row.lpips.is_none()),
-            // Features lie beside the rows: `features/`.
-            MetricSpec::Features(_) => None,
-        });
-        let saved = plan.save.iter().filter_map(|kind| match kind {
-            SaveSpec::Reconstructions => lacking("reconstructions", &|row| row.x1_file.is_none()),
-            // Only optimisers have one.
-            SaveSpec::Trajectory => {
-                lacking("a trajectory", &|row| row.evals > 0 && row.trajectory_file.is_none())
+        let mut counts = vec![0; wanted.len()];
+        let read = visit_samples(fs, &Layout::new(root), Columns::WithoutTrace, |row| {
+            if row.status == Status::Ok && cells.contains(&row.cell_hash) {
+                counts
+                    .iter_mut()
+                    .zip(&wanted)
+                    .for_each(|(count, (_, lacks))| *count += usize::from(lacks(&row)));
             }
         });
-        metrics.chain(saved).collect()
+        let lacking = counts.into_iter().zip(wanted).filter(|(count, _)| read.is_ok() && *count > 0);
+        let text = |(count, (what, _)): (usize, (String, _))| match what.parse::<MetricSpec>() {
+            Ok(MetricSpec::Molecule) | Err(_) => format!(
+                "{count} finished rows stay without {what}; run into another `output` to have it everywhere"
+            ),
+            Ok(metric) => format!(
+                "{count} finished rows stay without {metric}; `dflow score {} --metrics {metric}` makes it from \
+                 their reconstructions",
+                root.display()
+            ),
+        };
+        lacking.map(text).collect()
     }
 
     /// Begins or continues a run in `root`: creates it, or checks that what it holds fits the plan.
@@ -354,6 +344,30 @@ impl RunDir {
         update_run_file(&*self.fs, &self.layout, old.as_ref(), change)?;
         Ok(count(plan))
     }
+}
+
+/// What a plan asks for of every row, and whether a row lacks it.
+fn wanted(plan: &Plan) -> Vec<(String, fn(&Record) -> bool)> {
+    let metrics = plan.metrics.iter().filter_map(|metric| -> Option<(String, fn(&Record) -> bool)> {
+        Some(match metric {
+            MetricSpec::Psnr => ("psnr".to_owned(), |row| row.psnr.is_none()),
+            MetricSpec::Ssim => ("ssim".to_owned(), |row| row.ssim_tm13.is_none()),
+            MetricSpec::Molecule => ("molecule metrics".to_owned(), |row| row.molecule_stable.is_none()),
+            MetricSpec::Lpips(_) => (metric.to_string(), |row| row.lpips.is_none()),
+            // Features lie beside the rows: `features/`.
+            MetricSpec::Features(_) => return None,
+        })
+    });
+    let saved = plan.save.iter().map(|kind| -> (String, fn(&Record) -> bool) {
+        match kind {
+            SaveSpec::Reconstructions => ("reconstructions".to_owned(), |row| row.x1_file.is_none()),
+            // Only optimisers have one.
+            SaveSpec::Trajectory => {
+                ("a trajectory".to_owned(), |row| row.evals > 0 && row.trajectory_file.is_none())
+            }
+        }
+    });
+    metrics.chain(saved).collect()
 }
 
 fn check_name(root: &Path) -> Result<(), StoreError> {

@@ -11,13 +11,15 @@ use super::checkpoint::{Origin, Running};
 use super::fault::{Crash, Fault, FaultFs};
 use super::fs::{Fs, OsFs};
 use super::gather::{Note, finished, gather};
-use super::merge::{Columns, MergeReport, merge, read_samples};
+use super::merge::{Columns, MergeReport, merge, merge_within, read_samples};
 use super::record::{Key, Record, Status, TracePoint};
 use super::run_dir::{RunDir, Start};
-use super::samples::{document, failed, plan, record, row};
+use super::samples::{assert_same, document, failed, plan, record, row};
 use super::verify::{Depth, compare, verify};
+use super::winners::Limits;
 use super::{Layout, Store, StoreError};
 use crate::plan::Shard;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 fn store(fs: &FaultFs, attempt: &str) -> Store {
     let layout = Layout::new("/reports/run");
@@ -28,7 +30,7 @@ fn files() -> FaultFs {
     FaultFs::new(Path::new("/reports"))
 }
 
-fn rows(fs: &FaultFs) -> Vec<Record> {
+fn rows_of(fs: &FaultFs) -> Vec<Record> {
     read_samples(fs, &Layout::new("/reports/run"), Columns::All).unwrap()
 }
 
@@ -58,8 +60,10 @@ fn rows_of_journals_and_parts_are_merged_sorted_and_the_same_bytes_each_time() {
         }
     }
     let first = merged(&fs);
-    let names: Vec<_> =
-        rows(&fs).iter().map(|row| (row.task.clone(), row.method.clone(), row.sample_id.clone())).collect();
+    let names: Vec<_> = rows_of(&fs)
+        .iter()
+        .map(|row| (row.task.clone(), row.method.clone(), row.sample_id.clone()))
+        .collect();
     assert_eq!(names.len(), 10);
     assert!(names.is_sorted());
     assert_eq!(first, merged(&fs));
@@ -113,7 +117,7 @@ fn ok_beats_failed_and_then_the_first_attempt_wins() {
     let layout = Layout::new("/reports/run");
     let report = merge(&fs, &layout, "run").unwrap();
     assert_eq!((report.ok, report.failed, report.duplicates), (1, 0, 2));
-    assert_eq!((rows(&fs)[0].status, rows(&fs)[0].attempt.as_str()), (Status::Ok, "b"));
+    assert_eq!((rows_of(&fs)[0].status, rows_of(&fs)[0].attempt.as_str()), (Status::Ok, "b"));
 }
 
 #[test]
@@ -141,6 +145,151 @@ fn a_merge_that_changes_nothing_reports_the_same() {
         assert_eq!(second, MergeReport { changed: false, ..first });
     }
     assert_eq!(merge(&fs, &layout, "run").unwrap().duplicates, 3);
+    assert!(merge(&fs, &layout, "another name").unwrap().changed);
+}
+
+/// Writes rows, some of them several times, by several attempts, as journals and parts, in an order of its own.
+fn write_many(fs: &FaultFs, reverse: bool) {
+    let mut attempts: Vec<usize> = (0..7).collect();
+    if reverse {
+        attempts.reverse();
+    }
+    for attempt in attempts {
+        let mut store = store(fs, &format!("attempt-{attempt}"));
+        let mut rows: Vec<Record> = (attempt * 10..attempt * 10 + 25).map(record).collect();
+        rows.extend((0..3).map(|i| failed(70 + 3 * attempt + i)));
+        if reverse {
+            rows.reverse();
+        }
+        for (i, row) in rows.iter().enumerate() {
+            store.append(row).unwrap();
+            if attempt % 3 > 0 && i % 7 == attempt {
+                store.flush_part().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merge_in_little_memory_writes_the_same_bytes() {
+    let layout = Layout::new("/reports/run");
+    let mut written = Vec::new();
+    for (reverse, rows, bytes) in
+        [(false, 4, usize::MAX), (true, 4, usize::MAX), (false, 4, 0), (true, 4, 20_000), (true, 4, 1)]
+    {
+        let fs = files();
+        write_many(&fs, reverse);
+        let report = merge_within(&fs, &layout, "run", Limits { rows, bytes }).unwrap();
+        assert_eq!((report.ok, report.failed, report.duplicates), (85, 6, 7 * 28 - 91));
+        assert_eq!(fs.list(layout.root()).unwrap().iter().filter(|name| name.ends_with(".tmp")).count(), 0);
+        written.push(fs.read(&layout.samples()).unwrap());
+        assert_same(&rows_of(&fs), &gather(&fs, &layout).unwrap().records);
+    }
+    assert!(written.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn of_several_tries_within_one_attempt_the_smallest_bytes_win_wherever_they_lie() {
+    let layout = Layout::new("/reports/run");
+    let tries: Vec<Record> = (0..3).map(|i| Record { wall_seconds: f64::from(i), ..record(1) }).collect();
+    let mut winners = Vec::new();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        for bytes in [0, usize::MAX] {
+            let fs = files();
+            let mut store = store(&fs, "a");
+            store.append(&record(0)).unwrap();
+            for (i, which) in order.into_iter().enumerate() {
+                store.append(&tries[which]).unwrap();
+                if i == 0 {
+                    store.flush_part().unwrap();
+                    merged(&fs);
+                }
+            }
+            merge_within(&fs, &layout, "run", Limits { rows: 1, bytes }).unwrap();
+            winners.push(rows_of(&fs));
+            assert_same(winners.last().unwrap(), &winners[0]);
+            assert_eq!(winners[0].len(), 2);
+        }
+    }
+}
+
+#[test]
+fn whatever_operation_of_a_spilling_merge_fails_the_next_one_has_every_row() {
+    let layout = Layout::new("/reports/run");
+    let limits = Limits { rows: 16, bytes: 60_000 };
+    let merged = |fs: &FaultFs| merge_within(fs, &layout, "run", limits);
+    let whole = files();
+    write_many(&whole, false);
+    let before = whole.operations();
+    merged(&whole).unwrap();
+    let (expected, operations) = (whole.read(&layout.samples()).unwrap(), whole.operations() - before);
+    assert!(operations > 20, "{operations}");
+    for (fault, crash) in [
+        (Fault::Abort, Crash::Kill),
+        (Fault::Abort, Crash::PowerLoss),
+        (Fault::ShortWrite, Crash::Kill),
+        (Fault::Fail(ErrorKind::Other), Crash::Kill),
+    ] {
+        for k in 0..operations {
+            let fs = files();
+            write_many(&fs, false);
+            fs.inject(k, fault);
+            let _ = merged(&fs);
+            fs.restart(crash);
+            merged(&fs).unwrap();
+            assert!(fs.read(&layout.samples()).unwrap() == expected, "{fault:?} at {k}, {crash:?}");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_is_damaged_in_another_column_costs_its_rows_only() {
+    let fs = files();
+    let layout = Layout::new("/reports/run");
+    for (attempt, row) in [("a", record(1)), ("b", record(2))] {
+        let mut store = store(&fs, attempt);
+        store.append(&row).unwrap();
+        store.flush_part().unwrap();
+    }
+    let path = layout.parts().join("a-000.parquet");
+    let mut bytes = fs.read(&path).unwrap();
+    let (start, length) = {
+        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes.clone())).unwrap();
+        reader.metadata().row_group(0).columns().last().unwrap().byte_range()
+    };
+    bytes[start as usize..(start + length) as usize].fill(0xff);
+    fs.remove(&path).unwrap();
+    fs.create_new(&path).unwrap().append(&bytes).unwrap();
+    let report = merge(&fs, &layout, "run").unwrap();
+    assert_eq!((report.ok, rows_of(&fs).len()), (1, 1));
+    assert!(report.notes[0].to_string().contains("a-000.parquet"), "{:?}", report.notes);
+}
+
+#[test]
+fn what_the_last_merge_has_seen_is_believed_as_long_as_it_holds() {
+    let (fs, layout) = (files(), Layout::new("/reports/run"));
+    let mut store = store(&fs, "a");
+    let merged = || merge(&fs, &layout, "run").unwrap();
+    store.append(&record(1)).unwrap();
+    assert_eq!(merged().ok, 1);
+    let old = fs.read(&layout.samples()).unwrap();
+    store.append(&record(2)).unwrap();
+    assert_eq!(merged().ok, 2, "a journal has grown");
+    store.flush_part().unwrap();
+    assert_eq!(merged(), MergeReport { ok: 2, ..MergeReport::default() }, "a part took its place");
+    let replace = |path: &Path, bytes: &[u8]| {
+        fs.remove(path).unwrap();
+        fs.create_new(path).unwrap().append(bytes).unwrap();
+    };
+    replace(&layout.samples(), &old);
+    assert!(merged().changed, "an older copy lies there");
+    let stamp = String::from_utf8(fs.read(&layout.merged()).unwrap()).unwrap();
+    replace(&layout.merged(), stamp.replace("\"ok\":2", "\"ok\":77").as_bytes());
+    assert_eq!(merged().ok, 77, "nothing is read when nothing has changed");
+    for damage in [&b"{"[..], b""] {
+        replace(&layout.merged(), damage);
+        assert_eq!(merged().ok, 2);
+    }
     assert!(merge(&fs, &layout, "another name").unwrap().changed);
 }
 
@@ -273,7 +422,7 @@ fn run(fs: &FaultFs, acknowledged: &mut Vec<Key>) -> Result<RunDir, StoreError> 
 fn whatever_operation_fails_a_resumed_run_has_every_row_once() {
     let whole = files();
     run(&whole, &mut Vec::new()).unwrap();
-    let expected = rows(&whole);
+    let expected = rows_of(&whole);
     let operations = whole.operations();
     assert!(operations > 30);
     let faults = [
@@ -296,7 +445,7 @@ fn whatever_operation_fails_a_resumed_run_has_every_row_once() {
         let dir = run(&fs, &mut Vec::new()).unwrap();
         let verdict = verify(&fs, dir.layout(), dir.plan(), Depth::Deep).unwrap();
         assert!(verdict.is_complete(), "{fault:?} at {k}, {crash:?}: {verdict:?}");
-        let comparison = compare(&expected, &rows(&fs));
+        let comparison = compare(&expected, &rows_of(&fs));
         assert!(comparison.is_same() && comparison.same == expected.len(), "{comparison:?}");
     }
 }

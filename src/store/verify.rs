@@ -1,18 +1,23 @@
 //! Checks of a finished, stopped or copied run: nothing is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::artifacts;
+pub use super::compare::{Comparison, RowDifference, compare, same_as};
 use super::error::StoreError;
-use super::fs::{Fs, list_if_exists, read_if_exists};
-use super::gather::{Finished, Note, finished, gather};
+use super::fs::{Fs, list_if_exists};
+use super::gather::{NamedCells, Note, Rounds};
+use super::index::Index;
 use super::layout::Layout;
-use super::merge::{Columns, read_samples};
-use super::record::{COLUMNS, Key, Record, Status};
-use super::table::{Entry, entries_from_parquet};
+use super::merge::{Columns, visit_samples};
+use super::names::{Entry, Names};
+use super::record::{Key, Record, Status};
+use super::rows::Grid;
+use super::sources::{Kind, Scope, Source, read_entries};
+use super::table::{Failure, to_records, visit_failures};
 use crate::plan::{Cell, Plan};
 
 /// How thoroughly a run is checked.
@@ -171,19 +176,18 @@ impl Verdict {
 /// Checks that a run directory holds every row of a plan exactly once. Writes nothing.
 pub fn verify(fs: &dyn Fs, layout: &Layout, plan: &Plan, depth: Depth) -> Result<Verdict, StoreError> {
     let mut verdict = Verdict::default();
-    let durable = finished(fs, layout)?;
-    for note in &durable.notes {
+    let there = There::read(fs, layout)?;
+    for note in &there.notes {
         match note {
             Note::TornTail { .. } | Note::MovedAway { .. } => verdict.notes.push(note.to_string()),
-            Note::Damaged { file, detail } => {
-                verdict.problems.push(Problem::Damaged { file: file.clone(), detail: detail.clone() });
-            }
+            Note::Damaged { file, detail } => damaged(&mut verdict, file.clone(), detail.clone()),
         }
     }
-    let entries = sample_entries(fs, layout)?;
-    check_keys(&mut verdict, &entries);
-    check_plan(&mut verdict, plan, &entries, &durable);
-    check_failed(&mut verdict, fs, layout, plan, &entries)?;
+    verdict.problems.extend(there.repeated());
+    check_plan(&mut verdict, plan, &there);
+    if there.failed {
+        list_failed(&mut verdict, fs, layout, plan)?;
+    }
     note_leftovers(&mut verdict, fs, layout)?;
     if depth == Depth::Deep {
         check_deep(&mut verdict, fs, layout)?;
@@ -191,48 +195,93 @@ pub fn verify(fs: &dyn Fs, layout: &Layout, plan: &Plan, depth: Depth) -> Result
     Ok(verdict)
 }
 
-/// Entries of `samples.parquet`; damage is reported by the check of all files.
-fn sample_entries(fs: &dyn Fs, layout: &Layout) -> Result<Vec<Entry>, StoreError> {
-    let path = layout.samples();
-    match read_if_exists(fs, &path)?.map(|bytes| entries_from_parquet(&path, bytes)) {
-        None | Some(Err(StoreError::Damaged { .. })) => Ok(Vec::new()),
-        Some(entries) => entries,
+/// Notes a damaged file once.
+fn damaged(verdict: &mut Verdict, file: PathBuf, detail: String) {
+    let is_file = |known: &Problem| matches!(known, Problem::Damaged { file: known, .. } if *known == file);
+    if !verdict.problems.iter().any(is_file) {
+        verdict.problems.push(Problem::Damaged { file, detail });
     }
 }
 
-fn check_keys(verdict: &mut Verdict, entries: &[Entry]) {
-    let mut counts = BTreeMap::<&Key, usize>::new();
-    for entry in entries {
-        *counts.entry(&entry.key).or_default() += 1;
-    }
-    let repeated = counts.into_iter().filter(|(_, times)| *times > 1);
-    verdict.problems.extend(repeated.map(|(key, times)| Problem::Repeated { key: key.clone(), times }));
+/// The rows that are there, by their names.
+#[derive(Debug, Default)]
+struct There {
+    names: Names,
+    /// In any file.
+    durable: Grid,
+    /// In `samples.parquet`.
+    merged: Grid,
+    /// Keys that are in `samples.parquet` already when they come again.
+    again: Vec<(u32, u32)>,
+    /// Whether a row of `samples.parquet` has failed.
+    failed: bool,
+    cells: NamedCells,
+    notes: Vec<Note>,
 }
 
-fn check_plan(verdict: &mut Verdict, plan: &Plan, entries: &[Entry], durable: &Finished) {
-    let have: BTreeMap<&Key, Status> = entries.iter().map(|entry| (&entry.key, entry.status)).collect();
-    let mut planned = BTreeSet::new();
+impl There {
+    fn read(fs: &dyn Fs, layout: &Layout) -> Result<Self, StoreError> {
+        let (mut there, mut names) = (Self::default(), Names::default());
+        let found = read_entries(fs, layout, Scope::ALL, &mut names, |source, entries| {
+            entries.iter().for_each(|entry| there.add(entry, source.kind == Kind::Samples));
+        })?;
+        Ok(Self { names, notes: found.notes, ..there })
+    }
+
+    fn add(&mut self, entry: &Entry, merged: bool) {
+        self.durable.add(entry.cell, entry.sample, entry.status);
+        self.cells.add(entry);
+        if merged {
+            self.failed |= entry.status == Status::Failed;
+            if self.merged.add(entry.cell, entry.sample, entry.status).is_some() {
+                self.again.push((entry.cell, entry.sample));
+            }
+        }
+    }
+
+    fn repeated(&self) -> Vec<Problem> {
+        let mut times = BTreeMap::<Key, usize>::new();
+        for &(cell, sample) in &self.again {
+            let key = (self.names.cells.text(cell).to_owned(), self.names.samples.text(sample).to_owned());
+            *times.entry(key).or_insert(1) += 1;
+        }
+        times.into_iter().map(|(key, times)| Problem::Repeated { key, times }).collect()
+    }
+}
+
+fn check_plan(verdict: &mut Verdict, plan: &Plan, there: &There) {
+    let numbers: Vec<Option<u32>> =
+        plan.dataset.samples.iter().map(|sample| there.names.samples.find(sample)).collect();
+    let mut merged = 0;
     for cell in &plan.cells {
-        let hash = cell.hash.to_string();
-        let keys = plan.dataset.samples.iter().map(|sample| (hash.clone(), sample.clone()));
-        let (there, missing): (Vec<Key>, Vec<Key>) = keys.partition(|key| have.contains_key(key));
-        verdict.planned += there.len() + missing.len();
-        verdict.ok += there.iter().filter(|key| have[key] == Status::Ok).count();
-        if !missing.is_empty() {
-            let unmerged = missing.iter().filter(|key| durable.rows.contains_key(key)).count();
-            let sample_ids = missing.into_iter().map(|(_, sample)| sample).collect();
+        let number = there.names.cells.find(&cell.hash.to_string());
+        let status = |grid: &Grid, sample: Option<u32>| grid.get(number?, sample?);
+        let (mut sample_ids, mut unmerged) = (Vec::new(), 0);
+        for (sample, id) in numbers.iter().zip(&plan.dataset.samples) {
+            verdict.planned += 1;
+            match status(&there.merged, *sample) {
+                Some(status) => {
+                    merged += 1;
+                    verdict.ok += usize::from(status == Status::Ok);
+                }
+                None => {
+                    unmerged += usize::from(status(&there.durable, *sample).is_some());
+                    sample_ids.push(id.clone());
+                }
+            }
+        }
+        if !sample_ids.is_empty() {
             let (task, method) = (cell.task.clone(), cell.method.clone());
             verdict.missing.push(MissingRows { task, method, sample_ids, unmerged });
         }
-        planned.extend(there);
     }
-    verdict.unplanned = have.keys().filter(|key| !planned.contains(**key)).count();
-    verdict.problems.extend(other_cells(plan, durable));
+    verdict.unplanned = there.merged.len().saturating_sub(merged);
+    verdict.problems.extend(other_cells(plan, &there.cells.texts(&there.names)));
 }
 
-fn other_cells(plan: &Plan, durable: &Finished) -> Vec<Problem> {
+fn other_cells(plan: &Plan, cells: &BTreeMap<(String, String), BTreeSet<String>>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for ((task, method), hashes) in &durable.cells {
+    for ((task, method), hashes) in cells {
         let Some(cell) = plan.cell(task, method) else { continue };
         let planned = cell.hash.to_string();
         problems.extend(hashes.iter().filter(|found| **found != planned).map(|found| Problem::OtherCell {
@@ -245,31 +294,20 @@ fn other_cells(plan: &Plan, durable: &Finished) -> Vec<Problem> {
     problems
 }
 
-/// Lists planned rows that failed; only if there are any are whole rows read.
-fn check_failed(
-    verdict: &mut Verdict,
-    fs: &dyn Fs,
-    layout: &Layout,
-    plan: &Plan,
-    entries: &[Entry],
-) -> Result<(), StoreError> {
-    if entries.iter().all(|entry| entry.status == Status::Ok) {
-        return Ok(());
-    }
+/// Lists planned rows that failed, under the plan's names: a row may have been solved under others.
+fn list_failed(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout, plan: &Plan) -> Result<(), StoreError> {
     let cells: BTreeMap<String, &Cell> =
         plan.cells.iter().map(|cell| (cell.hash.to_string(), cell)).collect();
-    let samples: BTreeSet<&String> = plan.dataset.samples.iter().collect();
-    let rows = read_samples(fs, layout, Columns::WithoutTrace)?.into_iter();
-    let failed = rows.filter(|row| row.status == Status::Failed && samples.contains(&row.sample_id));
-    verdict.failed = failed
-        .filter_map(|row| {
-            // The plan's names: the row may have been solved under others.
-            let cell = cells.get(&row.cell_hash)?;
+    let samples: HashSet<&str> = plan.dataset.samples.iter().map(String::as_str).collect();
+    visit_failures(fs, &layout.samples(), |failure| {
+        if let Some(cell) = cells.get(&failure.cell_hash)
+            && samples.contains(&*failure.sample_id)
+        {
             let (task, method) = (cell.task.clone(), cell.method.clone());
-            Some(FailedRow { task, method, sample_id: row.sample_id, error: row.error.unwrap_or_default() })
-        })
-        .collect();
-    Ok(())
+            let Failure { sample_id, error, .. } = failure;
+            verdict.failed.push(FailedRow { task, method, sample_id, error });
+        }
+    })
 }
 
 fn note_leftovers(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(), StoreError> {
@@ -285,143 +323,69 @@ fn note_leftovers(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result
 /// Reads every column of every file, compares the merged rows with their sources, and every kept reconstruction
 /// with its hash.
 fn check_deep(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(), StoreError> {
-    let gathered = gather(fs, layout)?;
-    for note in gathered.notes {
-        if let Note::Damaged { file, detail } = note
-            && !verdict
-                .problems
-                .iter()
-                .any(|known| matches!(known, Problem::Damaged { file: f, .. } if *f == file))
-        {
-            verdict.problems.push(Problem::Damaged { file, detail });
+    let mut rounds = Rounds::default();
+    loop {
+        let index = rounds.index(fs, layout)?;
+        if let Some(altered) = rounds.settle(&index, altered(fs, &index))? {
+            verdict.problems.extend(altered.into_iter().map(|key| Problem::Altered { key }));
+            break;
         }
     }
-    let merged = match read_samples(fs, layout, Columns::All) {
-        Err(StoreError::Damaged { .. }) => return Ok(()), // among the notes
-        merged => merged?,
+    for note in rounds.notes {
+        if let Note::Damaged { file, detail } = note {
+            damaged(verdict, file, detail);
+        }
+    }
+    check_artifacts(verdict, fs, layout)
+}
+
+/// Keys of the rows of `samples.parquet` that differ from every copy of them. A row may be newer in a journal (a retry,
+/// not merged yet), but not another of the same attempt.
+fn altered(fs: &dyn Fs, index: &Index) -> Result<Vec<Key>, StoreError> {
+    let samples = index.sources().iter().find(|source| source.kind == Kind::Samples);
+    let merged = samples.map_or_else(|| Ok(Vec::new()), |samples| digests(fs, index, samples))?;
+    // Of the rows that have copies, whether one is equal.
+    let mut copied = BTreeMap::<u32, bool>::new();
+    for (source, copies) in index.sources().iter().zip(index.copies()) {
+        let found = digests(fs, index, source)?;
+        for (row, sample) in copies {
+            let equal = found.get(row as usize).is_some_and(|digest| *digest == merged[sample as usize]);
+            *copied.entry(sample).or_default() |= equal;
+        }
+    }
+    let altered = copied.into_iter().filter(|(_, equal)| !equal).map(|(row, _)| row);
+    Ok(index.keys_of_samples(&altered.collect()))
+}
+
+/// A short hash of every row of a file, in order.
+fn digests(fs: &dyn Fs, index: &Index, source: &Source) -> Result<Vec<[u8; 16]>, StoreError> {
+    let mut digests = Vec::new();
+    for batch in source.batches(fs, index.samples())? {
+        let records = to_records(&batch?).map_err(StoreError::damaged(&source.path))?;
+        digests.extend(records.iter().map(Record::digest));
+    }
+    Ok(digests)
+}
+
+fn check_artifacts(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(), StoreError> {
+    let problem = |what: &str, file: Option<&str>, record: &Record, error: StoreError| Problem::Damaged {
+        file: layout.artifacts().join(file.unwrap_or_default()),
+        detail: format!("{what} of sample {}: {error}", record.sample_id),
     };
-    let winners: BTreeMap<Key, &Record> =
-        gathered.records.iter().map(|record| (record.key(), record)).collect();
-    for record in &merged {
-        let key = record.key();
-        let winner = winners.get(&key).copied();
-        // A row may be newer in a journal (a retry, not merged yet), but not another of the same attempt.
-        let altered = |winner: &Record| winner.attempt == record.attempt && winner.precedence(record).is_ne();
-        if winner.is_some_and(altered) {
-            verdict.problems.push(Problem::Altered { key });
+    let read = visit_samples(fs, layout, Columns::WithoutTrace, |record| {
+        if let Err(error) = artifacts::read(fs, layout, &record) {
+            let file = record.x1_file.as_deref();
+            verdict.problems.push(problem("reconstruction", file, &record, error));
         }
-        if let Err(error) = artifacts::read(fs, layout, record) {
-            let file = layout.artifacts().join(record.x1_file.as_deref().unwrap_or_default());
-            let detail = format!("reconstruction of sample {}: {error}", record.sample_id);
-            verdict.problems.push(Problem::Damaged { file, detail });
+        if let Err(error) = artifacts::read_trajectory(fs, layout, &record) {
+            let file = record.trajectory_file.as_deref();
+            verdict.problems.push(problem("trajectory", file, &record, error));
         }
-        if let Err(error) = artifacts::read_trajectory(fs, layout, record) {
-            let file = layout.artifacts().join(record.trajectory_file.as_deref().unwrap_or_default());
-            let detail = format!("trajectory of sample {}: {error}", record.sample_id);
-            verdict.problems.push(Problem::Damaged { file, detail });
-        }
+    });
+    match read {
+        Err(StoreError::Damaged { .. }) => Ok(()), // known by now
+        read => read,
     }
-    Ok(())
-}
-
-/// A value that differs between two runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowDifference {
-    /// Name of the task.
-    pub task: String,
-    /// Name of the method.
-    pub method: String,
-    /// Id of the sample.
-    pub sample_id: String,
-    /// Name of the column.
-    pub column: String,
-    /// The first run's value.
-    pub left: String,
-    /// The second's.
-    pub right: String,
-}
-
-/// How two runs compare.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Rows that both have and that agree bit for bit in every reproducible column.
-    pub same: usize,
-    /// Rows that both have and that differ.
-    pub different: usize,
-    /// Rows that `time_limit` ended in either run: not compared.
-    pub not_comparable: usize,
-    /// Keys that only the first has.
-    pub only_left: Vec<Key>,
-    /// Keys that only the second has.
-    pub only_right: Vec<Key>,
-    /// The first differences, at most [`Comparison::LIMIT`].
-    pub differences: Vec<RowDifference>,
-}
-
-impl Comparison {
-    /// Differences that are listed.
-    pub const LIMIT: usize = 20;
-
-    /// Whether both hold the same rows with the same bits: at least one row that can be compared.
-    pub fn is_same(&self) -> bool {
-        let matched = self.only_left.is_empty() && self.only_right.is_empty();
-        self.same > 0 && self.different == 0 && matched
-    }
-}
-
-/// Compares the rows of two runs, merged or not, bit for bit, in every reproducible column.
-///
-/// # Errors
-/// Where a file cannot be read, also as damaged: without its rows nothing can be said.
-pub fn same_as(fs: &dyn Fs, left: &Layout, right: &Layout) -> Result<Comparison, StoreError> {
-    let read = |layout| {
-        let gathered = gather(fs, layout)?;
-        for note in gathered.notes {
-            if let Note::Damaged { file: path, detail } = note {
-                return Err(StoreError::Damaged { path, detail });
-            }
-        }
-        Ok(gathered.records)
-    };
-    Ok(compare(&read(left)?, &read(right)?))
-}
-
-/// Compares rows by key.
-pub fn compare(left: &[Record], right: &[Record]) -> Comparison {
-    let by_key = |rows: &'_ [Record]| rows.iter().enumerate().map(|(i, row)| (row.key(), i)).collect();
-    let (lefts, mut rights): (BTreeMap<Key, usize>, BTreeMap<Key, usize>) = (by_key(left), by_key(right));
-    let mut comparison = Comparison::default();
-    for (key, l) in lefts {
-        match rights.remove(&key) {
-            Some(r) => compare_rows(&mut comparison, &left[l], &right[r]),
-            None => comparison.only_left.push(key),
-        }
-    }
-    comparison.only_right.extend(rights.into_keys());
-    comparison
-}
-
-fn compare_rows(comparison: &mut Comparison, left: &Record, right: &Record) {
-    if !(left.reproducible && right.reproducible) && left.status == Status::Ok && right.status == Status::Ok {
-        comparison.not_comparable += 1;
-        return;
-    }
-    let differs = |column: &&super::columns::Column| column.reproducible && !column.same(left, right);
-    let differing: Vec<_> = COLUMNS.iter().filter(differs).collect();
-    if differing.is_empty() {
-        comparison.same += 1;
-        return;
-    }
-    comparison.different += 1;
-    let room = Comparison::LIMIT.saturating_sub(comparison.differences.len());
-    comparison.differences.extend(differing.into_iter().take(room).map(|column| RowDifference {
-        task: left.task.clone(),
-        method: left.method.clone(),
-        sample_id: left.sample_id.clone(),
-        column: column.name.to_owned(),
-        left: column.show(left),
-        right: column.show(right),
-    }));
 }
 
 #[cfg(test)]
@@ -600,49 +564,5 @@ mod tests {
         assert!(matches!(same_as(&fs, left.layout(), &right), Err(StoreError::Damaged { .. })));
         let timed = std::slice::from_ref(&timed);
         assert!(!compare(timed, timed).is_same(), "nothing that can be compared");
-    }
-
-    #[test]
-    fn equal_rows_are_the_same_whatever_the_machine() {
-        let rows: Vec<Record> = (0..6).map(record).collect();
-        let mut others = rows.clone();
-        for (i, row) in others.iter_mut().enumerate() {
-            row.wall_seconds += 1.0;
-            row.device_seconds += 1.0;
-            row.peak_memory = None;
-            row.device = "cpu:7".to_owned();
-            row.host = "other".to_owned();
-            row.attempt = i.to_string();
-            row.trace.iter_mut().for_each(|point| point.seconds += 1.0);
-        }
-        others.reverse();
-        let comparison = compare(&rows, &others);
-        assert!(comparison.is_same() && comparison.same == 6, "{comparison:?}");
-    }
-
-    #[test]
-    fn every_reproducible_column_is_compared_bit_for_bit() {
-        let zero = Record { reproducible: true, ssim_tm13: Some(0.0), ..record(1) };
-        let changes: [(&str, Record); 6] = [
-            ("ssim_tm13", Record { ssim_tm13: Some(-0.0), ..zero.clone() }),
-            ("psnr", Record { psnr: zero.psnr.map(f64::next_up), ..zero.clone() }),
-            ("status", Record { status: Status::Failed, ..zero.clone() }),
-            ("label", Record { label: None, ..zero.clone() }),
-            ("trace", Record { trace: Vec::new(), ..zero.clone() }),
-            ("evals", Record { evals: 0, ..zero.clone() }),
-        ];
-        for (column, changed) in changes {
-            let comparison = compare(std::slice::from_ref(&zero), std::slice::from_ref(&changed));
-            let found: Vec<_> = comparison.differences.iter().map(|found| found.column.as_str()).collect();
-            assert_eq!(found, [column]);
-        }
-    }
-
-    #[test]
-    fn rows_ended_by_time_limit_are_not_compared() {
-        let timed = Record { reproducible: false, evals: 3, ..record(1) };
-        let comparison = compare(&[record(1), record(2)], &[timed]);
-        assert_eq!((comparison.not_comparable, comparison.different), (1, 0));
-        assert_eq!(comparison.only_left, [record(2).key()]);
     }
 }

@@ -14,8 +14,9 @@ use parquet::arrow::arrow_reader::{
 
 use super::FeatureNet;
 use super::index::other_weights;
-use super::table::{Chunks, FEATURES, GROUP_ROWS, KEYS, check};
+use super::table::{FEATURES, GROUP_ROWS, KEYS, check};
 use crate::metric::set::FeatureSet;
+use crate::store::chunks::Chunks;
 use crate::store::error::StoreError;
 use crate::store::fs::Fs;
 use crate::store::layout::Layout;

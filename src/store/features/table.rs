@@ -4,26 +4,23 @@
 //! writer needs memory for one group. Features are not compressed: on real ones zstd saves a tenth and costs the
 //! reading time several times over.
 
-use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Compression;
-use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
 
 use super::index::Entry;
 use super::{FORMAT, FeatureNet};
+use crate::store::chunks::Sink;
 use crate::store::error::StoreError;
-use crate::store::fs::{FsFile, FsRead};
+use crate::store::fs::FsFile;
 use crate::store::table::metadata_value;
 
 /// Most rows of a row group: 8 MB for 2,048 features.
@@ -103,69 +100,6 @@ impl<'a> TableWriter<'a> {
 
 fn encode_error(error: impl std::fmt::Display) -> StoreError {
     StoreError::Encode(error.to_string())
-}
-
-/// A file of the store as a sink of bytes.
-struct Sink<'a>(&'a mut dyn FsFile);
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.append(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A file of the store as a source of column chunks.
-#[derive(Debug, Clone)]
-pub(super) struct Chunks(Arc<dyn FsRead>, u64);
-
-impl Chunks {
-    pub(super) fn new(file: Arc<dyn FsRead>) -> io::Result<Self> {
-        let size = file.size()?;
-        Ok(Self(file, size))
-    }
-
-    /// Bytes of the file.
-    pub(super) fn size(&self) -> u64 {
-        self.1
-    }
-}
-
-impl Length for Chunks {
-    fn len(&self) -> u64 {
-        self.1
-    }
-}
-
-impl ChunkReader for Chunks {
-    type T = BufReader<From>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(BufReader::with_capacity(512, From { chunks: self.clone(), at: start }))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        Ok(self.0.read_at(start, length)?.into())
-    }
-}
-
-/// The bytes of a file from a position on.
-#[derive(Debug)]
-pub(super) struct From {
-    chunks: Chunks,
-    at: u64,
-}
-
-impl Read for From {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let length = self.chunks.1.saturating_sub(self.at).min(out.len() as u64) as usize;
-        out[..length].copy_from_slice(&self.chunks.0.read_at(self.at, length)?);
-        self.at += length as u64;
-        Ok(length)
-    }
 }
 
 /// The network in a table's footer, once its columns are what they must be.
