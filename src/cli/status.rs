@@ -1,7 +1,9 @@
 //! `dflow status`: how a run stands, from its files alone.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,9 +12,10 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::cluster::commands::SearchPath;
 use crate::cluster::{self, Slurm};
 use crate::exit;
+use crate::plan::Unit;
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
-use crate::store::{Finished, RunDir, nodes};
+use crate::store::{RunDir, Watch, nodes};
 use crate::ui::screen::Screen;
 use crate::ui::status::{Canvas, frame, summary};
 
@@ -39,7 +42,7 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
     if args.watch.is_some() && global.json {
         return Err(CliError::usage("--json gives everything once: leave --watch out"));
     }
-    let mut reader = Reader::open(args)?;
+    let mut reader = Reader::open(&args.run)?;
     let Some(seconds) = args.watch else {
         let snapshot = reader.read()?;
         if global.json {
@@ -124,7 +127,8 @@ fn canvas(in_place: bool) -> Canvas {
 
 /// Reads a run directory again and again.
 struct Reader {
-    root: PathBuf,
+    run_dir: RunDir,
+    rows: Watch,
     nodes: NodeWatch,
     /// What the controller said last, and when.
     chunks: Option<ChunkCounts>,
@@ -132,33 +136,55 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(args: &StatusArgs) -> Result<Self, CliError> {
-        RunDir::existing(&args.run).map_err(CliError::store)?;
-        Ok(Self { root: args.run.clone(), nodes: NodeWatch::default(), chunks: None, asked: None })
+    fn open(root: &Path) -> Result<Self, CliError> {
+        let run_dir = RunDir::existing(root).map_err(CliError::store)?;
+        let rows = rows_of(&run_dir);
+        Ok(Self { run_dir, rows, nodes: NodeWatch::default(), chunks: None, asked: None })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
-        // A plan may grow while it is watched.
-        let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
-        let finished = run_dir.finished().map_err(CliError::store)?;
-        let progress = Progress::of(run_dir.plan(), &finished);
-        let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
-        let mut snapshot = Snapshot::new(&run_dir.plan().name, progress, nodes, &mut self.nodes, Now::read());
+        self.follow_plan()?;
+        let plan = self.run_dir.plan();
+        let rows = self.rows.refresh().map_err(CliError::store)?;
+        let (progress, notes) =
+            (Progress::of(plan, rows), rows.notes.iter().map(ToString::to_string).collect());
+        let nodes = nodes::read_all(&**self.run_dir.fs(), self.run_dir.layout()).map_err(CliError::store)?;
+        let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
         // The controller serves everybody: it is asked now and then.
         if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            (self.chunks, self.asked) = (chunks(&self.root, &finished), Some(Instant::now()));
+            (self.chunks, self.asked) = (chunks(&self.run_dir, &self.rows), Some(Instant::now()));
         }
         snapshot.chunks.clone_from(&self.chunks);
-        snapshot.notes = finished.notes.iter().map(ToString::to_string).collect();
+        snapshot.notes = notes;
         Ok(snapshot)
+    }
+
+    /// A plan may grow while it is watched: its rows are then read anew.
+    fn follow_plan(&mut self) -> Result<(), CliError> {
+        let now = RunDir::existing(self.run_dir.layout().root()).map_err(CliError::store)?;
+        if now.plan() != self.run_dir.plan() {
+            self.rows = rows_of(&now);
+        }
+        self.run_dir = now;
+        Ok(())
     }
 }
 
+fn rows_of(run_dir: &RunDir) -> Watch {
+    Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), run_dir.plan())
+}
+
 /// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
-fn chunks(root: &Path, finished: &Finished) -> Option<ChunkCounts> {
+fn chunks(run_dir: &RunDir, rows: &Watch) -> Option<ChunkCounts> {
+    let plan = run_dir.plan();
+    let cells: HashMap<String, usize> =
+        plan.cells.iter().map(|cell| cell.hash.to_string()).zip(0..).collect();
+    let samples: HashMap<&str, usize> = plan.dataset.samples.iter().map(String::as_str).zip(0..).collect();
+    let is_durable = |hash: &str, sample: &str| {
+        let unit = cells.get(hash).zip(samples.get(sample));
+        unit.is_some_and(|(&cell, &sample)| rows.status(Unit { cell, sample }).is_some())
+    };
     let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
-    let is_durable =
-        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
-    let counts = cluster::progress(root, &slurm, &is_durable);
+    let counts = cluster::progress(run_dir.layout().root(), &slurm, &is_durable);
     counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

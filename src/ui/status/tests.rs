@@ -9,7 +9,14 @@ const NOW_MS: u64 = 1_795_350_667_000;
 const PLAIN: Canvas = Canvas { width: 80, height: None, colour: false };
 
 fn cell(task: &str, method: &str, [ok, failed, planned]: [usize; 3]) -> CellState {
-    CellState { task: task.to_owned(), method: method.to_owned(), ok, failed, planned }
+    CellState {
+        task: task.to_owned(),
+        method: method.to_owned(),
+        ok,
+        failed,
+        planned,
+        seconds_per_sample: None,
+    }
 }
 
 fn gpu(name: &str, power: f64) -> NodeDevice {
@@ -112,7 +119,18 @@ fn nodes() -> Vec<Node> {
 
 fn snapshot(cells: Vec<CellState>, nodes: Vec<Node>) -> Snapshot {
     let now = Now { ms: NOW_MS, instant: Instant::now() };
-    Snapshot::new("table1-cifar10", Progress { cells }, nodes, &mut NodeWatch::default(), now)
+    Snapshot::new(
+        "table1-cifar10",
+        Progress { cells, failures: failed_rows() },
+        nodes,
+        &mut NodeWatch::default(),
+        now,
+    )
+}
+
+fn failed_rows() -> Vec<Failure> {
+    let row = "inpainting-center/d-flow/test/000003".to_owned();
+    vec![Failure { row, error: "the loss is not a number".to_owned(), ..Failure::default() }]
 }
 
 fn cells() -> Vec<CellState> {
