@@ -1,6 +1,6 @@
 //! `dflow status`: how a run stands, from its files alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{CliError, CliResult, Global, print_lossy};
 use crate::cluster::commands::SearchPath;
 use crate::cluster::{self, Slurm};
 use crate::exit;
-use crate::plan::Unit;
+use crate::plan::{Plan, Unit};
 use crate::run::signal::Latch;
 use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
 use crate::store::{RunDir, Watch, nodes};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
     if args.watch.is_some() && global.json {
         return Err(CliError::usage("--json gives everything once: leave --watch out"));
     }
-    let mut reader = Reader::open(&args.run)?;
+    let mut reader = Reader::open(args)?;
     let Some(seconds) = args.watch else {
         let snapshot = reader.read()?;
         if global.json {
@@ -127,8 +127,9 @@ fn canvas(in_place: bool) -> Canvas {
 
 /// Reads a run directory again and again.
 struct Reader {
-    run_dir: RunDir,
-    rows: Watch,
+    root: PathBuf,
+    /// A plan, and what was seen of its rows.
+    rows: Option<(Plan, Watch)>,
     nodes: NodeWatch,
     /// What the controller said last, and when.
     chunks: Option<ChunkCounts>,
@@ -136,55 +137,50 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(root: &Path) -> Result<Self, CliError> {
-        let run_dir = RunDir::existing(root).map_err(CliError::store)?;
-        let rows = rows_of(&run_dir);
-        Ok(Self { run_dir, rows, nodes: NodeWatch::default(), chunks: None, asked: None })
+    fn open(args: &StatusArgs) -> Result<Self, CliError> {
+        RunDir::existing(&args.run).map_err(CliError::store)?;
+        let nodes = NodeWatch::default();
+        Ok(Self { root: args.run.clone(), rows: None, nodes, chunks: None, asked: None })
     }
 
     fn read(&mut self) -> Result<Snapshot, CliError> {
-        self.follow_plan()?;
-        let plan = self.run_dir.plan();
-        let rows = self.rows.refresh().map_err(CliError::store)?;
-        let (progress, notes) =
-            (Progress::of(plan, rows), rows.notes.iter().map(ToString::to_string).collect());
-        let nodes = nodes::read_all(&**self.run_dir.fs(), self.run_dir.layout()).map_err(CliError::store)?;
+        // A plan may grow while it is watched.
+        let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
+        let plan = run_dir.plan();
+        let mut rows = match self.rows.take() {
+            Some((known, watch)) if known == *plan => watch,
+            _ => Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), plan),
+        };
+        let seen = rows.refresh().map_err(CliError::store)?;
+        let progress = Progress::of(plan, seen);
+        let notes = seen.notes.iter().map(ToString::to_string).collect();
+        let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
         let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
         // The controller serves everybody: it is asked now and then.
         if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            (self.chunks, self.asked) = (chunks(&self.run_dir, &self.rows), Some(Instant::now()));
+            (self.chunks, self.asked) = (chunks(&self.root, plan, &rows), Some(Instant::now()));
         }
         snapshot.chunks.clone_from(&self.chunks);
         snapshot.notes = notes;
+        self.rows = Some((plan.clone(), rows));
         Ok(snapshot)
     }
-
-    /// A plan may grow while it is watched: its rows are then read anew.
-    fn follow_plan(&mut self) -> Result<(), CliError> {
-        let now = RunDir::existing(self.run_dir.layout().root()).map_err(CliError::store)?;
-        if now.plan() != self.run_dir.plan() {
-            self.rows = rows_of(&now);
-        }
-        self.run_dir = now;
-        Ok(())
-    }
-}
-
-fn rows_of(run_dir: &RunDir) -> Watch {
-    Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), run_dir.plan())
 }
 
 /// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
-fn chunks(run_dir: &RunDir, rows: &Watch) -> Option<ChunkCounts> {
-    let plan = run_dir.plan();
-    let cells: HashMap<String, usize> =
-        plan.cells.iter().map(|cell| cell.hash.to_string()).zip(0..).collect();
-    let samples: HashMap<&str, usize> = plan.dataset.samples.iter().map(String::as_str).zip(0..).collect();
-    let is_durable = |hash: &str, sample: &str| {
-        let unit = cells.get(hash).zip(samples.get(sample));
-        unit.is_some_and(|(&cell, &sample)| rows.status(Unit { cell, sample }).is_some())
-    };
+fn chunks(root: &Path, plan: &Plan, rows: &Watch) -> Option<ChunkCounts> {
     let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
-    let counts = cluster::progress(run_dir.layout().root(), &slurm, &is_durable);
+    let cells: BTreeMap<String, usize> =
+        plan.cells.iter().enumerate().map(|(cell, content)| (content.hash.to_string(), cell)).collect();
+    let samples: BTreeMap<&str, usize> =
+        plan.dataset.samples.iter().enumerate().map(|(sample, id)| (id.as_str(), sample)).collect();
+    let is_durable = |hash: &str, sample: &str| {
+        let unit = cells
+            .get(hash)
+            .zip(samples.get(sample))
+            .map(|(cell, sample)| Unit { cell: *cell, sample: *sample });
+        unit.is_some_and(|unit| rows.status(unit).is_some())
+    };
+    let counts = cluster::progress(root, &slurm, &is_durable);
     counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

@@ -20,8 +20,8 @@ struct Row {
     entry: Entry,
     /// Index into [`Index::sources`].
     source: u32,
-    /// Its number within the source.
-    row: u32,
+    /// Its place within the source.
+    number: u32,
 }
 
 impl Row {
@@ -76,12 +76,12 @@ impl Index {
         let (mut names, mut sources, mut rows) = (Names::default(), Vec::new(), Vec::new());
         let Found { notes, samples } = read_entries(fs, layout, scope, &mut names, |file, entries| {
             let source = sources.len() as u32;
-            rows.extend((0..).zip(entries).map(|(row, entry)| Row { entry, source, row }));
+            rows.extend((0..).zip(entries).map(|(number, entry)| Row { entry, source, number }));
             sources.push(file);
         })?;
         let attempts = names.attempts.ranks();
         let order = |row: &Row| {
-            (row.key(), row.entry.status, attempts[row.entry.attempt as usize], row.source, row.row)
+            (row.key(), row.entry.status, attempts[row.entry.attempt as usize], row.source, row.number)
         };
         rows.sort_unstable_by_key(order);
         Ok(Self { names, sources, rows, notes, samples })
@@ -132,7 +132,7 @@ impl Index {
         for (position, group) in (0..).zip(&groups) {
             let best = group.iter().take_while(|row| row.class() == group[0].class());
             for (layer, row) in (0..).zip(best) {
-                places[row.source as usize].push(Place { row: row.row, position, layer });
+                places[row.source as usize].push(Place { row: row.number, position, layer });
             }
         }
         places.iter_mut().for_each(|places| places.sort_unstable_by_key(|place| place.row));
@@ -146,7 +146,7 @@ impl Index {
         for class in self.rows.chunk_by(|a, b| a.key() == b.key() && a.class() == b.class()) {
             let (samples, others): (Vec<&Row>, Vec<&Row>) = class.iter().partition(|row| self.is_sample(row));
             for (sample, other) in samples.iter().flat_map(|s| others.iter().map(move |other| (s, other))) {
-                copies[other.source as usize].push((other.row, sample.row));
+                copies[other.source as usize].push((other.number, sample.number));
             }
         }
         copies
@@ -154,7 +154,7 @@ impl Index {
 
     /// Keys of some rows of `samples.parquet`, sorted.
     pub(super) fn keys_of_samples(&self, rows: &BTreeSet<u32>) -> Vec<Key> {
-        let rows = self.rows.iter().filter(|row| self.is_sample(row) && rows.contains(&row.row));
+        let rows = self.rows.iter().filter(|row| self.is_sample(row) && rows.contains(&row.number));
         let key = |row: &Row| {
             let (cell, sample) = row.key();
             (self.names.cells.text(cell).to_owned(), self.names.samples.text(sample).to_owned())

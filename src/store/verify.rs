@@ -259,15 +259,12 @@ fn check_plan(verdict: &mut Verdict, plan: &Plan, there: &There) {
         let (mut sample_ids, mut unmerged) = (Vec::new(), 0);
         for (sample, id) in numbers.iter().zip(&plan.dataset.samples) {
             verdict.planned += 1;
-            match status(&there.merged, *sample) {
-                Some(status) => {
-                    merged += 1;
-                    verdict.ok += usize::from(status == Status::Ok);
-                }
-                None => {
-                    unmerged += usize::from(status(&there.durable, *sample).is_some());
-                    sample_ids.push(id.clone());
-                }
+            if let Some(status) = status(&there.merged, *sample) {
+                merged += 1;
+                verdict.ok += usize::from(status == Status::Ok);
+            } else {
+                unmerged += usize::from(status(&there.durable, *sample).is_some());
+                sample_ids.push(id.clone());
             }
         }
         if !sample_ids.is_empty() {

@@ -17,7 +17,6 @@ mod queue;
 mod sandbox;
 mod scenarios;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -94,17 +93,6 @@ fn run(scenario: &Scenario, uninterrupted: &Path) -> Outcome {
     let word = if result.is_ok() { "ok" } else { "FAILED" };
     println!("test {name} ... {word} ({seconds:.1} s)");
     trial.notes.iter().for_each(|note| println!("    {note}"));
-    match result {
-        Ok(()) => Outcome::Ok,
-        Err(panic) => {
-            println!("    {}", text_of(&*panic));
-            Outcome::Failed
-        }
-    }
-}
-
-/// What a panic said; where it was, the panic hook has printed.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
+    // What was wrong the panic hook has printed.
+    if result.is_ok() { Outcome::Ok } else { Outcome::Failed }
 }

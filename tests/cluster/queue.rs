@@ -38,6 +38,11 @@ impl Job {
     }
 }
 
+/// Jobs for people, one a line.
+pub(crate) fn table(jobs: &[Job]) -> String {
+    jobs.iter().map(|job| format!("{job:?}\n")).collect()
+}
+
 /// The jobs in the output of `squeue -h -r -t all -O` [`FORMAT`].
 pub(crate) fn parse(text: &str) -> Vec<Job> {
     text.lines().filter(|line| !line.trim().is_empty()).map(parse_line).collect()

@@ -2,7 +2,7 @@
 
 use super::Trial;
 use crate::pipeline::Run;
-use crate::queue::Job;
+use crate::queue::{Job, table};
 use crate::sandbox::Cluster;
 
 /// Tasks that run do not notice.
@@ -20,7 +20,7 @@ pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
     cluster.node("controller", &["heal"]);
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
-    assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{jobs:#?}");
+    assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{}", table(&jobs));
     run.is_as_uninterrupted(trial.uninterrupted);
     trial.note(format!("{finished} solves finished before, no task restarted"));
 }

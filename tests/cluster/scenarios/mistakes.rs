@@ -3,6 +3,7 @@
 use super::Trial;
 use crate::ended::Ended;
 use crate::pipeline::{Run, SUBMIT};
+use crate::queue::table;
 use crate::sandbox::{Cluster, DFLOW};
 
 /// Most lines that an error may have: what is wrong, where, what to do.
@@ -53,7 +54,7 @@ pub(crate) fn no_gpus_granted_is_one_clear_error(trial: &mut Trial<'_>) {
     let submission = run.submit();
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
-    assert!(tasks.iter().all(|task| task.state == "FAILED" && task.exit_code == 2), "{jobs:#?}");
+    assert!(tasks.iter().all(|task| task.state == "FAILED" && task.exit_code == 2), "{}", table(&jobs));
     let logs = submission.logs();
     let errors: Vec<&str> = logs.lines().filter(|line| line.contains("CUDA_VISIBLE_DEVICES")).collect();
     assert_eq!(errors.len(), tasks.len(), "one error a task:\n{logs}");

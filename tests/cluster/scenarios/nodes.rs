@@ -2,7 +2,7 @@
 
 use super::Trial;
 use crate::pipeline::Run;
-use crate::queue::Job;
+use crate::queue::{Job, table};
 use crate::sandbox::Cluster;
 
 /// The power of a node fails: its tasks are started elsewhere, and go on from their last checkpoints.
@@ -17,8 +17,8 @@ pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
     let lost = tasks.iter().find(|job| job.task == Some(task)).unwrap();
-    assert!(lost.restarts > 0 && lost.node != node, "{jobs:#?}");
-    assert!(tasks.iter().all(|job| job.state == "COMPLETED"), "{jobs:#?}");
+    assert!(lost.restarts > 0 && lost.node != node, "{}", table(&jobs));
+    assert!(tasks.iter().all(|job| job.state == "COMPLETED"), "{}", table(&jobs));
     let resumed = run.resumed();
     assert!(resumed > 0, "no solve went on from its checkpoint");
     run.is_as_uninterrupted(trial.uninterrupted);
@@ -42,7 +42,7 @@ pub(crate) fn a_lost_slurmd_stops_no_task(trial: &mut Trial<'_>) {
     cluster.node(node, &["heal"]);
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
-    assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{jobs:#?}");
+    assert!(tasks.iter().all(|job| job.state == "COMPLETED" && job.restarts == 0), "{}", table(&jobs));
     run.is_as_uninterrupted(trial.uninterrupted);
     trial.note(format!("task {task} ended on {node} without slurmd, no restart"));
 }
@@ -69,7 +69,7 @@ pub(crate) fn two_copies_of_a_task_may_both_write(trial: &mut Trial<'_>) {
     });
     let jobs = cluster.jobs();
     let twice = submission.tasks(&jobs).into_iter().find(|job| job.task == Some(task)).unwrap();
-    assert!(twice.restarts > 0 && twice.node != node, "{jobs:#?}");
+    assert!(twice.restarts > 0 && twice.node != node, "{}", table(&jobs));
     let duplicates = run.duplicates();
     assert!(duplicates > 0, "both copies have written the same rows");
     run.is_as_uninterrupted(trial.uninterrupted);

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::Trial;
 use crate::pipeline::{Run, Submission};
-use crate::queue::Job;
+use crate::queue::{Job, table};
 use crate::sandbox::Cluster;
 
 /// Warned tasks checkpoint and leave; they go on when the urgent job is over.
@@ -38,8 +38,8 @@ fn goes_on(trial: &mut Trial<'_>, run: &Run<'_>, submission: &Submission, task: 
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
     let preempted = tasks.iter().find(|job| job.task == Some(task)).unwrap();
-    assert!(preempted.restarts > 0, "{jobs:#?}");
-    assert!(tasks.iter().all(|job| job.state == "COMPLETED"), "{jobs:#?}");
+    assert!(preempted.restarts > 0, "{}", table(&jobs));
+    assert!(tasks.iter().all(|job| job.state == "COMPLETED"), "{}", table(&jobs));
     let resumed = run.resumed();
     assert!(resumed > 0, "no solve went on from its checkpoint");
     run.is_as_uninterrupted(trial.uninterrupted);

@@ -2,6 +2,7 @@
 
 use super::Trial;
 use crate::pipeline::Run;
+use crate::queue::table;
 use crate::sandbox::Cluster;
 
 /// The run directory is mounted read-only there. Slurm cannot even open the task's log.
@@ -15,7 +16,8 @@ pub(crate) fn a_node_with_a_full_disk_is_gone_round(trial: &mut Trial<'_>) {
 }
 
 fn is_gone_round(trial: &mut Trial<'_>, fault: &str) {
-    const NODE: &str = "node2";
+    // The first that Slurm chooses.
+    const NODE: &str = "node1";
     let cluster = Cluster::start();
     let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     std::fs::create_dir(run.directory()).unwrap();
@@ -23,9 +25,9 @@ fn is_gone_round(trial: &mut Trial<'_>, fault: &str) {
     let submission = run.submit();
     let jobs = run.wait_over();
     let tried = cluster.starts_on(NODE);
-    assert!(tried > 0, "no task was ever started on {NODE}: {jobs:#?}");
+    assert!(tried > 0, "no task was ever started on {NODE}:\n{}", table(&jobs));
     let there = submission.tasks(&jobs).into_iter().filter(|task| task.node == NODE);
-    assert!(there.clone().all(|task| task.state != "COMPLETED"), "{jobs:#?}");
+    assert!(there.clone().all(|task| task.state != "COMPLETED"), "{}", table(&jobs));
     run.is_as_uninterrupted(trial.uninterrupted);
     trial.note(format!("{tried} tasks tried on {NODE}, {} submissions in all", submission.arrays().len()));
 }
