@@ -191,7 +191,19 @@ fn of_many_processes_each_has_a_line_and_the_rest_is_counted() {
         (0..100).map(|i| Node { devices: vec![gpu("cuda:0", 300.0)], ..node(&format!("node{i:03}"), 3) });
     let text = frame(&snapshot(cells(), many.collect()), PLAIN).join("\n");
     assert!(text.contains("\nnode000 pid 4711  1 of 1 busy, 300 W, 61 done\n"), "{text}");
-    assert!(text.contains("processes: 100 working\n") && text.ends_with("… and 41 more"), "{text}");
+    assert!(text.contains("processes: 100 working\n") && text.contains("\n… and 41 more\n"), "{text}");
+}
+
+#[test]
+fn a_failure_is_named_with_what_is_known_of_it() {
+    let text = |nodes: Vec<Node>| frame(&snapshot(cells(), nodes), PLAIN).join("\n");
+    let only_its_row =
+        "newest failures\n  inpainting-center/d-flow/test/000003\n            the loss is not a number";
+    assert!(text(Vec::new()).ends_with(only_its_row), "{}", text(Vec::new()));
+    let solved_since =
+        Failure { row: "inpainting-center/d-flow/test/000009".to_owned(), ..Failure::default() };
+    let node = Node { failures: vec![solved_since], ..node("gpu01", 1) };
+    assert!(!text(vec![node]).contains("000009"), "another attempt solved it");
 }
 
 #[test]
