@@ -99,7 +99,8 @@ pub fn cut(units: &[Unit], seconds: &[f64], sizing: Sizing) -> Vec<Chunk> {
     let mut size = sizing.capacity(left);
     for unit in queue {
         let next = seconds[unit.cell];
-        // A chunk ends nearest to its size, with as much for every worker.
+        // A chunk ends nearest to its size, and has as many samples for every worker: else some are idle while the
+        // others solve one more, and a chunk is only a few samples long.
         let is_even = in_chunk > 0 && in_chunk % sizing.workers == 0;
         if is_even && chunk.seconds + next * sizing.workers as f64 / 2.0 > size {
             left -= chunk.seconds;
@@ -166,7 +167,7 @@ mod tests {
             prop_assert_eq!(cut.into_iter().collect::<BTreeSet<_>>(), units.into_iter().collect::<BTreeSet<_>>());
             prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
             let last = chunks.len().saturating_sub(1);
-            prop_assert!(chunks[..last].iter().all(|chunk| chunk.len() >= workers));
+            prop_assert!(chunks[..last].iter().all(|chunk| chunk.len().is_multiple_of(workers)));
         }
 
         #[test]

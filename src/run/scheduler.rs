@@ -12,6 +12,9 @@ use crate::worker::protocol::{Cause, Command, Event};
 /// Samples a worker is given beyond its slots, so that a freed slot is used at once.
 const LOOKAHEAD: usize = 1;
 
+/// Nothing that runs is taken for nearer to its end than this part of a typical sample: some take longer than others.
+const LEAST_LEFT: f64 = 0.1;
+
 /// Waiting time before the first restart of a worker; it doubles with every further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,9 @@ struct Seat {
     device: String,
     state: State,
     slots: usize,
+    /// When its worker was ready, and the evaluations it has made since.
+    ready_at: Duration,
+    evals: u32,
     /// The samples it was given and has not ended.
     held: BTreeMap<Unit, Held>,
     /// Breakdowns since a sample was last finished here.
@@ -72,13 +78,47 @@ enum Held {
     Waiting,
     /// Asked back, because another worker is idle.
     Recalled,
-    Started,
+    Started {
+        /// Evaluations so far, those before its worker took it included; none: not said yet.
+        evals: Option<u32>,
+    },
+}
+
+/// Finished samples of each cell, and the sum of their evaluations: what others of the cell may take.
+#[derive(Default)]
+struct Typical(BTreeMap<usize, (u32, f64)>);
+
+impl Typical {
+    fn add(&mut self, cell: usize, evals: u32) {
+        let (samples, sum) = self.0.entry(cell).or_default();
+        *samples += 1;
+        *sum += f64::from(evals);
+    }
+
+    /// The part of a sample that is still to be done: 1 where nothing is known.
+    fn left(&self, unit: Unit, held: Held) -> f64 {
+        let Held::Started { evals: Some(evals) } = held else { return 1.0 };
+        let Some((samples, sum)) = self.0.get(&unit.cell).filter(|(_, sum)| *sum > 0.0) else { return 1.0 };
+        (1.0 - f64::from(evals) * f64::from(*samples) / sum).max(LEAST_LEFT)
+    }
 }
 
 impl Seat {
     fn new(device: &str) -> Self {
         let device = device.to_owned();
-        Self { device, state: State::Starting, slots: 0, held: BTreeMap::new(), breakdowns: 0 }
+        let (ready_at, held) = (Duration::ZERO, BTreeMap::new());
+        Self { device, state: State::Starting, slots: 0, ready_at, evals: 0, held, breakdowns: 0 }
+    }
+
+    /// Samples still to be done of those it holds.
+    fn left(&self, typical: &Typical) -> f64 {
+        self.held.iter().map(|(unit, held)| typical.left(*unit, *held)).sum()
+    }
+
+    /// Evaluations per second, once there are some.
+    fn speed(&self, now: Duration) -> Option<f64> {
+        let seconds = now.saturating_sub(self.ready_at).as_secs_f64();
+        (self.evals > 0 && seconds > 0.0).then(|| f64::from(self.evals) / seconds)
     }
 
     fn has_free_slot(&self) -> bool {
@@ -103,7 +143,9 @@ pub struct Scheduler {
     /// Samples that are to become failed rows.
     condemned: VecDeque<(Unit, String)>,
     seats: Vec<Seat>,
+    typical: Typical,
     limits: Limits,
+    now: Duration,
     stopping: bool,
     summary: RunSummary,
     actions: Vec<Action>,
@@ -118,7 +160,9 @@ impl Scheduler {
             crashed: BTreeMap::new(),
             condemned: VecDeque::new(),
             seats: devices.iter().map(|device| Seat::new(device)).collect(),
+            typical: Typical::default(),
             limits,
+            now: Duration::ZERO,
             stopping: false,
             summary: RunSummary::default(),
             actions: (0..devices.len()).map(Action::Launch).collect(),
@@ -154,6 +198,7 @@ impl Scheduler {
 
     /// Time has passed: starts workers again whose pause is over.
     pub fn tick(&mut self, now: Duration) {
+        self.now = now;
         for index in 0..self.seats.len() {
             if matches!(self.seats[index].state, State::Pausing(until) if until <= now) {
                 self.seats[index].state = State::Starting;
@@ -164,21 +209,23 @@ impl Scheduler {
 
     /// The worker of a seat said something.
     pub fn handle(&mut self, now: Duration, index: usize, event: Event) {
+        self.now = now;
         let device = self.seats[index].device.clone();
         match event {
             Event::Ready { slots, memory, attempt, pid, .. } => {
                 let seat = &mut self.seats[index];
-                (seat.slots, seat.state) = (slots, State::Ready);
+                (seat.slots, seat.state, seat.ready_at, seat.evals) = (slots, State::Ready, now, 0);
                 self.show(RunEvent::WorkerReady { device, slots, memory, attempt, pid });
                 self.share_out();
             }
             Event::Started { unit, resumed } => {
                 if let Some(held) = self.seats[index].held.get_mut(&unit) {
-                    *held = Held::Started;
+                    *held = Held::Started { evals: None };
                 }
                 self.show(RunEvent::Started { device, unit, resumed });
             }
             Event::Progress { unit, evals, psnr } => {
+                self.went_on(index, unit, evals);
                 self.show(RunEvent::Progress { device, unit, evals, psnr });
             }
             Event::Returned { unit } => {
@@ -193,6 +240,9 @@ impl Scheduler {
                 seat.breakdowns = 0;
                 self.summary.finished += 1;
                 self.summary.failed += usize::from(sample.error.is_some());
+                if sample.error.is_none() {
+                    self.typical.add(sample.unit.cell, sample.evals);
+                }
                 self.show(RunEvent::Finished { device, sample });
                 self.share_out();
                 self.check_failures();
@@ -224,6 +274,15 @@ impl Scheduler {
         self.show(RunEvent::Stopping { reason: reason.to_owned() });
         self.end_pauses();
         self.tell_all(&Command::Stop);
+    }
+
+    fn went_on(&mut self, index: usize, unit: Unit, evals: u32) {
+        let seat = &mut self.seats[index];
+        let Some(held) = seat.held.get_mut(&unit) else { return };
+        if let Held::Started { evals: Some(before) } = *held {
+            seat.evals += evals.saturating_sub(before);
+        }
+        *held = Held::Started { evals: Some(evals) };
     }
 
     fn show(&mut self, event: RunEvent) {
@@ -271,17 +330,33 @@ impl Scheduler {
     }
 
     /// The worker that should have the next sample of the queue, if any has room. None has more than its share of
-    /// what is left: who starts first must not take what the others are to have.
+    /// what is left: who starts first must not take what the others are to have, nor who fills its slots anew at the
+    /// end of the queue what those can do sooner whose samples are nearly done, or who are faster.
     fn hungriest(&self) -> Option<usize> {
-        let alive = self.seats.iter().filter(|seat| seat.state != State::Ended).count();
-        let held: usize = self.seats.iter().map(|seat| seat.held.len()).sum();
-        let share = (self.queue.len() + held).div_ceil(alive.max(1));
-        let has_room = |seat: &Seat| {
+        let (shares, lefts) = self.shares();
+        let has_room = |(index, seat): &(usize, &Seat)| {
             let is_alone = seat.held.keys().any(|unit| self.crashed.contains_key(unit));
-            seat.state == State::Ready && !is_alone && seat.held.len() < share.min(seat.slots + LOOKAHEAD)
+            let has_place = seat.held.len() < seat.slots + LOOKAHEAD;
+            let has_share = seat.held.is_empty() || lefts[*index] + 0.5 <= shares[*index];
+            seat.state == State::Ready && !is_alone && has_place && has_share
         };
-        let seats = self.seats.iter().enumerate().filter(|(_, seat)| has_room(seat));
+        let seats = self.seats.iter().enumerate().filter(has_room);
         seats.min_by_key(|(_, seat)| seat.load()).map(|(index, _)| index)
+    }
+
+    /// The share of every seat in all that is to be done, by its speed as far as that is known; and what it has of it.
+    fn shares(&self) -> (Vec<f64>, Vec<f64>) {
+        let lefts: Vec<f64> = self.seats.iter().map(|seat| seat.left(&self.typical)).collect();
+        let all = self.queue.len() as f64 + lefts.iter().sum::<f64>();
+        let known: Vec<f64> = self.seats.iter().filter_map(|seat| seat.speed(self.now)).collect();
+        let mean = if known.is_empty() { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+        let speed = |seat: &Seat| match seat.state {
+            State::Ended => 0.0,
+            _ => seat.speed(self.now).unwrap_or(mean),
+        };
+        let speeds: Vec<f64> = self.seats.iter().map(speed).collect();
+        let sum: f64 = speeds.iter().sum();
+        (speeds.iter().map(|speed| all * speed / sum).collect(), lefts)
     }
 
     fn give(&mut self, index: usize, unit: Unit) {
@@ -343,8 +418,9 @@ impl Scheduler {
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
         let restarts = !self.stopping && seat.breakdowns <= self.limits.max_restarts;
         seat.state = if restarts { State::Pausing(now + pause) } else { State::Ended };
-        let (suspects, innocent): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|(_, held)| cause == Cause::Crash && *held == Held::Started);
+        let (suspects, innocent): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|(_, held)| cause == Cause::Crash && matches!(held, Held::Started { .. }));
         suspects.into_iter().for_each(|(unit, _)| self.suspect(unit, &error));
         // Backwards, so that they stand in the queue in the order in which they were taken from it.
         innocent.into_iter().rev().for_each(|(unit, _)| self.queue.push_front(unit));
