@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
-use crate::plan::{Cell, Plan};
-use crate::store::{CellProgress, RunProgress};
+use crate::plan::Plan;
+use crate::store::nodes::Failure;
+use crate::store::verify::FailedRow;
+use crate::store::{CellProgress, RunProgress, Watch};
 
 /// Rows of one cell.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct CellState {
     /// Name of the task.
     pub task: String,
@@ -18,6 +20,8 @@ pub struct CellState {
     pub failed: usize,
     /// Rows planned.
     pub planned: usize,
+    /// Mean wall time of the ok rows in their slots, in s.
+    pub seconds_per_sample: Option<f64>,
 }
 
 impl CellState {
@@ -25,26 +29,43 @@ impl CellState {
     pub fn done(&self) -> usize {
         self.ok + self.failed
     }
+
+    /// Rows that are not.
+    pub fn left(&self) -> usize {
+        self.planned.saturating_sub(self.done())
+    }
 }
 
 /// Durable rows by cell, in the plan's order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Progress {
     /// Every cell.
     pub cells: Vec<CellState>,
+    /// Rows that failed in every attempt so far, newest last, without time and device. Of many, the newest.
+    #[serde(skip)]
+    pub failures: Vec<Failure>,
 }
 
 impl Progress {
-    /// Of the rows of `plan` that were seen in its run directory.
-    pub fn of(plan: &Plan, seen: &RunProgress) -> Self {
-        let count = |(cell, rows): (&Cell, &CellProgress)| CellState {
-            task: cell.task.clone(),
-            method: cell.method.clone(),
-            ok: rows.ok as usize,
-            failed: rows.failed as usize,
-            planned: plan.dataset.samples.len(),
-        };
-        Self { cells: plan.cells.iter().zip(&seen.cells).map(count).collect() }
+    /// What was read of the rows of a plan.
+    pub fn of(plan: &Plan, rows: &RunProgress) -> Self {
+        let cells = plan.cells.iter().zip(&rows.cells).map(|(cell, counts)| {
+            let CellProgress { ok, failed, wall_seconds, .. } = *counts;
+            CellState {
+                task: cell.task.clone(),
+                method: cell.method.clone(),
+                ok: ok as usize,
+                failed: failed as usize,
+                planned: plan.dataset.samples.len(),
+                seconds_per_sample: (ok > 0).then(|| wall_seconds / ok as f64),
+            }
+        });
+        Self { cells: cells.collect(), failures: rows.failures.iter().map(failure).collect() }
+    }
+
+    /// Whether `failures` are all there are.
+    pub fn names_every_failure(&self) -> bool {
+        self.failures.len() < Watch::FAILURES
     }
 
     fn sum(&self, part: impl Fn(&CellState) -> usize) -> usize {
@@ -70,4 +91,9 @@ impl Progress {
     pub fn is_complete(&self) -> bool {
         self.done() == self.planned()
     }
+}
+
+fn failure(row: &FailedRow) -> Failure {
+    let FailedRow { task, method, sample_id, error } = row;
+    Failure { row: format!("{task}/{method}/{sample_id}"), error: error.clone(), ..Failure::default() }
 }

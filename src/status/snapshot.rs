@@ -1,5 +1,6 @@
 //! How a run stands at one moment, as data.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -91,10 +92,7 @@ impl Snapshot {
     pub fn new(name: &str, progress: Progress, nodes: Vec<Node>, watch: &mut NodeWatch, now: Now) -> Self {
         let mut nodes: Vec<NodeStatus> = nodes.into_iter().map(|node| status(node, watch, now)).collect();
         nodes.sort_by(|a, b| order(a).cmp(&order(b)));
-        let mut failures: Vec<Failure> =
-            nodes.iter().flat_map(|node| node.node.failures.iter().cloned()).collect();
-        failures.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then_with(|| a.row.cmp(&b.row)));
-        failures.truncate(FAILURES);
+        let failures = failures(&progress, &nodes);
         let rate = throughput(&nodes);
         Self {
             name: name.to_owned(),
@@ -102,7 +100,7 @@ impl Snapshot {
             done: progress.done(),
             failed: progress.failed(),
             samples_per_hour: rate.map(|rate| 3600.0 * rate),
-            seconds_left: time_left(&progress, rate),
+            seconds_left: time_left(&progress, &nodes, rate),
             progress,
             nodes,
             failures,
@@ -115,6 +113,20 @@ impl Snapshot {
     pub fn count(&self, state: NodeState) -> usize {
         self.nodes.iter().filter(|node| node.state == state).count()
     }
+}
+
+/// Failures by the rows, with time and device where a heartbeat tells them: those first, the newest first.
+fn failures(progress: &Progress, nodes: &[NodeStatus]) -> Vec<Failure> {
+    let by_rows: BTreeSet<&str> = progress.failures.iter().map(|failure| &*failure.row).collect();
+    // What was solved since by another attempt is no failure any more.
+    let stands = |failure: &&Failure| !progress.names_every_failure() || by_rows.contains(&*failure.row);
+    let told = nodes.iter().flat_map(|node| &node.node.failures).filter(stands);
+    let mut all: Vec<Failure> = told.chain(progress.failures.iter().rev()).cloned().collect();
+    all.sort_by_key(|failure| std::cmp::Reverse(failure.time_ms));
+    let mut named = BTreeSet::new();
+    all.retain(|failure| named.insert(failure.row.clone()));
+    all.truncate(FAILURES);
+    all
 }
 
 fn status(node: Node, watch: &mut NodeWatch, now: Now) -> NodeStatus {

@@ -11,7 +11,7 @@ use dflow::store::nodes::{self, Node};
 use dflow::store::{Columns, Layout, read_samples, read_telemetry};
 use serde_json::{Value, json};
 
-use crate::run::suite;
+use crate::run::{PIPELINE, suite};
 use crate::run_test::RunTest;
 
 /// A directory with the stand-in in it; none without a C compiler, which is said, or is a failure where test data are
@@ -183,6 +183,30 @@ fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
     let table = test.run(&["table", "1", "a"]);
     table.succeeds().stdout("device seconds/sample");
     assert!(!table.results().contains("energy"), "no device told its power");
+}
+
+#[test]
+fn rows_of_devices_that_tell_their_power_have_an_energy() {
+    let Some((test, library)) = with_gpus() else { return };
+    test.file("p.yaml", PIPELINE);
+    let mut run = test.command(&["run", "p.yaml", "--devices", "sim", "--limit", "2"]);
+    let output = run.env("DFLOW_NVML", library).env("CUDA_VISIBLE_DEVICES", "1,0").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let readings = read_telemetry(&OsFs, &Layout::new(test.path("a"))).unwrap();
+    for (device, uuid, power) in [("sim:0", "GPU-fake1", 301.0), ("sim:1", "GPU-fake0", 300.0)] {
+        let own: Vec<_> = readings.iter().filter(|row| row.device == device).collect();
+        assert!(!own.is_empty() && own.iter().all(|row| row.power == Some(power)), "{own:?}");
+        assert!(own.iter().all(|row| row.uuid.as_ref().is_some_and(|text| text.starts_with(uuid))));
+    }
+    for format in ["md", "csv", "latex", "json"] {
+        test.run(&["table", "1", "a", "--format", format]).succeeds().stdout("energy");
+    }
+    let json = test.run(&["table", "1", "a", "--json"]).succeeds().json();
+    let cost = json.as_array().unwrap().iter().find(|table| table["table"] == "table1-cost").unwrap();
+    let [energy, seconds] = ["energy_kilojoules", "device_seconds"].map(|key| cost["rows"][0][key].clone());
+    let mean = |cell: &Value| cell["mean"].as_f64().expect("a mean");
+    let power = 1000.0 * mean(&energy) / mean(&seconds);
+    assert!((300.0..=301.0).contains(&power), "{energy} for {seconds}");
 }
 
 #[test]

@@ -130,7 +130,11 @@ fn tail(snapshot: &Snapshot, height: Option<usize>) -> Vec<Line> {
         lines.extend([Line::default(), heading("newest failures")]);
     }
     for failure in snapshot.failures.iter().take(shown) {
-        let head = format!("  {}  {} on {}", text::clock(failure.time_ms), failure.row, failure.device);
+        // Of a process whose heartbeat is gone, only the row tells.
+        let head = match failure.time_ms {
+            0 => format!("  {}", failure.row),
+            time => format!("  {}  {} on {}", text::clock(time), failure.row, failure.device),
+        };
         lines.push(Line::text(head));
         lines.push(Line::text(" ".repeat(12)).with(Look::Bad, failure.error.clone()));
     }

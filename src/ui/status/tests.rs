@@ -9,7 +9,14 @@ const NOW_MS: u64 = 1_795_350_667_000;
 const PLAIN: Canvas = Canvas { width: 80, height: None, colour: false };
 
 fn cell(task: &str, method: &str, [ok, failed, planned]: [usize; 3]) -> CellState {
-    CellState { task: task.to_owned(), method: method.to_owned(), ok, failed, planned }
+    CellState {
+        task: task.to_owned(),
+        method: method.to_owned(),
+        ok,
+        failed,
+        planned,
+        seconds_per_sample: None,
+    }
 }
 
 fn gpu(name: &str, power: f64) -> NodeDevice {
@@ -112,7 +119,18 @@ fn nodes() -> Vec<Node> {
 
 fn snapshot(cells: Vec<CellState>, nodes: Vec<Node>) -> Snapshot {
     let now = Now { ms: NOW_MS, instant: Instant::now() };
-    Snapshot::new("table1-cifar10", Progress { cells }, nodes, &mut NodeWatch::default(), now)
+    Snapshot::new(
+        "table1-cifar10",
+        Progress { cells, failures: failed_rows() },
+        nodes,
+        &mut NodeWatch::default(),
+        now,
+    )
+}
+
+fn failed_rows() -> Vec<Failure> {
+    let row = "inpainting-center/d-flow/test/000003".to_owned();
+    vec![Failure { row, error: "the loss is not a number".to_owned(), ..Failure::default() }]
 }
 
 fn cells() -> Vec<CellState> {
@@ -173,7 +191,19 @@ fn of_many_processes_each_has_a_line_and_the_rest_is_counted() {
         (0..100).map(|i| Node { devices: vec![gpu("cuda:0", 300.0)], ..node(&format!("node{i:03}"), 3) });
     let text = frame(&snapshot(cells(), many.collect()), PLAIN).join("\n");
     assert!(text.contains("\nnode000 pid 4711  1 of 1 busy, 300 W, 61 done\n"), "{text}");
-    assert!(text.contains("processes: 100 working\n") && text.ends_with("… and 41 more"), "{text}");
+    assert!(text.contains("processes: 100 working\n") && text.contains("\n… and 41 more\n"), "{text}");
+}
+
+#[test]
+fn a_failure_is_named_with_what_is_known_of_it() {
+    let text = |nodes: Vec<Node>| frame(&snapshot(cells(), nodes), PLAIN).join("\n");
+    let only_its_row =
+        "newest failures\n  inpainting-center/d-flow/test/000003\n            the loss is not a number";
+    assert!(text(Vec::new()).ends_with(only_its_row), "{}", text(Vec::new()));
+    let solved_since =
+        Failure { row: "inpainting-center/d-flow/test/000009".to_owned(), ..Failure::default() };
+    let node = Node { failures: vec![solved_since], ..node("gpu01", 1) };
+    assert!(!text(vec![node]).contains("000009"), "another attempt solved it");
 }
 
 #[test]
