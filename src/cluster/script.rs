@@ -27,14 +27,12 @@ pub fn job(submission: &Submission, arrays: &[Array]) -> Result<String, ClusterE
     let spec = &file.cluster;
     let shape = TaskShape::of(spec, &file.devices);
     let started = arrays.iter().map(|array| format!("#   {}", by_hand(submission, array)));
-    let log = log_path(&submission.logs().join("%A_%a.out"))?;
     let warn = shape.warn.to_string();
     let max_restarts = spec.max_restarts.unwrap_or(MAX_RESTARTS).to_string();
     let gaps = [
         ("STARTED", started.collect::<Vec<_>>().join("\n")),
         ("DIRECTIVES", job_directives(spec, shape)),
         ("WARN", warn),
-        ("LOG", log),
         ("MAX_RESTARTS", format!("{max_restarts:<12}")),
     ];
     filled(JOB, submission, &gaps)
@@ -45,8 +43,7 @@ pub fn job(submission: &Submission, arrays: &[Array]) -> Result<String, ClusterE
 /// # Errors
 /// As [`job`].
 pub fn collect(submission: &Submission) -> Result<String, ClusterError> {
-    let log = log_path(&submission.logs().join("collect-%j.out"))?;
-    let gaps = [("DIRECTIVES", collect_directives(&submission.file().cluster)), ("LOG", log)];
+    let gaps = [("DIRECTIVES", collect_directives(&submission.file().cluster))];
     filled(COLLECT, submission, &gaps)
 }
 
@@ -150,6 +147,7 @@ fn filled(template: &str, submission: &Submission, gaps: &[(&str, String)]) -> R
         ("NAME", one_line(&file.name)),
         ("ID", file.id.clone()),
         ("SUBMISSION", quoted_path(submission.dir())?),
+        ("LOGS", quoted_path(&submission.logs())?),
         ("DIRECTORY", quoted_path(&file.directory)?),
         ("SETUP", setup(&file.cluster)),
         ("COMMAND", file.command.clone()),
@@ -200,18 +198,6 @@ fn checked(path: &Path) -> Result<&str, ClusterError> {
     let refuse = |reason| ClusterError::Path { path: path.to_owned(), reason };
     let text = path.to_str().ok_or_else(|| refuse("it is no text"))?;
     if text.contains(char::is_control) { Err(refuse("it holds control characters")) } else { Ok(text) }
-}
-
-/// The value of `#SBATCH --output=`, with Slurm's own patterns in the file's name only.
-fn log_path(path: &Path) -> Result<String, ClusterError> {
-    let folder = path.parent().map_or(Ok(""), checked)?;
-    if folder.contains(['"', '\\', '#']) {
-        let reason = "Slurm cannot write outputs below it: its name has a quote, backslash or #";
-        return Err(ClusterError::Path { path: folder.into(), reason });
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let text = format!("{}/{name}", folder.replace('%', "%%"));
-    Ok(if text.contains(' ') { format!("\"{text}\"") } else { text })
 }
 
 #[cfg(test)]

@@ -146,6 +146,12 @@ impl<'a> Run<'a> {
         self.events("started").iter().filter(|event| event["resumed"] == true).count()
     }
 
+    /// Merges what is there, with rows missing.
+    #[track_caller]
+    pub(crate) fn merge(&self) {
+        self.dflow(&["merge", "run"]).fails_with(4).says("missing");
+    }
+
     /// The rows of `samples.parquet`.
     pub(crate) fn rows(&self) -> Vec<Record> {
         read_samples(&OsFs, &Layout::new(self.directory()), Columns::WithoutTrace).unwrap()

@@ -43,7 +43,7 @@ pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) 
     held.release();
     let jobs = run.wait_over();
     assert!(first.tasks(&jobs).iter().any(|task| task.state == "CANCELLED"), "{}", table(&jobs));
-    run.dflow(&["merge", "run"]).succeeds();
+    run.merge();
     let done = run.rows().len();
 
     let units = run.submit().units();

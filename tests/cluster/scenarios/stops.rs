@@ -57,6 +57,7 @@ pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
     let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
+    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
     let held = run.hold_a_task();
     cluster.run("scancel", &[&submission.arrays()[0].to_string()]).succeeds();
     held.release();
@@ -68,6 +69,7 @@ pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     assert!(cluster.processes().is_empty(), "{:?}", cluster.processes());
     run.dflow(&["verify", "run"]).fails_with(4).says("missing");
 
+    run.merge();
     let done = run.rows().len();
     let units = run.submit().units();
     assert_eq!(units, ROWS - done, "samples submitted again");

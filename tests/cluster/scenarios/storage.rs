@@ -19,7 +19,7 @@ fn is_gone_round(trial: &mut Trial<'_>, fault: &str) {
     // The first that Slurm chooses.
     const NODE: &str = "node1";
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
+    let run = Run::new(&cluster, "gpus: 1, chunk: 4s");
     std::fs::create_dir(run.directory()).unwrap();
     cluster.node(NODE, &[fault, "run"]);
     let submission = run.submit();
