@@ -1,6 +1,5 @@
 //! `dflow status`: how a run stands, from its files alone.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
