@@ -146,8 +146,7 @@ fn again(
     let exclude = sweep.exclude(submission);
     let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
     launch::launch(submission, slurm, arrays, &[])?;
-    let nodes =
-        if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };
+    let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };
     print_lossy(&format!(
         "submitted {} again{nodes}; another job will collect",
         count(sweep.again.len(), "chunk")

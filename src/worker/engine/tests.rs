@@ -343,10 +343,11 @@ fn wherever_a_worker_is_stopped_one_evaluation_is_repeated_at_the_most() {
                 break;
             }
             let stored: Vec<StoredSolve> = stopped.slots.iter_mut().map(through_a_checkpoint).collect();
-            let before: Vec<Solve> = stopped.slots.iter().map(|slot| slot.solve().clone()).collect();
+            let bytes = |solve: &Solve| postcard::to_stdvec(solve).unwrap();
+            let mut pairs = stored.iter().zip(&stopped.slots);
             assert!(
-                stored.iter().zip(&before).all(|(stored, slot)| stored.solve == *slot),
-                "and it is put back"
+                pairs.all(|(stored, slot)| bytes(&stored.solve) == bytes(slot.solve())),
+                "all is put back"
             );
             let mut resumed = engine();
             resumed.slots = stored
