@@ -143,10 +143,14 @@ fn again(
 ) -> Result<(), ClusterError> {
     submission.update(|file| file.missing.push(missing))?;
     let number = submission.file().missing.len() as u32;
-    let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &sweep.exclude(submission));
+    let arrays =
+        launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &sweep.exclude(submission));
     launch::launch(submission, slurm, arrays, &[])?;
-    let nodes =
-        if sweep.bad_nodes.is_empty() { String::new() } else { format!(", without {}", sweep.exclude(submission)) };
+    let nodes = if sweep.bad_nodes.is_empty() {
+        String::new()
+    } else {
+        format!(", without {}", sweep.exclude(submission))
+    };
     print_lossy(&format!(
         "submitted {} again{nodes}; another job will collect",
         count(sweep.again.len(), "chunk")
