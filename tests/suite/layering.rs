@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metric", &["spec", "real", "random", "operator", "molecule"]),
     ("store", &["spec", "plan", "metric"]),
     ("telemetry", &["store"]),
-    ("status", &["plan", "store"]),
+    ("status", &["plan", "store", "cluster"]),
     ("points", &["spec"]),
     ("catalog", &["spec", "plan", "molecule", "dataset", "operator", "path", "flow", "net", "points"]),
     (
