@@ -92,8 +92,9 @@ fn sweep(submission: &mut Submission, run_dir: &RunDir, no_resubmit: bool) -> Re
         std::collections::BTreeMap::new()
     });
     let sweep = Sweep::of(submission, &jobs, &is_durable);
-    let verdict = why_not(submission, &sweep, missing, no_resubmit);
-    if let Some(reason) = verdict {
+    // It may have been cancelled while this was collecting.
+    submission.refresh().map_err(CliError::cluster)?;
+    if let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) {
         print_lossy(&format!(
             "{}; `dflow submit` of the same pipeline submits what is missing",
             said(&sweep, &reason)

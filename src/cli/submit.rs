@@ -112,16 +112,8 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     script::job(&submission, &arrays).map_err(CliError::cluster)?;
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
-    let launched = launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs);
-    if let Err(error) = launched {
-        let jobs = submission.file().arrays.iter().filter_map(|array| array.job).count();
-        let done = match jobs {
-            0 => "nothing was submitted".to_owned(),
-            _ => format!("{} already submitted, and will run", count(jobs, "array")),
-        };
-        let CliError { code, text } = CliError::cluster(error);
-        let advice = "run the same command again: it submits what is missing and not in the queue";
-        return Err(CliError { code, text: format!("{}\n{done}; {advice}", text.trim_end()) });
+    if let Err(error) = launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs) {
+        return Err(cut_short(submission, error));
     }
     if global.json {
         print_lossy(&serde_json::to_string_pretty(submission.file()).map_err(CliError::failure)?);
@@ -129,6 +121,25 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
         print_lossy(&summary(&submission, &prepared.resolved.plan.output));
     }
     Ok(exit::OK)
+}
+
+/// The error of a submission that did not get to its end, with what became of it.
+fn cut_short(submission: Submission, error: ClusterError) -> CliError {
+    let arrays = submission.file().arrays.iter().filter(|array| array.job.is_some()).count();
+    // Refused, and so surely not in the queue: nothing is worth keeping.
+    let is_refused = error.is_usage();
+    let CliError { code, text } = CliError::cluster(error);
+    let done = match arrays {
+        0 if is_refused => {
+            // A folder that stays is of no harm.
+            let _ = submission.discard();
+            "nothing was submitted".to_owned()
+        }
+        0 => "nothing is known to be submitted".to_owned(),
+        _ => format!("{} already submitted, and will run", count(arrays, "array")),
+    };
+    let advice = "run the same command again: it submits what is missing and not in the queue";
+    CliError { code, text: format!("{}\n{done}; {advice}", text.trim_end()) }
 }
 
 fn summary(submission: &Submission, output: &str) -> String {

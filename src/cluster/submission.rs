@@ -238,15 +238,32 @@ impl Submission {
         dirs.iter().map(|dir| Self::open(dir)).collect()
     }
 
-    /// Changes `submission.json`.
+    /// Changes `submission.json`, from what it says now: another process may have changed it since it was read.
     ///
     /// # Errors
     /// [`ClusterError::Io`]; what it says is then as before.
     pub fn update(&mut self, change: impl FnOnce(&mut SubmissionFile)) -> Result<(), ClusterError> {
-        let mut file = self.file.clone();
+        let mut file = read_file(&self.dir)?;
         change(&mut file);
         let before = std::mem::replace(&mut self.file, file);
         self.save().inspect_err(|_| self.file = before)
+    }
+
+    /// Reads `submission.json` again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn refresh(&mut self) -> Result<(), ClusterError> {
+        self.file = read_file(&self.dir)?;
+        Ok(())
+    }
+
+    /// Removes its folder, if nothing of it was ever submitted.
+    ///
+    /// # Errors
+    /// [`ClusterError::Io`].
+    pub fn discard(self) -> Result<(), ClusterError> {
+        std::fs::remove_dir_all(&self.dir).map_err(ClusterError::io("remove", self.dir))
     }
 
     fn save(&self) -> Result<(), ClusterError> {
