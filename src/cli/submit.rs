@@ -155,7 +155,7 @@ fn summary(submission: &Submission, output: &str) -> String {
          \n  dflow cancel {output}              # rows that are done stay\
          \n  less {}/*.out\
          \n  the tables will be in {output}/tables.md",
-        count(file.units, "sample"),
+        count(file.units, "row"),
         count(file.chunks, "chunk"),
         submission.logs().display()
     )

@@ -11,6 +11,7 @@ use super::queue::{Ending, Job, Phase};
 use super::slurm::Slurm;
 use super::submission::{Engine, Submission};
 use super::task_log::{self, Attempt};
+use crate::exit;
 
 /// Whether the row of a cell hash and sample id is durable, ok or failed.
 pub type IsDurable<'a> = &'a dyn Fn(&str, &str) -> bool;
@@ -217,7 +218,14 @@ impl Sweep {
                 (None, Some(_)) => sweep.again.push(chunk),
             }
         }
-        sweep.bad_nodes = bad_nodes(submission.chunks(), &sweep.again, &attempts, jobs, is_durable);
+        let is_empty = |chunk: &usize| {
+            let keys = submission.chunks().keys(*chunk);
+            keys.is_ok_and(|mut keys| keys.all(|(hash, sample)| !is_durable(hash, sample)))
+        };
+        let empty: BTreeSet<usize> = sweep.again.iter().copied().filter(is_empty).collect();
+        let good = attempts.iter().filter(|attempt| attempt.code == Some(exit::OK));
+        let good = good.map(|attempt| attempt.node.as_str()).collect();
+        sweep.bad_nodes = bad_nodes(&empty, &last, &good, jobs);
         sweep
     }
 
@@ -226,34 +234,31 @@ impl Sweep {
         !self.again.is_empty() && (missing < missing_before || !self.bad_nodes.is_empty())
     }
 
-    /// The bad nodes in Slurm's form.
-    pub fn exclude(&self) -> String {
-        self.bad_nodes.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+    /// The bad nodes and those that were left out before, in Slurm's form.
+    pub fn exclude(&self, submission: &Submission) -> String {
+        let before = submission.file().arrays.last().map_or("", |array| array.exclude.as_str());
+        let nodes = self.bad_nodes.iter().map(String::as_str);
+        let all = (!before.is_empty()).then_some(before).into_iter().chain(nodes);
+        all.collect::<Vec<_>>().join(",")
     }
 }
 
+/// Nodes to blame for chunks that ended without a row: those that could not write, and those that only failed while others
+/// (`good`) did their work; no others where such chunks fail on good nodes too, because then the work is wrong.
 fn bad_nodes(
-    chunks: &ChunkFile,
-    failed: &[usize],
-    attempts: &[Attempt],
+    empty: &BTreeSet<usize>,
+    last: &BTreeMap<usize, &Attempt>,
+    good: &BTreeSet<&str>,
     jobs: &BTreeMap<usize, Job>,
-    is_durable: IsDurable<'_>,
 ) -> BTreeSet<String> {
-    let is_empty = |chunk: &usize| {
-        chunks.keys(*chunk).is_ok_and(|mut keys| keys.all(|(hash, sample)| !is_durable(hash, sample)))
-    };
-    let empty: BTreeSet<usize> = failed.iter().copied().filter(is_empty).collect();
-    let good: BTreeSet<&str> =
-        attempts.iter().filter(|a| a.code == Some(0)).map(|attempt| attempt.node.as_str()).collect();
-    // Where nothing was ever completed, not a node but the work may be wrong.
-    if good.is_empty() {
-        return BTreeSet::new();
-    }
-    let logged =
-        attempts.iter().filter(|a| empty.contains(&a.chunk) && !a.terminated).map(|a| a.node.as_str());
+    let failed: Vec<&Attempt> = empty.iter().filter_map(|chunk| last.get(chunk).copied()).collect();
+    let is_work = good.is_empty() || failed.iter().any(|attempt| good.contains(attempt.node.as_str()));
+    let blamed = failed.iter().filter(|attempt| !is_work || attempt.code == Some(exit::UNWRITABLE));
+    let logged = blamed.filter(|attempt| !attempt.terminated).map(|attempt| attempt.node.as_str());
     // A node that cannot even write the log is known to the controller only.
-    let queued = jobs.iter().filter(|(chunk, _)| empty.contains(chunk)).map(|(_, job)| job.nodes.as_str());
-    let nodes = logged.chain(queued).filter(|node| !node.is_empty() && !good.contains(node));
+    let silent = empty.iter().filter(|chunk| !is_work && !last.contains_key(chunk));
+    let silent = silent.filter_map(|chunk| jobs.get(chunk)).map(|job| job.nodes.as_str());
+    let nodes = logged.chain(silent).filter(|node| !node.is_empty() && !good.contains(node));
     nodes.map(str::to_owned).collect()
 }
 

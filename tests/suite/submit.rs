@@ -84,7 +84,7 @@ fn a_dry_run_prints_the_script_and_writes_nothing() {
 #[test]
 fn a_submission_is_frozen_submitted_and_collected_afterwards() {
     let cluster = Cluster::new();
-    cluster.submit().succeeds().stdout("submitted 16 samples in 1 chunk: array 101, then job 102 collects");
+    cluster.submit().succeeds().stdout("submitted 16 rows in 1 chunk: array 101, then job 102 collects");
     let [array, collector] = &cluster.calls("sbatch")[1..] else { panic!("two jobs after the check") };
     assert!(array.contains("--array=0-0%4") && array.ends_with("job.sbatch 0"), "{array}");
     assert!(
@@ -108,20 +108,20 @@ fn only_what_is_neither_done_nor_in_the_queue_is_submitted_again() {
         cluster
             .submit()
             .succeeds()
-            .stdout("nothing to submit: 0 of 16 samples done, 16 in chunks that wait or run");
+            .stdout("nothing to submit: 0 of 16 rows done, 16 in chunks that wait or run");
     }
     assert_eq!(cluster.submissions().len(), 1);
-    cluster.run(&["submit", "p.yaml", "--slurm", "--force"]).succeeds().stdout("submitted 16 samples");
+    cluster.run(&["submit", "p.yaml", "--slurm", "--force"]).succeeds().stdout("submitted 16 rows");
     cluster.queue("101_0|FAILED|node1|x|None\\n");
     cluster.0.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
     cluster
         .submit()
         .succeeds()
-        .stdout("submitted 8 samples")
-        .stderr("8 of 16 samples to submit: 8 done, 0 in chunks");
+        .stdout("submitted 8 rows")
+        .stderr("8 of 16 rows to submit: 8 done, 0 in chunks");
     cluster.queue("");
     cluster.0.run(&["run", "p.yaml"]).succeeds();
-    cluster.submit().succeeds().stdout("nothing to submit: 16 of 16 samples done");
+    cluster.submit().succeeds().stdout("nothing to submit: 16 of 16 rows done");
     assert_eq!(cluster.submissions().len(), 3);
 }
 

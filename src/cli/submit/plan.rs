@@ -98,11 +98,11 @@ fn say_what_is_left_out(resolved: &Resolved, open: usize, todo: usize) {
     let (done, live) = (planned - open, open - todo);
     if todo == 0 {
         let under_way = if live > 0 { format!(", {live} in chunks that wait or run") } else { String::new() };
-        print_lossy(&format!("nothing to submit: {done} of {} done{under_way}", count(planned, "sample")));
+        print_lossy(&format!("nothing to submit: {done} of {} done{under_way}", count(planned, "row")));
     } else if done + live > 0 {
         eprintln_lossy(&format!(
             "{todo} of {} to submit: {done} done, {live} in chunks that wait or run",
-            count(planned, "sample")
+            count(planned, "row")
         ));
     }
 }
@@ -175,7 +175,7 @@ impl Prepared {
         let longest = chunks.iter().map(|chunk| chunk.seconds).fold(0.0, f64::max) / f64::from(shape.workers);
         let mut notes = vec![format!(
             "{} in {}, the longest of {:.0} min: {device:.1} device-hours, {wall:.1} hours with {} at once{}",
-            count(self.todo.len(), "sample"),
+            count(self.todo.len(), "row"),
             count(chunks.len(), "chunk"),
             longest / 60.0,
             count(shape.at_once as usize, "task"),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cluster::queue;
+use crate::cluster::submission::Array;
 use crate::cluster::submission::tests::submission_in;
 use crate::spec::cluster::ClusterSpec;
 
@@ -73,23 +74,53 @@ fn where_the_controller_forgot_the_logs_say_what_failed() {
 #[test]
 fn a_node_is_to_blame_only_where_others_did_their_work() {
     let root = tempfile::tempdir().unwrap();
-    let bad = start(0, "node1", "event=stopped code=74 signal=none");
-    let good = start(1, "node2", "event=stopped code=0 signal=none");
-    let jobs = BTreeMap::from([(0, job("FAILED", "node1"))]);
-    let alone = submission(root.path(), &bad);
-    let second = alone.chunks().cells[1].hash.clone();
-    let done = |hash: &str, _: &str| hash == second;
-    assert_eq!(Sweep::of(&alone, &jobs, &done).exclude(), "");
-    let both = submission(root.path(), &(bad.clone() + &good));
-    let sweep = Sweep::of(&both, &jobs, &done);
-    assert_eq!((sweep.again.clone(), sweep.exclude()), (vec![0], "node1".to_owned()));
+    let ended =
+        |chunk, node: &str, code| start(chunk, node, &format!("event=stopped code={code} signal=none"));
+    let bad = |logs: &[String]| {
+        let submission = submission(root.path(), &logs.concat());
+        let second = submission.chunks().cells[1].hash.clone();
+        let jobs = BTreeMap::from([(0, job("FAILED", "node1"))]);
+        Sweep::of(&submission, &jobs, &|hash, _| hash == second)
+    };
+    assert!(bad(&[ended(0, "node1", 1)]).bad_nodes.is_empty(), "nothing was ever completed");
+    let sweep = bad(&[ended(0, "node1", 1), ended(1, "node2", 0)]);
+    assert_eq!((&*sweep.again, sweep.bad_nodes.iter().next().unwrap().as_str()), (&[0][..], "node1"));
     assert!(sweep.is_worth_it(10, 10), "elsewhere it may work");
-    // A row from there: the node can work.
-    let row = |hash: &str, sample: &str| hash == second || sample == "s0";
-    assert_eq!(Sweep::of(&both, &jobs, &row).exclude(), "");
-    // Another chunk completed there.
-    let same = submission(root.path(), &(bad + &good.replace("node2", "node1")));
-    assert_eq!(Sweep::of(&same, &jobs, &done).exclude(), "");
+    assert!(bad(&[ended(0, "node1", 1), ended(1, "node1", 0)]).bad_nodes.is_empty(), "the node works");
+    let again = [ended(0, "node1", 1), ended(1, "node2", 0), ended(0, "node2", 1).replace("20:00", "20:30")];
+    assert!(bad(&again).bad_nodes.is_empty(), "it fails on a node that works");
+    // The controller alone knows where a task was that left no log.
+    assert_eq!(bad(&[ended(1, "node2", 0)]).bad_nodes.len(), 1);
+}
+
+#[test]
+fn a_node_that_cannot_write_is_bad_whoever_else_failed() {
+    let attempt =
+        |node: &str, code| Attempt { node: node.to_owned(), code: Some(code), ..Attempt::default() };
+    let (full, broken) = (attempt("node1", exit::UNWRITABLE), attempt("node2", 1));
+    let last = BTreeMap::from([(0, &full), (1, &broken)]);
+    let good = BTreeSet::from(["node2"]);
+    let bad = bad_nodes(&BTreeSet::from([0, 1]), &last, &good, &BTreeMap::new());
+    assert_eq!(bad, BTreeSet::from(["node1".to_owned()]));
+}
+
+#[test]
+fn nodes_stay_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let mut submission = submission(root.path(), "");
+    let array = |exclude: &str| Array {
+        name: "a".to_owned(),
+        first: 0,
+        tasks: "0".to_owned(),
+        sweep: 1,
+        exclude: exclude.to_owned(),
+        job: None,
+    };
+    let sweep = Sweep { bad_nodes: BTreeSet::from(["node3".to_owned()]), ..Sweep::default() };
+    assert_eq!(sweep.exclude(&submission), "node3");
+    submission.keep_arrays(&[array(""), array("node1,node2")]);
+    assert_eq!(sweep.exclude(&submission), "node1,node2,node3");
+    assert_eq!(Sweep::default().exclude(&submission), "node1,node2");
 }
 
 #[test]
