@@ -32,9 +32,10 @@ pub(super) fn run(args: &CancelArgs, _: &Global) -> CliResult {
     let chosen: Vec<Submission> = all.into_iter().filter(wanted).collect();
     if chosen.is_empty() {
         let run = args.run.display();
-        return Err(CliError::usage(match ids.is_empty() {
-            true => format!("{run}: nothing was submitted from here: there is no folder submit/"),
-            false => format!("{run}: there is no such submission; there are {}", ids.join(", ")),
+        return Err(CliError::usage(if ids.is_empty() {
+            format!("{run}: nothing was submitted from here: there is no folder submit/")
+        } else {
+            format!("{run}: there is no such submission; there are {}", ids.join(", "))
         }));
     }
     for mut submission in chosen {

@@ -127,12 +127,9 @@ fn env(spec: &KubernetesSpec) -> String {
 fn resources(submission: &Submission, shape: TaskShape) -> String {
     let spec = &submission.file().cluster;
     let mut lines = vec![format!("cpu: {}", quoted(&shape.cpus.to_string()))];
-    // Kubernetes writes binary units with an i.
-    lines.extend(spec.memory.as_ref().map(|memory| match memory.ends_with(['K', 'M', 'G', 'T']) {
-        true => format!("memory: {memory}i"),
-        // Slurm counts in MB where no unit stands.
-        false => format!("memory: {memory}Mi"),
-    }));
+    // Slurm counts in MB where no unit stands; Kubernetes writes binary units with an i.
+    let unit = |memory: &str| if memory.ends_with(['K', 'M', 'G', 'T']) { "i" } else { "Mi" };
+    lines.extend(spec.memory.as_ref().map(|memory| format!("memory: {memory}{}", unit(memory))));
     if shape.gpus > 0 {
         let gpu = spec.gpu_type.as_deref().filter(|kind| kind.contains('/')).unwrap_or(GPU);
         lines.push(format!("{}: {}", quoted(gpu), quoted(&shape.gpus.to_string())));

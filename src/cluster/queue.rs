@@ -130,9 +130,8 @@ pub fn list_of(indices: &[usize]) -> String {
             _ => parts.push((index, index)),
         }
     }
-    let part = |(first, last): &(usize, usize)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
+    let part = |(first, last): &(usize, usize)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     parts.iter().map(part).collect::<Vec<_>>().join(",")
 }

@@ -163,16 +163,10 @@ pub(super) fn fill<'a>(template: &str, text_of: impl Fn(&str) -> Option<&'a str>
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('@') {
         text.push_str(before);
-        match after.split_once('@').and_then(|(name, end)| Some((text_of(name)?, end))) {
-            Some((filling, end)) => {
-                text.push_str(filling);
-                rest = end;
-            }
-            None => {
-                text.push('@');
-                rest = after;
-            }
-        }
+        let filled = after.split_once('@').and_then(|(name, end)| Some((text_of(name)?, end)));
+        let (filling, end) = filled.unwrap_or(("@", after));
+        text.push_str(filling);
+        rest = end;
     }
     text + rest
 }

@@ -179,13 +179,8 @@ impl Slurm {
                 return Err(refusal::explain(program, message));
             }
             let Some(pause) = pauses.next() else {
-                return match done()? {
-                    Some(id) => Ok(id),
-                    None => {
-                        let tries = self.pauses.len() + 1;
-                        Err(ClusterError::Busy { program: program.to_owned(), tries, message })
-                    }
-                };
+                let (program, tries) = (program.to_owned(), self.pauses.len() + 1);
+                return done()?.ok_or(ClusterError::Busy { program, tries, message });
             };
             std::thread::sleep(*pause);
             if let Some(id) = done()? {

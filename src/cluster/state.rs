@@ -210,12 +210,11 @@ impl Sweep {
             let phase = jobs.get(&chunk).map(|job| job.phase);
             match (phase, last.get(&chunk)) {
                 (Some(phase), _) if phase.is_live() => sweep.live.push(chunk),
-                (Some(Phase::Over(Ending::Cancelled)), _) => sweep.cancelled.push(chunk),
-                (Some(_), _) => sweep.again.push(chunk),
-                // The controller has forgotten it. It never started, or was told to end: nothing says that it failed.
-                (None, None) => sweep.cancelled.push(chunk),
+                // Without a phase the controller has forgotten it. It never started, or was told to end: nothing says
+                // that it failed.
+                (Some(Phase::Over(Ending::Cancelled)), _) | (None, None) => sweep.cancelled.push(chunk),
                 (None, Some(attempt)) if attempt.terminated => sweep.cancelled.push(chunk),
-                (None, Some(_)) => sweep.again.push(chunk),
+                (Some(_), _) | (None, Some(_)) => sweep.again.push(chunk),
             }
         }
         let is_empty = |chunk: &usize| {

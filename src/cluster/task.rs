@@ -2,6 +2,7 @@
 
 use crate::spec::cluster::ClusterSpec;
 use crate::spec::device::{DeviceList, DeviceSpec};
+use crate::spec::span::Span;
 
 /// Cores beside each GPU, for reading data and scoring.
 const CPUS_PER_GPU: u32 = 4;
@@ -37,7 +38,7 @@ impl TaskShape {
         let (cpu_workers, cpu_threads) = on_cpus(devices);
         let gpus = spec.gpus.unwrap_or(u32::from(cpu_workers == 0));
         let cpus = cpu_threads.unwrap_or(if gpus > 0 { CPUS_PER_GPU * gpus } else { CPUS });
-        let chunk = spec.chunk.map_or(CHUNK, |span| span.seconds());
+        let chunk = spec.chunk.map_or(CHUNK, Span::seconds);
         // A short limit has a short warning: most of it is to be worked in.
         let warn = spec.time.map_or(WARN, |time| WARN.min(time.seconds() / 3));
         Self {
@@ -66,7 +67,6 @@ fn on_cpus(devices: &DeviceList) -> (u32, Option<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::span::Span;
 
     fn shape(spec: &ClusterSpec, devices: &str) -> (u32, u32, u32) {
         let TaskShape { gpus, cpus, workers, .. } = TaskShape::of(spec, &devices.parse().unwrap());
