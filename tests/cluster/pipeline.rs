@@ -14,8 +14,7 @@ use crate::process::Process;
 use crate::queue::Job;
 use crate::sandbox::{Cluster, DFLOW};
 
-/// Two tasks, two methods, the shipped prior. A solve of `d-flow` takes one or two seconds of a core, alone on it: long
-/// enough that faults hit running ones.
+/// Two tasks, two methods, the shipped prior. A solve of `d-flow` takes about a second of a core, alone on it.
 const PIPELINE: &str = "\
 name: scenario
 dataset: { name: mini-images, limit: 4 }
@@ -28,7 +27,7 @@ methods:
   - dflow:
       name: d-flow
       regularizer: { chi: 0.01 }
-      stop: [ { evals: 40 } ]
+      stop: [ { evals: 24 } ]
   - pinv: {}
 save: [ reconstructions ]
 output: run
@@ -69,7 +68,7 @@ impl<'a> Run<'a> {
         self.cluster.run(DFLOW, arguments)
     }
 
-    /// Submits what is missing.
+    /// Submits what is missing; the newest submission, an earlier one if nothing is.
     #[track_caller]
     pub(crate) fn submit(&self) -> Submission {
         self.dflow(&SUBMIT).succeeds();
@@ -221,9 +220,9 @@ fn is_solve(event: &Value) -> bool {
 }
 
 /// The arguments that submit the pipeline. Checkpoints as often as there is something new: the solves are short. Two
-/// seconds are said for each, so that chunks are the same on every machine.
+/// and a half seconds are said for each, so that chunks are the same on every machine.
 pub(crate) const SUBMIT: [&str; 7] =
-    ["submit", "p.yaml", "--slurm", "--checkpoint-every", "0", "--seconds-per-eval", "0.05"];
+    ["submit", "p.yaml", "--slurm", "--checkpoint-every", "0", "--seconds-per-eval", "0.1"];
 
 /// A folder `submit/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +236,11 @@ impl Submission {
         let text =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Its folder.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Ids of its arrays, those that it submitted again included.

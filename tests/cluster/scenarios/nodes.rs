@@ -13,7 +13,7 @@ pub(crate) fn a_crashed_node_loses_nothing(trial: &mut Trial<'_>) {
     let held = run.hold_a_task();
     let (task, node) = (held.task, &*held.node);
     cluster.node(node, &["crash"]);
-    assert!(held.has_ended(), "nothing survives on {node}");
+    cluster.wait_until("the end of all processes on the node", || held.has_ended());
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
     let lost = tasks.iter().find(|job| job.task == Some(task)).unwrap();
