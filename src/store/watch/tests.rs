@@ -246,7 +246,9 @@ impl Fs for Counted {
     }
 
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        self.fs.read(path).inspect(|bytes| drop(self.bytes.fetch_add(bytes.len(), Ordering::Relaxed)))
+        self.fs.read(path).inspect(|bytes| {
+            self.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        })
     }
 
     fn open(&self, path: &Path) -> std::io::Result<Arc<dyn crate::store::fs::FsRead>> {
