@@ -15,8 +15,9 @@ mod model;
 use std::time::{Duration, Instant};
 
 use dflow::plan::Unit;
+use model::outcome::Outcome;
 use model::service::CELLS;
-use model::{Disk, Faults, Outcome, Setting, list_scheduling, simulate, simulate_on};
+use model::{Disk, Faults, Setting, list_scheduling, simulate, simulate_on};
 
 const FAULTS: [(&str, Faults); 4] = [
     ("none", Faults::NONE),
@@ -80,8 +81,7 @@ fn sizing() {
             let Setting { per_task, slots, chunk, start_up, overhead, .. } = setting;
             let slow = if faults.slow_share > 0.0 { "stragglers" } else { "" };
             let overhead = if overhead > 0.0 { format!("+{overhead}") } else { String::new() };
-            let row =
-                format!("{per_task} {slots}{overhead:3} {chunk:5} {:4} {slow:10}", start_up.as_secs());
+            let row = format!("{per_task} {slots}{overhead:3} {chunk:5} {:4} {slow:10}", start_up.as_secs());
             println!("{}", line(&row, &outcome, clock.elapsed()));
         }
     }
@@ -133,7 +133,9 @@ fn store(samples: usize) {
 }
 
 fn heading(first: &str) -> String {
-    format!("{first:27}    hours  bound  there   idle starved repeated  twice lost failed  tasks starts seconds")
+    format!(
+        "{first:27}    hours  bound  there   idle starved repeated  twice lost failed  tasks starts seconds"
+    )
 }
 
 fn line(first: &str, outcome: &Outcome, elapsed: Duration) -> String {

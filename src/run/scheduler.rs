@@ -418,8 +418,9 @@ impl Scheduler {
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
         let restarts = !self.stopping && seat.breakdowns <= self.limits.max_restarts;
         seat.state = if restarts { State::Pausing(now + pause) } else { State::Ended };
-        let (suspects, innocent): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|(_, held)| cause == Cause::Crash && matches!(held, Held::Started { .. }));
+        let (suspects, innocent): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|(_, held)| cause == Cause::Crash && matches!(held, Held::Started { .. }));
         suspects.into_iter().for_each(|(unit, _)| self.suspect(unit, &error));
         // Backwards, so that they stand in the queue in the order in which they were taken from it.
         innocent.into_iter().rev().for_each(|(unit, _)| self.queue.push_front(unit));

@@ -14,6 +14,7 @@ mod pipelines;
 mod processes;
 mod run;
 mod run_test;
+mod scale;
 mod score;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]

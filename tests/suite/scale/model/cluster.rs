@@ -141,7 +141,18 @@ impl<'a> Cluster<'a> {
         let (free, queue) = ((0..nodes.len()).collect(), (0..chunks.len()).collect());
         let (runs, complete) = (Vec::new(), BTreeSet::new());
         let agenda = Agenda::new();
-        Self { setting, chunks, world, agenda, nodes, free, queue, runs, complete, next_dispatch: Duration::ZERO }
+        Self {
+            setting,
+            chunks,
+            world,
+            agenda,
+            nodes,
+            free,
+            queue,
+            runs,
+            complete,
+            next_dispatch: Duration::ZERO,
+        }
     }
 
     /// Runs until every chunk is complete; returns when that is.

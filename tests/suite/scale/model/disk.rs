@@ -57,7 +57,8 @@ impl Disk {
     pub fn create(root: &Path, samples: usize) -> Self {
         let source = Source { name: "scale.yaml".to_owned(), text: PIPELINE.to_owned() };
         let document = Document::parse(source).expect("the pipeline above is right");
-        let plan = Plan::resolve(&document, &MadeUp { samples }).expect("it asks for nothing that is not there");
+        let plan =
+            Plan::resolve(&document, &MadeUp { samples }).expect("it asks for nothing that is not there");
         let files = CountedFs::default();
         let start = Start { plan: &plan, document: &document };
         let dir = RunDir::open_on(Arc::new(files.clone()), root, &start).expect("a new directory");

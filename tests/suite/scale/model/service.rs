@@ -25,10 +25,7 @@ const TABLE1: [Measured; 6] = [
     // gaussian-deblur: every solve ends at its cap
     Measured { evals: [600; 16], minutes: 15.5 },
     // inpainting-center-noisy
-    Measured {
-        evals: [64, 83, 84, 84, 84, 85, 85, 86, 86, 104, 104, 105, 105, 105, 105, 106],
-        minutes: 4.0,
-    },
+    Measured { evals: [64, 83, 84, 84, 84, 85, 85, 86, 86, 104, 104, 105, 105, 105, 105, 106], minutes: 4.0 },
     // super-resolution-x2-noisy
     Measured { evals: [45, 45, 46, 46, 63, 64, 65, 65, 65, 65, 65, 66, 66, 66, 66, 66], minutes: 2.5 },
     // gaussian-deblur-noisy

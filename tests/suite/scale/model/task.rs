@@ -199,7 +199,9 @@ impl TaskRun {
 
     fn settle(&mut self, now: Duration, world: &World) -> Option<End> {
         self.act(now, world);
-        self.seats.iter_mut().for_each(|seat| seat.hungry = seat.worker.as_ref().is_some_and(Worker::is_idle));
+        self.seats
+            .iter_mut()
+            .for_each(|seat| seat.hungry = seat.worker.as_ref().is_some_and(Worker::is_idle));
         self.scheduler.is_over().then(|| {
             let nothing = Scheduler::new(Vec::new(), &[], Limits::default());
             let summary = std::mem::replace(&mut self.scheduler, nothing).summary(now);

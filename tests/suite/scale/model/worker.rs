@@ -138,7 +138,8 @@ impl Worker {
         let rate = self.device.rate(self.running.len().max(1));
         let since = now.saturating_sub(self.at).as_secs_f64() * rate;
         let evals = |solve: &Running| f64::from(solve.evals) * ((solve.done + since) / solve.total).min(1.0);
-        let event = |solve: &Running| Event::Progress { unit: solve.unit, evals: evals(solve) as u32, psnr: None };
+        let event =
+            |solve: &Running| Event::Progress { unit: solve.unit, evals: evals(solve) as u32, psnr: None };
         self.running.iter().map(event).collect()
     }
 
@@ -188,8 +189,9 @@ impl Worker {
 
     /// The solves that have come to their end: their rows are durable, and their slots taken by what waits.
     pub fn finish(&mut self, service: &Service, ledger: &mut Ledger) -> Vec<Event> {
-        let (done, running) =
-            std::mem::take(&mut self.running).into_iter().partition(|solve| solve.done + NEARLY >= solve.total);
+        let (done, running) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|solve| solve.done + NEARLY >= solve.total);
         self.running = running;
         let finish = |solve: Running| {
             if let Some(writer) = &mut self.writer {
