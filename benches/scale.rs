@@ -9,6 +9,7 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
+#[expect(unreachable_pub, reason = "one model for the tests and the benchmark")]
 #[path = "../tests/suite/scale/model/mod.rs"]
 mod model;
 

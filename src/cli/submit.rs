@@ -19,6 +19,7 @@ use crate::ui::text::count;
 
 /// Options of `dflow submit`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct SubmitArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,

@@ -138,7 +138,7 @@ impl Timeline {
             let idle = track.served.map(|served| idle_within(&busy, served));
             vec![
                 Cell::text(&seat.0),
-                Cell::text(&seat.1.to_string()),
+                Cell::text(seat.1.to_string()),
                 Cell::text(&seat.2),
                 Cell::Number(track.solves.len() as f64, 0),
                 number(length(&busy)),

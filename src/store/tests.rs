@@ -439,7 +439,7 @@ fn whatever_operation_fails_a_resumed_run_has_every_row_once() {
         assert!(result.is_err() || fault != Fault::Abort);
         fs.restart(crash);
         let durable = finished(&fs, &Layout::new("/reports/run")).unwrap().rows;
-        let lost = acknowledged.iter().find(|key| !durable.contains_key(*key));
+        let lost = acknowledged.iter().find(|key| !durable.contains_key(key));
         assert_eq!(lost, None, "{fault:?} at {k}, {crash:?}: an acknowledged row is lost");
 
         let dir = run(&fs, &mut Vec::new()).unwrap();

@@ -150,9 +150,8 @@ enum WorkerError {
 impl WorkerError {
     fn cause(&self) -> Cause {
         match self {
-            Self::Start(_) => Cause::Start,
             Self::Store(StoreError::Io { .. }) => Cause::Store,
-            Self::Store(_) => Cause::Start,
+            Self::Start(_) | Self::Store(_) => Cause::Start,
         }
     }
 }

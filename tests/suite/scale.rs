@@ -1,6 +1,7 @@
 //! A cluster in virtual time: how close a submission comes to what its devices could do, and that nothing is lost or
 //! counted twice when nodes die, lose contact, or are taken away. `benches/scale.rs` prints the whole tables.
 
+#[expect(unreachable_pub, reason = "one model for the tests and the benchmark")]
 mod model;
 
 use std::time::Duration;

@@ -14,36 +14,30 @@ use serde_json::{Value, json};
 use crate::run::{PIPELINE, suite};
 use crate::run_test::RunTest;
 
-/// A directory with the stand-in in it; none without a C compiler, which is said, or is a failure where test data are
-/// required.
-fn with_gpus() -> Option<(RunTest, PathBuf)> {
+/// A directory with the stand-in in it.
+fn with_gpus() -> (RunTest, PathBuf) {
     let test = RunTest::new();
     let library = test.path("libfake_nvml.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/nvml/fake_nvml.c");
     let mut cc = Command::new("cc");
     let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-    match built {
-        Ok(status) => assert!(status.success(), "tools/nvml/fake_nvml.c does not compile"),
-        Err(error) => {
-            let is_required = std::env::var_os("DFLOW_REQUIRE_TEST_DATA").is_some_and(|value| value == "1");
-            assert!(!is_required, "cannot run cc: {error}");
-            eprintln!("skipped: no C compiler ({error})");
-            return None;
-        }
-    }
-    Some((test, library))
+    assert!(
+        built.expect("programs are linked with cc as well").success(),
+        "tools/nvml/fake_nvml.c does not compile"
+    );
+    (test, library)
 }
 
 /// What `dflow devices --json` tells of the GPUs, under these variables.
-fn gpus(variables: &[(&str, &str)]) -> Option<Value> {
-    let (test, library) = with_gpus()?;
+fn gpus(variables: &[(&str, &str)]) -> Value {
+    let (test, library) = with_gpus();
     let mut command = test.command(&["devices", "cpu", "--json"]);
     for name in ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"] {
         command.env_remove(name);
     }
     let output = command.env("DFLOW_NVML", library).envs(variables.iter().copied()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn uuids(value: &Value) -> Vec<&str> {
@@ -63,7 +57,7 @@ fn gpus_are_those_that_cuda_shows_in_its_order() {
         ("NoDevFiles", vec![]),
         ("2", vec![]),
     ] {
-        let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", visible)]) else { return };
+        let value = gpus(&[("CUDA_VISIBLE_DEVICES", visible)]);
         assert_eq!((uuids(&value), &value["notes"]), (expected, &json!([])), "{visible:?}");
     }
     assert_eq!(uuids(&gpus(&[]).unwrap()), ["GPU-fake0", "GPU-fake1"]);
@@ -77,7 +71,7 @@ fn a_gpu_that_cannot_be_told_from_another_has_no_readings() {
         ([("CUDA_VISIBLE_DEVICES", "MIG-GPU-1/2/3"), ("X", "")], "does not find the MIG instance"),
         ([("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_MODELS", "2")], "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
     ] {
-        let Some(value) = gpus(&variables) else { return };
+        let value = gpus(&variables);
         assert_eq!(
             (uuids(&value), &value["gpus"][0]["power"]),
             (vec!["none"], &Value::Null),
@@ -95,7 +89,7 @@ fn a_gpu_that_cannot_be_told_from_another_has_no_readings() {
 #[test]
 fn a_mig_instance_has_its_own_memory_and_nothing_of_the_whole_gpu() {
     let mig = "MIG-fake-0000-0000-0000-000000000001";
-    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", mig)]) else { return };
+    let value = gpus(&[("CUDA_VISIBLE_DEVICES", mig)]);
     let gpu = &value["gpus"][0];
     assert_eq!((&gpu["uuid"], &gpu["memory_total"]), (&json!(mig), &json!(10_u64 << 30)));
     assert!(gpu["power"].is_null() && gpu["gpu_utilization"].is_null() && value["notes"] == json!([]));
@@ -118,7 +112,7 @@ const READINGS: &[(&str, &[&str])] = &[
 
 #[test]
 fn every_reading_is_there_in_its_unit() {
-    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", "1")]) else { return };
+    let value = gpus(&[("CUDA_VISIBLE_DEVICES", "1")]);
     let mut gpu = value["gpus"][0].clone();
     assert!(gpu["gpu_utilization"].as_u64().is_some_and(|percent| percent <= 100));
     gpu["gpu_utilization"] = Value::Null;
@@ -139,7 +133,7 @@ fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
     let all: BTreeSet<&str> = READINGS.iter().flat_map(|(_, columns)| columns.iter().copied()).collect();
     for (reading, columns) in READINGS {
         let variables = [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_UNSUPPORTED", reading)];
-        let Some(value) = gpus(&variables) else { return };
+        let value = gpus(&variables);
         let gpu = &value["gpus"][0];
         let null: BTreeSet<&str> = all.iter().copied().filter(|column| gpu[column].is_null()).collect();
         assert_eq!(null, columns.iter().copied().collect(), "{reading}");
@@ -148,7 +142,7 @@ fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
 
 #[test]
 fn a_lost_gpu_and_a_driver_that_refuses_are_no_errors() {
-    let Some(value) = gpus(&[("CUDA_VISIBLE_DEVICES", "0"), ("FAKE_NVML_LOST", "0")]) else { return };
+    let value = gpus(&[("CUDA_VISIBLE_DEVICES", "0"), ("FAKE_NVML_LOST", "0")]);
     let nulls = READINGS.iter().flat_map(|(_, columns)| columns.iter());
     assert!(
         nulls.clone().count() > 10 && nulls.clone().all(|column| value["gpus"][0][column].is_null()),
@@ -187,7 +181,7 @@ fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
 
 #[test]
 fn rows_of_devices_that_tell_their_power_have_an_energy() {
-    let Some((test, library)) = with_gpus() else { return };
+    let (test, library) = with_gpus();
     test.file("p.yaml", PIPELINE);
     let mut run = test.command(&["run", "p.yaml", "--devices", "sim", "--limit", "2"]);
     let output = run.env("DFLOW_NVML", library).env("CUDA_VISIBLE_DEVICES", "1,0").output().unwrap();
