@@ -15,8 +15,9 @@ mod model;
 use std::time::{Duration, Instant};
 
 use dflow::plan::Unit;
+use model::outcome::Outcome;
 use model::service::CELLS;
-use model::{Disk, Faults, Outcome, Setting, list_scheduling, simulate, simulate_on};
+use model::{Disk, Faults, Setting, list_scheduling, simulate, simulate_on};
 
 const FAULTS: [(&str, Faults); 4] = [
     ("none", Faults::NONE),

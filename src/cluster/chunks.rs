@@ -16,10 +16,13 @@ const LEAST_SECONDS: f64 = 120.0;
 /// Nor shorter than this part of the target.
 const LEAST_SHARE: f64 = 1.0 / 8.0;
 
+/// Above so many chunks the target grows: Slurm keeps 10,000 jobs by default, and every task lists the files of all.
+const MOST: f64 = 5000.0;
+
 /// What chunks are cut for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sizing {
-    /// Seconds that a chunk should take; above 0.
+    /// Seconds that a chunk should take, unless that made too many; above 0.
     pub target: f64,
     /// Workers of one task: devices that solve at the same time; at least 1.
     pub workers: usize,
@@ -89,11 +92,13 @@ impl Chunk {
 }
 
 /// Cuts `units` into chunks, the longest samples first; `seconds[cell]` is what one sample of the cell is expected to
-/// take on one device. Every unit is in exactly one chunk.
+/// take on one device. Every unit is in exactly one chunk. Where the target would make more than some thousands of
+/// chunks, they are longer.
 pub fn cut(units: &[Unit], seconds: &[f64], sizing: Sizing) -> Vec<Chunk> {
     let mut queue = units.to_vec();
     queue.sort_by(|a, b| seconds[b.cell].total_cmp(&seconds[a.cell]).then_with(|| a.cmp(b)));
     let mut left: f64 = queue.iter().map(|unit| seconds[unit.cell]).sum();
+    let sizing = Sizing { target: sizing.target.max(left / sizing.workers as f64 / MOST), ..sizing };
     let mut chunks = Vec::new();
     let (mut chunk, mut in_chunk) = (Chunk::default(), 0);
     let mut size = sizing.capacity(left);
@@ -204,6 +209,15 @@ mod tests {
             let length = makespan(&chunks, &seconds, sizing, 30.0);
             assert!(bound / length > 0.95, "{workers}: {length} against {bound}, {} chunks", chunks.len());
         }
+    }
+
+    #[test]
+    fn a_run_of_any_size_is_some_thousands_of_chunks() {
+        let sizing = Sizing { target: 1800.0, workers: 4, at_once: 256 };
+        let chunks = cut(&units(&[170_000; 6]), &[600.0; 6], sizing);
+        assert!((4000..8000).contains(&chunks.len()), "{} chunks", chunks.len());
+        let few = cut(&units(&[1000; 6]), &[600.0; 6], sizing);
+        assert!(few.iter().all(|chunk| chunk.seconds <= 4.0 * 1800.0), "as long as was asked for");
     }
 
     #[test]

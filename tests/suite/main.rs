@@ -14,6 +14,7 @@ mod pipelines;
 mod processes;
 mod run;
 mod run_test;
+mod scale;
 mod score;
 mod submit;
 mod telemetry;

@@ -348,3 +348,50 @@ fn every_sample_ends_once_whatever_breaks() {
         assert_eq!((summary.finished, summary.left), (samples, 0), "seed {seed}");
     }
 }
+
+fn progress(sample: usize, evals: u32) -> Event {
+    Event::Progress { unit: unit(sample), evals, psnr: None }
+}
+
+fn done(sample: usize, evals: u32) -> Event {
+    let (error, stop_reason, psnr) = (None, None, None);
+    Event::Finished(Finished { unit: unit(sample), error, stop_reason, evals, seconds: 0.0, psnr })
+}
+
+#[test]
+fn who_fills_its_slots_at_the_end_leaves_samples_to_those_who_are_nearly_done() {
+    let mut play = Play::new(8, 2);
+    play.tell(0, ready(2));
+    play.tell(1, ready(2));
+    for (seat, samples) in [(0, [0, 1]), (1, [3, 4])] {
+        samples.into_iter().for_each(|sample| drop(play.tell(seat, started(sample))));
+    }
+    // Six are given; seat 1 has nearly done its two, when seat 0 ends one and would have room for both that are left.
+    play.now += Duration::from_secs(100);
+    for (seat, sample) in [(0, 1), (1, 3), (1, 4)] {
+        play.tell(seat, progress(sample, 0));
+        play.tell(seat, progress(sample, 90));
+    }
+    assert_eq!(play.tell(0, done(0, 100)), [], "it has a running sample and a waiting one");
+    assert_eq!(play.tell(1, done(3, 100)), [solve(1, 6)]);
+}
+
+#[test]
+fn a_slow_worker_has_a_smaller_share_of_the_end() {
+    let mut play = Play::new(6, 2);
+    assert_eq!(play.tell(0, ready(1)).len(), 2);
+    assert_eq!(play.tell(1, ready(1)).len(), 2);
+    for (seat, sample) in [(0, 0), (1, 2)] {
+        play.tell(seat, started(sample));
+        play.tell(seat, progress(sample, 0));
+    }
+    play.now += Duration::from_secs(100);
+    play.tell(0, progress(0, 10));
+    play.tell(1, progress(2, 99));
+    assert_eq!(play.tell(1, done(2, 100)), [solve(1, 4)]);
+    play.tell(1, started(3));
+    // Two are left beside what both hold; the slow one is not given another.
+    assert_eq!(play.tell(0, progress(0, 11)), []);
+    play.now += Duration::from_secs(10);
+    assert_eq!(play.tell(1, done(3, 100)), [solve(1, 5)]);
+}

@@ -20,4 +20,4 @@ pub mod worker;
 pub use cluster::{Setting, simulate, simulate_on};
 pub use disk::Disk;
 pub use faults::Faults;
-pub use outcome::{Outcome, list_scheduling};
+pub use outcome::list_scheduling;
