@@ -143,10 +143,10 @@ fn again(
 ) -> Result<(), ClusterError> {
     submission.update(|file| file.missing.push(missing))?;
     let number = submission.file().missing.len() as u32;
-    let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &sweep.exclude());
+    let exclude = sweep.exclude(submission);
+    let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
     launch::launch(submission, slurm, arrays, &[])?;
-    let nodes =
-        if sweep.bad_nodes.is_empty() { String::new() } else { format!(", without {}", sweep.exclude()) };
+    let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };
     print_lossy(&format!(
         "submitted {} again{nodes}; another job will collect",
         count(sweep.again.len(), "chunk")
