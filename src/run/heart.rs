@@ -83,11 +83,10 @@ impl Heart {
             RunEvent::Progress { device, unit, evals, psnr } => self.hold(device, *unit, (*evals, *psnr)),
             RunEvent::Finished { device, sample } => self.finished(device, sample),
             RunEvent::Suspended { device, unit } => self.release(device, *unit),
-            RunEvent::WorkerBroken { device, error, .. } => {
+            RunEvent::WorkerBroken { device, error, restart_in } => {
                 self.held.remove(device);
-                self.change(device, |device| {
-                    (device.state, device.reason) = (DeviceState::Broken, Some(error.clone()));
-                });
+                let state = if restart_in.is_some() { DeviceState::Restarting } else { DeviceState::Broken };
+                self.change(device, |device| (device.state, device.reason) = (state, Some(error.clone())));
             }
             RunEvent::WorkerEnded { device, .. } => {
                 self.held.remove(device);
