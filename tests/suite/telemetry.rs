@@ -132,7 +132,9 @@ fn every_reading_is_there_in_its_unit() {
 fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
     let all: BTreeSet<&str> = READINGS.iter().flat_map(|(_, columns)| columns.iter().copied()).collect();
     for (reading, columns) in READINGS {
-        let variables = [("CUDA_VISIBLE_DEVICES", "1"), ("FAKE_NVML_UNSUPPORTED", reading)];
+        // By its index a GPU is known only among those of one model; without UUIDs, by nothing else.
+        let shown = if reading == "uuid" { "1" } else { "GPU-fake1-0000-0000-0000-000000000000" };
+        let variables = [("CUDA_VISIBLE_DEVICES", shown), ("FAKE_NVML_UNSUPPORTED", reading)];
         let value = gpus(&variables);
         let gpu = &value["gpus"][0];
         let null: BTreeSet<&str> = all.iter().copied().filter(|column| gpu[column].is_null()).collect();
