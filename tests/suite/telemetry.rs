@@ -133,7 +133,7 @@ fn a_reading_that_is_not_supported_is_null_and_no_other_is() {
     let all: BTreeSet<&str> = READINGS.iter().flat_map(|(_, columns)| columns.iter().copied()).collect();
     for (reading, columns) in READINGS {
         // By its index a GPU is known only among those of one model; without UUIDs, by nothing else.
-        let shown = if reading == "uuid" { "1" } else { "GPU-fake1-0000-0000-0000-000000000000" };
+        let shown = if *reading == "uuid" { "1" } else { "GPU-fake1-0000-0000-0000-000000000000" };
         let variables = [("CUDA_VISIBLE_DEVICES", shown), ("FAKE_NVML_UNSUPPORTED", reading)];
         let value = gpus(&variables);
         let gpu = &value["gpus"][0];
