@@ -35,7 +35,11 @@ impl Cluster {
 
     /// What squeue shows from now on.
     fn queue(&self, lines: &str) {
-        self.command("squeue", &format!("printf '{lines}'"));
+        let filter = "asked=$(sed -n 's/.*--jobs=\\([0-9,]*\\).*/\\1/p' <<< \"$*\")\n\
+                      while IFS= read -r line; do\n\
+                      \x20 [[ -n $asked && ,$asked, != *,${line%%[_|]*},* ]] || echo \"$line\"\n\
+                      done";
+        self.command("squeue", &format!("{filter} < <(printf '{lines}')"));
     }
 
     fn calls(&self, name: &str) -> Vec<String> {
