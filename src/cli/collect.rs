@@ -39,6 +39,8 @@ pub(super) fn run(args: &CollectArgs, global: &Global) -> CliResult {
     let mut submission = Submission::open(&args.submission).map_err(CliError::cluster)?;
     let root = submission.run_dir().to_owned();
     let run_dir = RunDir::existing(&root).map_err(CliError::store)?;
+    // A node that cannot write leaves it to another, whatever the merge would stumble over.
+    run_dir.check_writable().map_err(CliError::store)?;
     run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
     complete_references(&submission, &run_dir, global);
     let verdict =

@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
@@ -81,8 +82,14 @@ impl<W: Write + Send> TableWriter<W> {
     }
 }
 
-fn encode_error(error: impl Display) -> StoreError {
-    StoreError::Encode(error.to_string())
+/// What the system said of the file beneath stays what it is: a full disk is no fault of the rows.
+fn encode_error(error: ParquetError) -> StoreError {
+    let text = error.to_string();
+    let ParquetError::External(source) = error else { return StoreError::Encode(text) };
+    match source.downcast::<io::Error>() {
+        Ok(source) => StoreError::io("write", Path::new("a Parquet file of the run"))(*source),
+        Err(_) => StoreError::Encode(text),
+    }
 }
 
 /// Records as a Parquet file: the same bytes for the same records and metadata.
@@ -336,6 +343,29 @@ mod tests {
         let other = vec![KeyValue::new(SCHEMA_VERSION_KEY.to_owned(), "999".to_owned())];
         assert!(matches!(read(other), StoreError::Version { found, .. } if found == "999"));
         assert!(matches!(read(Vec::new()), StoreError::Damaged { .. }));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::StorageFull.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let write = || {
+            let mut writer = TableWriter::new(Full, &[])?;
+            writer.write(&to_batch(&[record(0)])?)?;
+            writer.finish().map(drop)
+        };
+        let error = write().unwrap_err();
+        let is_told =
+            matches!(&error, StoreError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+        assert!(is_told, "{error}");
     }
 
     #[test]

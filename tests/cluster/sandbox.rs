@@ -140,11 +140,15 @@ impl Cluster {
         self.processes().into_iter().filter(|process| process.task() == Some(task)).collect()
     }
 
-    /// How often a job was given a node, as the controller's log says.
+    /// How often a job was given a node, as the controller's log says: the two schedulers of Slurm have words of their own.
     pub(crate) fn starts_on(&self, node: &str) -> usize {
         let log = std::fs::read_to_string(self.slurm().join("log/slurmctld.log")).unwrap();
-        let words = [format!("NodeList={node} "), "Allocate JobId=".to_owned()];
-        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+        let (main, backfill) = (format!(" NodeList={node} "), format!(" on {node}"));
+        let is_start = |line: &&str| {
+            (line.contains("Allocate JobId=") && line.contains(&main))
+                || (line.contains("Started JobId=") && line.ends_with(&backfill))
+        };
+        log.lines().filter(is_start).count()
     }
 
     /// Has the controller write down all that it knows: a change of any job makes it, within seconds.
