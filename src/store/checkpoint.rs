@@ -6,7 +6,7 @@
 //! its items, is where the solve goes on. So whatever has reached the disk is of use, wherever the writer is killed. A
 //! log that has grown much longer than what is alive in it is begun anew.
 //!
-//! A frame's payload is a line of JSON ([`Label`]), then the bytes. Readers keep where they lie, and read them when they
+//! A frame's payload is a line of JSON (`Label`), then the bytes. Readers keep where they lie, and read them when they
 //! are asked for.
 //!
 //! Checkpoints are a convenience: one that is damaged, of another [`Origin`] or version, or gone, costs a solve from

@@ -40,7 +40,7 @@ pub struct MergeReport {
 /// Makes `samples.parquet` from all journals and parts. Merging again gives the same bytes; without rows there is no
 /// file. `run` is the run's name, for the footer. A file of that name that cannot be read is moved away, with a note.
 ///
-/// Memory: the keys, and some batches of rows ([`Limits`]); what does not fit goes to a temporary file beside it.
+/// Memory: the keys, and some batches of rows (`Limits`); what does not fit goes to a temporary file beside it.
 pub fn merge(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<MergeReport, StoreError> {
     merge_within(fs, layout, run, Limits::default())
 }

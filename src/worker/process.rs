@@ -1,6 +1,6 @@
 //! Workers as child processes, one per GPU: a poisoned CUDA context, or a device that hangs, takes one worker with it.
 //!
-//! The parent speaks the worker's protocol through stdin and stdout ([`super::pipe`]); the first message says what the
+//! The parent speaks the worker's protocol through stdin and stdout (`worker::pipe`); the first message says what the
 //! child is to open. A child whose parent is gone sees its stdin close, checkpoints and ends.
 
 use std::io::BufReader;
