@@ -66,7 +66,7 @@ pub use merge::{Columns, MergeReport, merge, read_samples, visit_samples};
 pub use record::{COLUMNS, Key, Record, Status, TracePoint};
 pub use references::{ReferenceInfo, cached_reference, read_reference, write_reference};
 pub use rows::{CellRows, Rows};
-pub use run_dir::{Completeness, Found, RunDir, Start};
+pub use run_dir::{Completeness, Found, Part, RunDir, Start};
 pub use schema::columns_markdown;
 pub use scores::{
     ScoreMerge, ScoreRow, ScoreSchema, ScoreTable, ScoreWriter, merge_scores, read_scores, scored,

@@ -45,11 +45,14 @@ pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) 
     assert!(first.tasks(&jobs).iter().any(|task| task.state == "CANCELLED"), "{}", table(&jobs));
     run.merge();
     let done = run.rows().len();
+    assert_eq!(run.resumed(), 0);
 
     let units = run.submit().units();
     assert!(done > 0 && units > 0 && units == ROWS - done, "{units} submitted again, {done} done of {ROWS}");
     run.wait_over();
     assert_eq!(run.duplicates(), 0, "what was done is not done again");
+    let resumed = run.resumed();
+    assert!(resumed > 0, "no solve of the first submission went on in the second");
     run.is_as_uninterrupted(trial.uninterrupted);
-    trial.note(format!("{units} of {ROWS} samples submitted again"));
+    trial.note(format!("{units} of {ROWS} samples submitted again, {resumed} solves resumed"));
 }

@@ -74,6 +74,10 @@ pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     let units = run.submit().units();
     assert_eq!(units, ROWS - done, "samples submitted again");
     run.wait_over();
+    let resumed = run.resumed();
+    assert!(resumed > 0, "no solve of the cancelled submission went on");
     run.is_as_uninterrupted(trial.uninterrupted);
-    trial.note(format!("{cancelled} tasks cancelled; {units} of {ROWS} samples submitted again"));
+    trial.note(format!(
+        "{cancelled} tasks cancelled; {units} of {ROWS} samples submitted again, {resumed} solves resumed"
+    ));
 }
