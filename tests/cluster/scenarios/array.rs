@@ -37,8 +37,9 @@ pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) 
     run.dflow(&SUBMIT).succeeds();
     assert_eq!((run.submissions().len(), cluster.jobs().len()), (1, queued), "all of it is queued or runs");
 
-    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
+    // The other task goes on meanwhile.
     let held = run.hold_a_task();
+    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
     run.dflow(&["cancel", "run"]).succeeds();
     held.release();
     let jobs = run.wait_over();
