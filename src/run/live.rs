@@ -97,6 +97,9 @@ struct Beating {
 
 impl Beating {
     fn run(self, stopped: &Receiver<()>) {
+        if let Err(error) = self.remove_older() {
+            tracing::debug!("heartbeats of earlier attempts stay: {error}");
+        }
         let mut has_warned = false;
         loop {
             let node = lock(&self.heart).beat(&self.readings());
@@ -116,6 +119,12 @@ impl Beating {
         if let Err(error) = self.write(&last) {
             tracing::debug!("{error}");
         }
+    }
+
+    /// This process takes the place of earlier ones of its chunk.
+    fn remove_older(&self) -> Result<(), StoreError> {
+        let attempt = lock(&self.heart).attempt().to_owned();
+        nodes::remove_older(&**self.run_dir.fs(), self.run_dir.layout(), &attempt)
     }
 
     fn readings(&self) -> BTreeMap<String, crate::store::TelemetryRow> {

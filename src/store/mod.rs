@@ -18,6 +18,8 @@ pub mod checkpoint;
 mod chunks;
 pub mod columns;
 pub mod compare;
+#[cfg(test)]
+pub(crate) mod counted;
 pub mod error;
 pub mod fault;
 pub mod features;
@@ -40,7 +42,7 @@ pub mod references;
 mod rows;
 pub mod run_dir;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod schema;
 pub mod scores;
 mod sources;
