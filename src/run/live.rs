@@ -135,3 +135,32 @@ impl Beating {
         nodes::write(&**self.run_dir.fs(), self.run_dir.layout(), node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::Start;
+    use crate::store::fault::FaultFs;
+    use crate::store::fs::Fs;
+    use crate::store::nodes::FORMAT;
+    use crate::store::samples::{document, plan};
+
+    #[test]
+    fn a_task_takes_the_place_of_earlier_ones_of_its_chunk() {
+        let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(Path::new("/run")));
+        let document = document("");
+        let plan = plan(&document);
+        let start = Start { plan: &plan, document: &document };
+        let run_dir = RunDir::open_on(Arc::clone(&fs), Path::new("/run"), &start).unwrap();
+        let attempt = |day: u32| format!("2026112{day}T000000.000Z-00000000-c1sff");
+        let older = Node { dflow_node: FORMAT, attempt: attempt(1), ..Node::default() };
+        nodes::write(&*fs, run_dir.layout(), &older).unwrap();
+        let identity = Identity { attempt: attempt(2), ..Identity::default() };
+        Live::start(&run_dir, &plan, &[], identity, Duration::ZERO).end();
+        let left = nodes::read_all(&*fs, run_dir.layout()).unwrap();
+        let left: Vec<_> = left.iter().map(|node| (&*node.attempt, node.ended_ms.is_some())).collect();
+        assert_eq!(left, [(&*attempt(2), true)]);
+    }
+}

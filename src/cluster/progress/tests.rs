@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::*;
 use crate::cluster::queue;
-use crate::cluster::submission::Array;
 use crate::cluster::submission::tests::{PINV, document_of, submission_in};
 use crate::spec::cluster::ClusterSpec;
 use crate::store::fs::OsFs;
@@ -25,14 +26,9 @@ fn reader(root: &Path) -> ChunkReader {
     for job in [7, 8] {
         let mut submission = submission_in(root, ClusterSpec::default());
         submission.create(&document_of(PINV)).unwrap();
-        let array = Array {
-            name: format!("dflow-{}-0", submission.short()),
-            first: 0,
-            tasks: "0-1".to_owned(),
-            sweep: 0,
-            exclude: String::new(),
-            job: Some(job),
-        };
+        let name = format!("dflow-{}-0", submission.short());
+        let array = json!({ "name": name, "first": 0, "tasks": "0-1", "sweep": 0, "job": job });
+        let array = serde_json::from_value(array).unwrap();
         submission.update(|file| file.arrays.push(array)).unwrap();
         ids.push(submission.id().to_owned());
     }
