@@ -39,19 +39,13 @@ pub(super) fn run(args: &DevicesArgs, global: &Global) -> CliResult {
         DeviceKind::Cuda { visible, .. } => format!("{}: CUDA device {visible}", device.name),
         DeviceKind::Sim { visible } => format!("{}: one thread in the place of GPU {visible}", device.name),
     }));
-    lines.extend(gpus.0.iter().map(gpu_line));
+    lines.extend(gpus.0.iter().map(|gpu| {
+        let [name, uuid] = [&gpu.name, &gpu.uuid].map(|text| text.as_deref().unwrap_or("?"));
+        format!("GPU {}: {name}, {uuid}  {}", gpu.device, status::reading(gpu))
+    }));
     lines.extend(gpus.1.iter().map(|note| format!("note: {note}")));
     print_lossy(&lines.join("\n"));
     Ok(exit::OK)
-}
-
-/// `GPU cuda:0: NVIDIA A100, GPU-5f3a…  97 %  …`, without what the driver does not tell.
-fn gpu_line(gpu: &TelemetryRow) -> String {
-    let named: Vec<&str> = [&gpu.name, &gpu.uuid].into_iter().flatten().map(String::as_str).collect();
-    let parts = [named.join(", "), status::reading(gpu)];
-    let told: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    let told = if told.is_empty() { "its driver tells nothing of it".to_owned() } else { told.join("  ") };
-    format!("GPU {}: {told}", gpu.device)
 }
 
 /// What the driver tells of the GPUs that CUDA shows to this process, and what it does not tell. Without a driver
@@ -69,19 +63,4 @@ fn gpus() -> (Vec<TelemetryRow>, Vec<String>) {
         row
     };
     ((0..gpus.len()).map(read).collect(), notes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_gpu_stands_what_its_driver_tells() {
-        let silent = TelemetryRow { device: "cuda:0".to_owned(), ..TelemetryRow::default() };
-        assert_eq!(gpu_line(&silent), "GPU cuda:0: its driver tells nothing of it");
-        let hot = TelemetryRow { temperature: Some(64), ..silent.clone() };
-        assert_eq!(gpu_line(&hot), "GPU cuda:0: 64 °C");
-        let [name, uuid] = ["NVIDIA A100", "GPU-5f"].map(|text| Some(text.to_owned()));
-        assert_eq!(gpu_line(&TelemetryRow { name, uuid, ..hot }), "GPU cuda:0: NVIDIA A100, GPU-5f  64 °C");
-    }
 }
