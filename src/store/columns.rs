@@ -346,11 +346,21 @@ fn unflatten<T: Clone>(list: &ListArray, values: &[T]) -> Vec<Vec<T>> {
 macro_rules! columns {
     (@same reproducible) => { true };
     (@same varies) => { false };
+    (@clear reproducible $field:expr, $type:ty) => {};
+    (@clear varies $field:expr, $type:ty) => { $field = <$type>::default(); };
     ($($group:literal { $($(#[doc = $doc:literal])+ $name:ident: $type:ty, $unit:literal, $same:ident;)+ })+) => {
         /// One solved sample: a row of `samples.parquet`. [`COLUMNS`] describes every field.
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
         pub struct Record {
             $($($(#[doc = $doc])+ pub $name: $type,)+)+
+        }
+
+        impl Record {
+            /// The row with nothing in the columns that may differ between runs.
+            fn without_varying(mut self) -> Self {
+                $($(columns!(@clear $same self.$name, $type);)+)+
+                self
+            }
         }
 
         /// Every column, in the order of the file.

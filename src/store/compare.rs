@@ -1,14 +1,30 @@
-//! Two runs compared bit for bit.
+//! Two runs compared bit for bit, in bounded memory and without writing anything.
+//!
+//! ```text
+//! rows of the first ──► a summary each: key, hash of what is reproducible ──► sorted ─┐
+//!                                                                                     ├─► joined by key
+//! rows of the second ─► …                                                             ┘
+//! ```
+//!
+//! Rows are read once, a batch at a time, on one thread for each run; only the few that differ and are to be shown are read
+//! again. Memory: the index of both runs and 32 bytes a row.
 
-use std::collections::BTreeMap;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::fs::Fs;
-use super::gather::{Note, gather};
+use super::gather::Rounds;
+use super::index::Index;
 use super::layout::Layout;
-use super::record::{COLUMNS, Key, Record, Status};
+use super::names::Interner;
+use super::record::{COLUMNS, Key, Record};
+use summary::{Joined, Side, Summary, common_ranks, join};
 
 /// A value that differs between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,102 +76,82 @@ impl Comparison {
 /// # Errors
 /// Where a file cannot be read, also as damaged: without its rows nothing can be said.
 pub fn same_as(fs: &dyn Fs, left: &Layout, right: &Layout) -> Result<Comparison, StoreError> {
-    let read = |layout| {
-        let gathered = gather(fs, layout)?;
-        for note in gathered.notes {
-            if let Note::Damaged { file: path, detail } = note {
-                return Err(StoreError::Damaged { path, detail });
-            }
+    let mut rounds = Rounds::default();
+    loop {
+        let (left, right) = (rounds.index(fs, left)?, rounds.index(fs, right)?);
+        rounds.damage()?;
+        let result = compare_indices(fs, &left, &right);
+        let result = rounds.settle(&left, result).or_else(|error| rounds.settle(&right, Err(error)))?;
+        if let Some(comparison) = result {
+            return Ok(comparison);
         }
-        Ok(gathered.records)
-    };
-    Ok(compare(&read(left)?, &read(right)?))
+    }
 }
 
-/// Compares rows by key.
+fn compare_indices(fs: &dyn Fs, left: &Index, right: &Index) -> Result<Comparison, StoreError> {
+    let cells = common_ranks(&left.names().cells, &right.names().cells);
+    let samples = common_ranks(&left.names().samples, &right.names().samples);
+    let (left, right) = (Side::new(fs, left), Side::new(fs, right));
+    let (lefts, rights) = std::thread::scope(|scope| {
+        let rights = scope.spawn(|| right.summaries(&cells[1], &samples[1]));
+        let lefts = left.summaries(&cells[0], &samples[0]);
+        (lefts, rights.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let joined = join(&lefts?, &rights?);
+    let different = |which: fn(&(u32, u32)) -> u32| joined.different.iter().map(which).collect();
+    let shown: [BTreeSet<u32>; 2] = [different(|pair| pair.0), different(|pair| pair.1)];
+    let (lefts, rights) = (left.rows(&shown[0])?, right.rows(&shown[1])?);
+    let rows = joined.different.iter().filter_map(|(l, r)| Some((lefts.get(l)?, rights.get(r)?)));
+    Ok(comparison(&joined, |l| left.key(l), |r| right.key(r), rows))
+}
+
+/// Compares rows by key; within either slice keys do not repeat.
 pub fn compare(left: &[Record], right: &[Record]) -> Comparison {
-    let by_key = |rows: &'_ [Record]| rows.iter().enumerate().map(|(i, row)| (row.key(), i)).collect();
-    let (lefts, mut rights): (BTreeMap<Key, usize>, BTreeMap<Key, usize>) = (by_key(left), by_key(right));
-    let mut comparison = Comparison::default();
-    for (key, l) in lefts {
-        match rights.remove(&key) {
-            Some(r) => compare_rows(&mut comparison, &left[l], &right[r]),
-            None => comparison.only_left.push(key),
-        }
-    }
-    comparison.only_right.extend(rights.into_keys());
-    comparison
+    let (mut cells, mut samples) = (Interner::default(), Interner::default());
+    let [lefts, rights] = [left, right].map(|rows| {
+        let number = |row: &Record| (cells.number(&row.cell_hash), samples.number(&row.sample_id));
+        rows.iter().map(number).collect::<Vec<_>>()
+    });
+    let (cells, samples) = (cells.ranks(), samples.ranks());
+    let summaries = |rows: &[Record], numbers: &[(u32, u32)]| {
+        let summary = |((row, (cell, sample)), position): ((&Record, &(u32, u32)), u32)| {
+            Summary::of(row.clone(), (cells[*cell as usize], samples[*sample as usize]), position)
+        };
+        let mut summaries: Vec<Summary> = rows.iter().zip(numbers).zip(0..).map(summary).collect();
+        summaries.sort_unstable_by_key(Summary::key);
+        summaries
+    };
+    let joined = join(&summaries(left, &lefts), &summaries(right, &rights));
+    let rows = joined.different.iter().map(|(l, r)| (&left[*l as usize], &right[*r as usize]));
+    comparison(&joined, |l| left[l as usize].key(), |r| right[r as usize].key(), rows)
 }
 
-fn compare_rows(comparison: &mut Comparison, left: &Record, right: &Record) {
-    if !(left.reproducible && right.reproducible) && left.status == Status::Ok && right.status == Status::Ok {
-        comparison.not_comparable += 1;
-        return;
+/// What a join means; `rows` are the first of the pairs that differ.
+fn comparison<'a>(
+    joined: &Joined,
+    left_key: impl Fn(u32) -> Key,
+    right_key: impl Fn(u32) -> Key,
+    rows: impl Iterator<Item = (&'a Record, &'a Record)>,
+) -> Comparison {
+    let differences = rows.flat_map(|(left, right)| differences(left, right));
+    Comparison {
+        same: joined.same,
+        different: joined.differing,
+        not_comparable: joined.not_comparable,
+        only_left: joined.only_left.iter().map(|position| left_key(*position)).collect(),
+        only_right: joined.only_right.iter().map(|position| right_key(*position)).collect(),
+        differences: differences.take(Comparison::LIMIT).collect(),
     }
-    let differs = |column: &&super::columns::Column| column.reproducible && !column.same(left, right);
-    let differing: Vec<_> = COLUMNS.iter().filter(differs).collect();
-    if differing.is_empty() {
-        comparison.same += 1;
-        return;
-    }
-    comparison.different += 1;
-    let room = Comparison::LIMIT.saturating_sub(comparison.differences.len());
-    comparison.differences.extend(differing.into_iter().take(room).map(|column| RowDifference {
+}
+
+fn differences<'a>(left: &'a Record, right: &'a Record) -> impl Iterator<Item = RowDifference> + use<'a> {
+    let differing = COLUMNS.iter().filter(|column| column.reproducible && !column.same(left, right));
+    differing.map(|column| RowDifference {
         task: left.task.clone(),
         method: left.method.clone(),
         sample_id: left.sample_id.clone(),
         column: column.name.to_owned(),
         left: column.show(left),
         right: column.show(right),
-    }));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::samples::record;
-
-    #[test]
-    fn equal_rows_are_the_same_whatever_the_machine() {
-        let rows: Vec<Record> = (0..6).map(record).collect();
-        let mut others = rows.clone();
-        for (i, row) in others.iter_mut().enumerate() {
-            row.wall_seconds += 1.0;
-            row.device_seconds += 1.0;
-            row.peak_memory = None;
-            row.device = "cpu:7".to_owned();
-            row.host = "other".to_owned();
-            row.attempt = i.to_string();
-            row.trace.iter_mut().for_each(|point| point.seconds += 1.0);
-        }
-        others.reverse();
-        let comparison = compare(&rows, &others);
-        assert!(comparison.is_same() && comparison.same == 6, "{comparison:?}");
-    }
-
-    #[test]
-    fn every_reproducible_column_is_compared_bit_for_bit() {
-        let zero = Record { reproducible: true, ssim_tm13: Some(0.0), ..record(1) };
-        let changes: [(&str, Record); 6] = [
-            ("ssim_tm13", Record { ssim_tm13: Some(-0.0), ..zero.clone() }),
-            ("psnr", Record { psnr: zero.psnr.map(f64::next_up), ..zero.clone() }),
-            ("status", Record { status: Status::Failed, ..zero.clone() }),
-            ("label", Record { label: None, ..zero.clone() }),
-            ("trace", Record { trace: Vec::new(), ..zero.clone() }),
-            ("evals", Record { evals: 0, ..zero.clone() }),
-        ];
-        for (column, changed) in changes {
-            let comparison = compare(std::slice::from_ref(&zero), std::slice::from_ref(&changed));
-            let found: Vec<_> = comparison.differences.iter().map(|found| found.column.as_str()).collect();
-            assert_eq!(found, [column]);
-        }
-    }
-
-    #[test]
-    fn rows_ended_by_time_limit_are_not_compared() {
-        let timed = Record { reproducible: false, evals: 3, ..record(1) };
-        let comparison = compare(&[record(1), record(2)], &[timed]);
-        assert_eq!((comparison.not_comparable, comparison.different), (1, 0));
-        assert_eq!(comparison.only_left, [record(2).key()]);
-    }
+    })
 }

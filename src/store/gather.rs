@@ -11,12 +11,9 @@ use super::fs::Fs;
 use super::index::Index;
 use super::layout::Layout;
 use super::names::{Entry, Names};
-use super::record::Record;
 use super::rows::{Grid, Rows};
 use super::sources::{Scope, Writers, read_entries};
 pub(super) use super::sources::{note_damage, paths};
-use super::table::to_records;
-use super::winners::{Limits, Winners};
 
 /// Something about the files that is no error, but worth saying.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,39 +128,6 @@ impl NamedCells {
     }
 }
 
-/// All rows of a run, whoever wrote them.
-#[derive(Debug, Default)]
-pub struct Gathered {
-    /// One row per key, sorted by task, method, sample id and cell hash.
-    pub records: Vec<Record>,
-    /// Rows of other attempts that lost against another of the same key.
-    pub duplicates: u64,
-    /// What was strange about the files.
-    pub notes: Vec<Note>,
-}
-
-/// Reads every row of a run directory into memory.
-pub fn gather(fs: &dyn Fs, layout: &Layout) -> Result<Gathered, StoreError> {
-    let mut rounds = Rounds::default();
-    // They are to be in memory: nothing is spilled, and nothing written.
-    let limits = Limits { bytes: usize::MAX, ..Limits::default() };
-    loop {
-        let index = rounds.index(fs, layout)?;
-        let records = Winners::read(fs, layout, &index, limits).and_then(records);
-        if let Some(records) = rounds.settle(&index, records)? {
-            return Ok(Gathered { records, duplicates: index.counts().duplicates, notes: rounds.notes });
-        }
-    }
-}
-
-fn records(winners: Winners<'_>) -> Result<Vec<Record>, StoreError> {
-    let mut records = Vec::new();
-    for batch in winners {
-        records.extend(to_records(&batch?).map_err(StoreError::Encode)?);
-    }
-    Ok(records)
-}
-
 /// Readings of all files, begun again where files have gone meanwhile or turn out to be damaged.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
@@ -182,6 +146,17 @@ impl Rounds {
         let mut index = Index::read(fs, layout, Scope { without: &self.damaged, ..Scope::ALL })?;
         std::mem::take(&mut index.notes).into_iter().for_each(|note| self.note(note));
         Ok(index)
+    }
+
+    /// The first damage that was found, as the error of those who need every row.
+    pub(super) fn damage(&self) -> Result<(), StoreError> {
+        let damage = |note: &Note| match note {
+            Note::Damaged { file, detail } => {
+                Some(StoreError::Damaged { path: file.clone(), detail: detail.clone() })
+            }
+            _ => None,
+        };
+        self.notes.iter().find_map(damage).map_or(Ok(()), Err)
     }
 
     fn note(&mut self, note: Note) {

@@ -5,6 +5,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use arrow::array::RecordBatch;
+
 use super::error::StoreError;
 use super::fs::Fs;
 use super::gather::Note;
@@ -59,6 +61,15 @@ pub(super) struct Counts {
     pub(super) duplicates: u64,
 }
 
+/// Where the rows that count lie, and where they go.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// For every source which of its rows go where, in the order of its rows.
+    pub(super) of_sources: Vec<Vec<Place>>,
+    /// Numbers of cell and sample of every place.
+    pub(super) keys: Vec<(u32, u32)>,
+}
+
 /// Where a row of a source goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -92,6 +103,11 @@ impl Index {
         self.rows.chunk_by(|a, b| a.key() == b.key())
     }
 
+    /// The names in the rows.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// The files that hold rows.
     pub(super) fn sources(&self) -> &[Source] {
         &self.sources
@@ -123,20 +139,58 @@ impl Index {
         })
     }
 
-    /// For every source which of its rows go where, in the order of its rows; and how many places there are.
-    pub(super) fn places(&self) -> (Vec<Vec<Place>>, usize) {
+    /// The rows that may count, of every file: what a merge reads.
+    pub(super) fn places(&self) -> Places {
+        self.places_of(|_| true)
+    }
+
+    /// As [`Self::places`], of `samples.parquet` alone where a merge would leave that as it is: for readers.
+    pub(super) fn places_to_read(&self) -> Places {
+        let merged = self.is_merged();
+        self.places_of(|row| !merged || self.is_sample(row))
+    }
+
+    fn places_of(&self, counts: impl Fn(&Row) -> bool) -> Places {
         let mut groups: Vec<&[Row]> = self.groups().collect();
         let order = self.order();
         groups.sort_unstable_by(|a, b| order(&a[0].entry, &b[0].entry));
         let mut places = vec![Vec::new(); self.sources.len()];
         for (position, group) in (0..).zip(&groups) {
             let best = group.iter().take_while(|row| row.class() == group[0].class());
-            for (layer, row) in (0..).zip(best) {
+            for (layer, row) in (0..).zip(best.filter(|row| counts(row))) {
                 places[row.source as usize].push(Place { row: row.number, position, layer });
             }
         }
         places.iter_mut().for_each(|places| places.sort_unstable_by_key(|place| place.row));
-        (places, groups.len())
+        Places { of_sources: places, keys: groups.iter().map(|group| group[0].key()).collect() }
+    }
+
+    /// Passes every batch of rows that holds some of `places` to `take`: with its source, the number of its first row, and
+    /// those places.
+    ///
+    /// # Errors
+    /// Those of `take`; "not found" if a file has gone since the index was read, and damage of a file: then the index is to
+    /// be read again, without that file.
+    pub(super) fn visit(
+        &self,
+        fs: &dyn Fs,
+        places: &[Vec<Place>],
+        mut take: impl FnMut(&Source, RecordBatch, u32, &[Place]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for (source, places) in self.sources.iter().zip(places).filter(|(_, places)| !places.is_empty()) {
+            let mut batches = source.batches(fs, self.samples())?;
+            let (mut places, mut start) = (&places[..], 0);
+            while !places.is_empty() {
+                let batch = batches.next().ok_or_else(|| source.gone())??;
+                let end = start + batch.num_rows() as u32;
+                let (mine, rest) = places.split_at(places.partition_point(|place| place.row < end));
+                if !mine.is_empty() {
+                    take(source, batch, start, mine)?;
+                }
+                (places, start) = (rest, end);
+            }
+        }
+        Ok(())
     }
 
     /// For every source the rows of it that are copies of a row of `samples.parquet` by their names, each with the number
@@ -155,11 +209,7 @@ impl Index {
     /// Keys of some rows of `samples.parquet`, sorted.
     pub(super) fn keys_of_samples(&self, rows: &BTreeSet<u32>) -> Vec<Key> {
         let rows = self.rows.iter().filter(|row| self.is_sample(row) && rows.contains(&row.number));
-        let key = |row: &Row| {
-            let (cell, sample) = row.key();
-            (self.names.cells.text(cell).to_owned(), self.names.samples.text(sample).to_owned())
-        };
-        let mut keys: Vec<Key> = rows.map(key).collect();
+        let mut keys: Vec<Key> = rows.map(|row| self.names.key(row.key())).collect();
         keys.sort_unstable();
         keys
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 
-use super::record::Status;
+use super::record::{Key, Status};
 
 /// Numbers for texts, in the order in which they were first seen.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +43,11 @@ impl Interner {
         &self.texts[number as usize]
     }
 
+    /// All texts, in the order of their numbers.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
+
     /// For every number its text's place in alphabetical order.
     pub(super) fn ranks(&self) -> Vec<u32> {
         let mut sorted: Vec<u32> = (0..self.texts.len() as u32).collect();
@@ -61,6 +66,13 @@ pub(super) struct Names {
     pub(super) cells: Interner,
     pub(super) samples: Interner,
     pub(super) attempts: Interner,
+}
+
+impl Names {
+    /// The key of the numbers of a cell and a sample.
+    pub(super) fn key(&self, (cell, sample): (u32, u32)) -> Key {
+        (self.cells.text(cell).to_owned(), self.samples.text(sample).to_owned())
+    }
 }
 
 /// Who a row is, where it came from and how it ended, by the numbers of its [`Names`].

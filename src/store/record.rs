@@ -221,6 +221,14 @@ impl Record {
         *blake3::hash(&self.to_bytes()).as_bytes().first_chunk().expect("a hash has 32 bytes")
     }
 
+    /// A short hash of the reproducible columns: equal for rows that are the same in all of them, as [`Column::same`]
+    /// sees it.
+    pub(super) fn reproducible_digest(self) -> [u8; 16] {
+        let mut row = self.without_varying();
+        row.trace.iter_mut().for_each(|point| point.seconds = 0.0);
+        row.digest()
+    }
+
     /// All fields as bytes; equal bytes are the same row read from two files.
     fn to_bytes(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("a record has no type that postcard refuses")

@@ -241,9 +241,8 @@ impl There {
 
     fn repeated(&self) -> Vec<Problem> {
         let mut times = BTreeMap::<Key, usize>::new();
-        for &(cell, sample) in &self.again {
-            let key = (self.names.cells.text(cell).to_owned(), self.names.samples.text(sample).to_owned());
-            *times.entry(key).or_insert(1) += 1;
+        for &numbers in &self.again {
+            *times.entry(self.names.key(numbers)).or_insert(1) += 1;
         }
         times.into_iter().map(|(key, times)| Problem::Repeated { key, times }).collect()
     }

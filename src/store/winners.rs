@@ -68,25 +68,14 @@ impl<'a> Winners<'a> {
         index: &Index,
         limits: Limits,
     ) -> Result<Self, StoreError> {
-        let (places, rows) = index.places();
+        let places = index.places();
+        let rows = places.keys.len();
         let mut winners =
             Self { batches: Vec::new(), held: Vec::new(), bytes: 0, spill: None, limits, rows, next: 0 };
-        for (source, places) in index.sources().iter().zip(places).filter(|(_, places)| !places.is_empty()) {
-            let (mut places, mut start) = (&places[..], 0);
-            for batch in source.batches(fs, index.samples())? {
-                let batch = batch?;
-                let end = start + batch.num_rows() as u32;
-                let (mine, rest) = places.split_at(places.partition_point(|place| place.row < end));
-                winners.hold(batch, start, mine);
-                if winners.bytes > limits.bytes {
-                    winners.spill(fs, layout)?;
-                }
-                (places, start) = (rest, end);
-            }
-            if !places.is_empty() {
-                return Err(source.gone());
-            }
-        }
+        index.visit(fs, &places.of_sources, |_, batch, start, places| {
+            winners.hold(batch, start, places);
+            if winners.bytes > limits.bytes { winners.spill(fs, layout) } else { Ok(()) }
+        })?;
         if winners.spill.is_some() {
             winners.spill(fs, layout)?;
         }
@@ -96,9 +85,6 @@ impl<'a> Winners<'a> {
 
     /// Keeps the rows of a batch that has `start` rows of its file before it.
     fn hold(&mut self, batch: RecordBatch, start: u32, places: &[Place]) {
-        if places.is_empty() {
-            return;
-        }
         let at = self.batches.len();
         self.held.extend(places.iter().map(|place| Held {
             position: place.position,
@@ -180,11 +166,18 @@ fn records(batch: &RecordBatch) -> Result<Vec<Record>, StoreError> {
     to_records(batch).map_err(StoreError::Encode)
 }
 
+/// Rows of several batches, in order. Of a batch that gives none nothing is looked at: a call costs as much as its batches.
 fn interleave(
     batches: &[RecordBatch],
     rows: impl IntoIterator<Item = (usize, usize)>,
 ) -> Result<RecordBatch, StoreError> {
-    let batches: Vec<&RecordBatch> = batches.iter().collect();
-    let rows: Vec<(usize, usize)> = rows.into_iter().collect();
+    let mut rows: Vec<(usize, usize)> = rows.into_iter().collect();
+    let mut named: Vec<usize> = rows.iter().map(|(batch, _)| *batch).collect();
+    named.sort_unstable();
+    named.dedup();
+    for (batch, _) in &mut rows {
+        *batch = named.partition_point(|other| other < batch);
+    }
+    let batches: Vec<&RecordBatch> = named.iter().map(|batch| &batches[*batch]).collect();
     interleave_record_batch(&batches, &rows).map_err(|error| StoreError::Encode(error.to_string()))
 }
