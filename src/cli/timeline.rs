@@ -1,6 +1,8 @@
 //! `dflow timeline`: when every device solved what, as a picture and a table.
 
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -11,6 +13,7 @@ use crate::report::figures::Drawn;
 use crate::report::timeline::Timeline;
 use crate::report::{Format, parquet, plot, render};
 use crate::store::RunDir;
+use crate::store::fs::{FsRead, list_if_exists};
 
 /// Options of `dflow timeline`.
 #[derive(Debug, Args)]
@@ -24,8 +27,7 @@ pub(super) struct TimelineArgs {
 
 pub(super) fn run(args: &TimelineArgs, global: &Global) -> CliResult {
     let run_dir = RunDir::existing(&args.run).map_err(CliError::store)?;
-    let texts = logs(&run_dir)?;
-    let timeline = Timeline::read(texts.iter().map(String::as_str));
+    let timeline = read(&run_dir)?;
     if timeline.is_empty() {
         let text =
             "its logs (log.jsonl, log/) have no solves: nothing was run here yet, or they were removed";
@@ -53,22 +55,41 @@ pub(super) fn run(args: &TimelineArgs, global: &Global) -> CliResult {
     Ok(exit::OK)
 }
 
-/// The logs of all processes.
-fn logs(run_dir: &RunDir) -> Result<Vec<String>, CliError> {
+/// Reads the logs of all processes.
+fn read(run_dir: &RunDir) -> Result<Timeline, CliError> {
     let (fs, layout) = (run_dir.fs(), run_dir.layout());
-    let names = if fs.exists(&layout.logs()).map_err(CliError::failure)? {
-        fs.list(&layout.logs()).map_err(CliError::failure)?
-    } else {
-        Vec::new()
-    };
+    let names = list_if_exists(&**fs, &layout.logs()).map_err(CliError::store)?;
     let own = names.iter().filter(|name| name.ends_with(".jsonl")).map(|name| layout.logs().join(name));
-    let mut texts = Vec::new();
+    let mut timeline = Timeline::default();
     for path in std::iter::once(layout.log()).chain(own) {
-        if fs.exists(&path).map_err(CliError::failure)? {
-            let bytes = fs.read(&path);
-            let bytes = bytes.map_err(|error| CliError::failure(format!("{}: {error}", path.display())))?;
-            texts.push(String::from_utf8_lossy(&bytes).into_owned());
-        }
+        let log = match fs.open(&path).and_then(Log::new) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            log => log.and_then(|log| timeline.read(BufReader::with_capacity(1 << 18, log))),
+        };
+        log.map_err(|error| CliError::failure(format!("{}: {error}", path.display())))?;
     }
-    Ok(texts)
+    Ok(timeline)
+}
+
+/// A log as it was when it was opened.
+struct Log {
+    file: Arc<dyn FsRead>,
+    at: u64,
+    size: u64,
+}
+
+impl Log {
+    fn new(file: Arc<dyn FsRead>) -> io::Result<Self> {
+        let size = file.size()?;
+        Ok(Self { file, at: 0, size })
+    }
+}
+
+impl Read for Log {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = (self.size - self.at).min(out.len() as u64) as usize;
+        out[..length].copy_from_slice(&self.file.read_at(self.at, length)?);
+        self.at += length as u64;
+        Ok(length)
+    }
 }

@@ -7,6 +7,8 @@ use super::{GAP, SIZES, text_width};
 
 /// Height of a lane in px: several of one label stand closer together than two labels.
 const LANE: f64 = 9.0;
+/// Height of a thin bar in px.
+const THIN: f64 = 3.0;
 /// Height of the axis below the lanes in px.
 const AXIS: f64 = 44.0;
 /// Height of the legend's line above the lanes in px.
@@ -41,6 +43,8 @@ pub struct Bar {
     pub span: [f64; 2],
     /// Index of its kind.
     pub kind: usize,
+    /// Whether it is drawn thin: it is not like the others.
+    pub thin: bool,
 }
 
 impl Lanes {
@@ -81,10 +85,11 @@ impl Lanes {
             let label = Text::new([begin - GAP / 2.0, y + height / 2.0 + 4.0], &group.label);
             svg.text(&Text { size: SIZES[2], anchor: Anchor::End, ..label });
             for (i, lane) in group.lanes.iter().enumerate() {
-                for Bar { span: [from, to], kind } in lane {
+                for Bar { span: [from, to], kind, thin } in lane {
                     let (from, to) = (x(*from), x(*to));
-                    let corner = [from, y + i as f64 * LANE + 1.0];
-                    svg.rect(corner, [(to - from - 0.4).max(0.4), LANE - 2.0], style(*kind).0);
+                    let height = if *thin { THIN } else { LANE - 2.0 };
+                    let corner = [from, y + i as f64 * LANE + (LANE - height) / 2.0];
+                    svg.rect(corner, [(to - from - 0.4).max(0.4), height], style(*kind).0);
                 }
             }
             y += height + GAP / 2.0;

@@ -1,0 +1,116 @@
+//! From the lines of a log to what its processes did.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+
+use super::{Solve, Stay, Timeline};
+
+/// One line of a log, as far as it matters here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    time: f64,
+    event: String,
+    host: String,
+    pid: u32,
+    device: String,
+    row: String,
+}
+
+/// A process whose events are being read.
+#[derive(Debug)]
+struct Process {
+    span: [f64; 2],
+    /// When it gave a sample to a device last.
+    last_start: Option<f64>,
+    /// By device.
+    seats: BTreeMap<String, Seat>,
+}
+
+/// What a device of a process did so far.
+#[derive(Debug, Default)]
+struct Seat {
+    ready: Option<f64>,
+    /// Rows that are being solved, and since when.
+    open: BTreeMap<String, f64>,
+    solves: Vec<Solve>,
+}
+
+pub(super) fn read(timeline: &mut Timeline, lines: impl BufRead) -> io::Result<()> {
+    let mut processes: BTreeMap<(String, u32), Process> = BTreeMap::new();
+    for line in lines.split(b'\n') {
+        let Ok(line) = serde_json::from_slice::<Line>(&line?) else { continue };
+        let name = (line.host.clone(), line.pid);
+        // Numbers of processes come again.
+        if line.event == "begin"
+            && let Some(process) = processes.remove(&name)
+        {
+            timeline.close(&name.0, process);
+        }
+        let process = processes.entry(name).or_insert_with(|| Process::new(line.time));
+        timeline.take(process, line);
+    }
+    processes.into_iter().for_each(|((host, _), process)| timeline.close(&host, process));
+    Ok(())
+}
+
+impl Process {
+    fn new(time: f64) -> Self {
+        Self { span: [time; 2], last_start: None, seats: BTreeMap::new() }
+    }
+}
+
+impl Timeline {
+    fn take(&mut self, process: &mut Process, line: Line) {
+        process.span[1] = process.span[1].max(line.time);
+        let Line { time, event, device, row, .. } = line;
+        match &*event {
+            "worker_ready" => {
+                process.seats.entry(device).or_default().ready.get_or_insert(time);
+            }
+            "started" => {
+                process.last_start = Some(time);
+                process.seats.entry(device).or_default().open.insert(row, time);
+            }
+            "finished" | "suspended" => {
+                let Some(seat) = process.seats.get_mut(&device) else { return };
+                let Some(from) = seat.open.remove(&row) else { return };
+                seat.solves.push(Solve { kind: self.kind(&row), span: [from, time], ended: true });
+            }
+            "worker_broken" => {
+                let Some(seat) = process.seats.get_mut(&device) else { return };
+                self.abandon(seat, time);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends what is open on a device: it comes to no end of its own.
+    fn abandon(&mut self, seat: &mut Seat, time: f64) {
+        for (row, from) in std::mem::take(&mut seat.open) {
+            seat.solves.push(Solve { kind: self.kind(&row), span: [from, time.max(from)], ended: false });
+        }
+    }
+
+    /// Keeps what a process did, once all its events are read.
+    fn close(&mut self, host: &str, process: Process) {
+        let Process { span, last_start, seats } = process;
+        for (device, mut seat) in seats {
+            self.abandon(&mut seat, span[1]);
+            let served = seat.ready.map(|ready| [ready, last_start.unwrap_or(ready).max(ready)]);
+            let stay = Stay { span, served, solves: seat.solves };
+            self.stays.entry((host.to_owned(), device)).or_default().push(stay);
+        }
+    }
+
+    /// The number of the method in `task/method/sample`.
+    fn kind(&mut self, row: &str) -> usize {
+        let name = row.split('/').nth(1).unwrap_or(row);
+        self.kinds.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.kinds.push(name.to_owned());
+            self.kinds.len() - 1
+        })
+    }
+}
