@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Name of one writer of one process attempt, such as `20261122T035424.017Z-5f3a9c01`: UTC time, then random bits, then
 /// perhaps a tag (`…-5f3a9c01-c7s1a2b`) that says for which part of a run it works.
@@ -42,6 +42,25 @@ impl AttemptId {
         let (attempt, number) = stem.rsplit_once('-')?;
         let numbered = number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
         numbered.then(|| Self(attempt.to_owned()))
+    }
+
+    /// Whether it was made longer than `age` ago, by the clock of its maker. A text that is no id of ours was not.
+    pub fn is_older(&self, age: Duration) -> bool {
+        let then = SystemTime::now().checked_sub(age).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+        then.is_some_and(|then| self.has_shape() && *self.0 < *utc(then.as_millis() as u64))
+    }
+
+    /// Whether it reads like `20261122T035424.017Z-5f3a9c01`, perhaps with a tag.
+    fn has_shape(&self) -> bool {
+        let is_like = |(place, byte): (usize, u8)| match place {
+            8 => byte == b'T',
+            15 => byte == b'.',
+            19 => byte == b'Z',
+            20 => byte == b'-',
+            21..29 => byte.is_ascii_hexdigit(),
+            _ => byte.is_ascii_digit(),
+        };
+        self.0.len() >= 29 && self.0.bytes().take(29).enumerate().all(is_like)
     }
 
     /// A given id, for tests and for readers of file names.
@@ -125,6 +144,19 @@ mod tests {
         }
         for odd in ["", "a-b", "a b", "é", "../x"] {
             assert!(std::panic::catch_unwind(|| AttemptId::tagged(odd)).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_age_of_an_id_is_told_by_its_text() {
+        let hour = Duration::from_secs(3600);
+        for id in [AttemptId::new(), AttemptId::tagged("c1")] {
+            assert!(!id.is_older(hour));
+            let old = AttemptId::from_text(format!("2020{}", &id.as_str()[4..]));
+            assert!(old.is_older(hour), "{old}");
+        }
+        for odd in ["", "1", "20200101", "20200101T000000.000Z_5f3a9c01", "20200101T000000.000Z-5f3a9c0x"] {
+            assert!(!AttemptId::from_text(odd).is_older(hour), "{odd}");
         }
     }
 

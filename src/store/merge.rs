@@ -13,6 +13,7 @@ use super::fs::{Fs, FsFile, sync_dir, write_atomic_if};
 use super::gather::{Note, Rounds, is_gone};
 use super::index::{Counts, Index};
 use super::layout::Layout;
+use super::leftovers::sweep;
 use super::record::Record;
 use super::stamp::Stamp;
 pub use super::table::Columns;
@@ -40,8 +41,10 @@ pub struct MergeReport {
 /// Makes `samples.parquet` from all journals and parts. Merging again gives the same bytes; without rows there is no
 /// file. `run` is the run's name, for the footer. A file of that name that cannot be read is moved away, with a note.
 ///
-/// Memory: the keys, and some batches of rows (`Limits`); what does not fit goes to a temporary file beside it.
+/// Memory: the keys, and some batches of rows (`Limits`); what does not fit goes to a temporary file beside it. Such files of
+/// merges that were killed are removed after an hour.
 pub fn merge(fs: &dyn Fs, layout: &Layout, run: &str) -> Result<MergeReport, StoreError> {
+    sweep(fs, layout);
     merge_within(fs, layout, run, Limits::default())
 }
 

@@ -32,6 +32,7 @@ pub mod handle;
 mod index;
 pub mod journal;
 pub mod layout;
+mod leftovers;
 mod log;
 pub mod merge;
 mod names;

@@ -81,7 +81,7 @@ impl<'a> Spill<'a> {
 
 impl Drop for Spill<'_> {
     fn drop(&mut self) {
-        // Best effort: a left-over is noted by `dflow verify`.
+        // Best effort: a left-over is noted by `dflow verify`, and removed by a later merge.
         let _ = self.fs.remove(&self.path);
     }
 }

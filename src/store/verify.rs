@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::artifacts;
 pub use super::compare::{Comparison, RowDifference, compare, same_as};
 use super::error::StoreError;
-use super::fs::{Fs, list_if_exists};
+use super::fs::Fs;
 use super::gather::{NamedCells, Note, Rounds};
 use super::index::Index;
 use super::layout::Layout;
+use super::leftovers::leftovers;
 use super::merge::{Columns, visit_samples};
 use super::names::{Entry, Names};
 use super::record::{Key, Record, Status};
@@ -188,7 +189,11 @@ pub fn verify(fs: &dyn Fs, layout: &Layout, plan: &Plan, depth: Depth) -> Result
     if there.failed {
         list_failed(&mut verdict, fs, layout, plan)?;
     }
-    note_leftovers(&mut verdict, fs, layout)?;
+    let note = |path: PathBuf| {
+        let path = path.display();
+        format!("{path} is a temporary file of a writer that works now or died; no row is taken from it")
+    };
+    verdict.notes.extend(leftovers(fs, layout)?.into_iter().map(note));
     if depth == Depth::Deep {
         check_deep(&mut verdict, fs, layout)?;
     }
@@ -304,16 +309,6 @@ fn list_failed(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout, plan: &Plan)
             verdict.failed.push(FailedRow { task, method, sample_id, error });
         }
     })
-}
-
-fn note_leftovers(verdict: &mut Verdict, fs: &dyn Fs, layout: &Layout) -> Result<(), StoreError> {
-    for dir in [layout.root().to_owned(), layout.parts(), layout.checkpoints()] {
-        let paths = list_if_exists(fs, &dir)?.into_iter().map(|name| dir.join(name));
-        for path in paths.filter(|path| path.extension().is_some_and(|ending| ending == "tmp")) {
-            verdict.notes.push(format!("{} was left by a writer that died; it is not used", path.display()));
-        }
-    }
-    Ok(())
 }
 
 /// Reads every column of every file, compares the merged rows with their sources, and every kept reconstruction
