@@ -4,6 +4,7 @@
 //! store make DIR ROWS PARTS [TRACE]   a run of ROWS made-up rows in PARTS parts and a few journals of dead writers
 //! store merge DIR                     merge (twice: the second time there is nothing to do)
 //! store read DIR                      finished, verify, reading all rows, watching
+//! store compare DIR DIR2              `dflow verify DIR --same-as DIR2`
 //! store all ROWS PARTS [TRACE]        all of it in a temporary folder
 //! ```
 //!
@@ -31,7 +32,7 @@ use dflow::store::fs::{Fs, FsFile, FsRead, LockGuard, OsFs};
 use dflow::store::record::SCHEMA_VERSION;
 use dflow::store::verify::Depth;
 use dflow::store::{
-    Columns, Layout, Record, RunDir, Start, Status, Store, TracePoint, Watch, merge, parts, verify,
+    Columns, Layout, Record, RunDir, Start, Status, Store, TracePoint, Watch, merge, parts, same_as, verify,
     visit_samples,
 };
 use serde_json::json;
@@ -53,12 +54,13 @@ fn main() -> Result<()> {
         }
         ["merge", dir] => merge_twice(Path::new(dir)),
         ["read", dir] => read(Path::new(dir)),
+        ["compare", left, right] => compare(Path::new(left), Path::new(right)),
         ["all", rows, parts] => all(rows.parse()?, parts.parse()?, 30),
         ["all", rows, parts, trace] => all(rows.parse()?, parts.parse()?, trace.parse()?),
         [] => all(10_000, 20, 30),
         _ => {
-            Err("usage: store make DIR ROWS PARTS [TRACE] | merge DIR | read DIR | all ROWS PARTS [TRACE]"
-                .into())
+            let usage = "make DIR ROWS PARTS [TRACE] | merge DIR | read DIR | compare DIR DIR2 | all ROWS PARTS [TRACE]";
+            Err(format!("usage: store {usage}").into())
         }
     }
 }
@@ -68,7 +70,8 @@ fn all(rows: usize, parts: usize, trace: u32) -> Result<()> {
     let root = dir.path().join("run");
     make(&root, rows, parts, trace)?;
     merge_twice(&root)?;
-    read(&root)
+    read(&root)?;
+    compare(&root, &root)
 }
 
 /// Prints what `body` takes: seconds, peak memory, and what it asks of the file system.
@@ -150,6 +153,14 @@ fn read(root: &Path) -> Result<()> {
     let done = measured_on(&fs, "watch, first look", || Ok(watch.refresh()?.done()))?;
     measured_on(&fs, "watch, nothing new", || Ok(watch.refresh()?.done()))?;
     println!("{}", json!({ "done": done }));
+    Ok(())
+}
+
+fn compare(left: &Path, right: &Path) -> Result<()> {
+    let (left, right) = (Layout::new(left), Layout::new(right));
+    let compared = measured("compare", |fs| Ok(same_as(fs, &left, &right)?))?;
+    let only = compared.only_left.len() + compared.only_right.len();
+    println!("{}", json!({ "same": compared.same, "different": compared.different, "only_in_one": only }));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::spec::device::DeviceList;
 use crate::store::TelemetryRow;
 use crate::telemetry::gpu::{Environment, Gpus};
 use crate::ui::{status, text};
-use crate::worker::device::{self, DeviceKind};
+use crate::worker::device::{self, Device, DeviceKind};
 
 /// Options of `dflow devices`.
 #[derive(Debug, Args)]
@@ -20,32 +20,51 @@ pub(super) struct DevicesArgs {
 }
 
 pub(super) fn run(args: &DevicesArgs, global: &Global) -> CliResult {
-    let devices = device::resolve(&args.devices).map_err(CliError::usage)?;
+    let devices = device::resolve(&args.devices);
+    let (gpus, notes) = gpus();
+    let (devices, refused) = match devices {
+        Ok(devices) => (devices, None),
+        // What is there helps to see why it cannot be used.
+        Err(error) if gpus.is_empty() => return Err(CliError::usage(error)),
+        Err(error) => (Vec::new(), Some(error)),
+    };
     let (set, memory) = (kernel::instruction_set(), device::free_memory());
-    let gpus = gpus();
     if global.json {
-        let value = serde_json::json!({ "devices": devices, "instruction_set": set, "free_memory": memory, "gpus": gpus.0, "notes": gpus.1 });
+        let error = refused.as_ref().map(ToString::to_string);
+        let value = serde_json::json!({
+            "devices": devices, "error": error, "instruction_set": set, "free_memory": memory, "gpus": gpus, "notes": notes,
+        });
         print_lossy(&value.to_string());
-        return Ok(exit::OK);
+    } else {
+        let mut lines = vec![format!("instruction set {set}, {} of memory free", text::bytes(memory))];
+        lines.extend(devices.iter().map(device_line));
+        lines.extend(gpus.iter().map(gpu_line));
+        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+        print_lossy(&lines.join("\n"));
     }
-    let mut lines = vec![format!("instruction set {set}, {} of memory free", text::bytes(memory))];
-    lines.extend(devices.iter().map(|device| match &device.kind {
+    refused.map_or(Ok(exit::OK), |error| Err(CliError::usage(error)))
+}
+
+fn device_line(device: &Device) -> String {
+    let name = &device.name;
+    match &device.kind {
         DeviceKind::Cpu { threads, cores } if cores.is_empty() => {
-            format!("{}: {}", device.name, text::count(*threads, "thread"))
+            format!("{name}: {}", text::count(*threads, "thread"))
         }
         DeviceKind::Cpu { threads, cores } => {
-            format!("{}: {}, pinned to cores {cores:?}", device.name, text::count(*threads, "thread"))
+            format!("{name}: {}, pinned to cores {cores:?}", text::count(*threads, "thread"))
         }
-        DeviceKind::Cuda { visible, .. } => format!("{}: CUDA device {visible}", device.name),
-        DeviceKind::Sim { visible } => format!("{}: one thread in the place of GPU {visible}", device.name),
-    }));
-    lines.extend(gpus.0.iter().map(|gpu| {
-        let [name, uuid] = [&gpu.name, &gpu.uuid].map(|text| text.as_deref().unwrap_or("?"));
-        format!("GPU {}: {name}, {uuid}  {}", gpu.device, status::reading(gpu))
-    }));
-    lines.extend(gpus.1.iter().map(|note| format!("note: {note}")));
-    print_lossy(&lines.join("\n"));
-    Ok(exit::OK)
+        DeviceKind::Cuda { visible, .. } => format!("{name}: CUDA device {visible}"),
+        DeviceKind::Sim { visible } => format!("{name}: one thread in the place of GPU {visible}"),
+    }
+}
+
+fn gpu_line(gpu: &TelemetryRow) -> String {
+    let (known, reading) = ([&gpu.name, &gpu.uuid], status::reading(gpu));
+    let mut parts: Vec<&str> = known.into_iter().filter_map(Option::as_deref).collect();
+    parts.extend((!reading.is_empty()).then_some(&*reading));
+    let told = if parts.is_empty() { "the driver tells nothing of it".to_owned() } else { parts.join("  ") };
+    format!("GPU {}: {told}", gpu.device)
 }
 
 /// What the driver tells of the GPUs that CUDA shows to this process, and what it does not tell. Without a driver

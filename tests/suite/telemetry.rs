@@ -65,6 +65,23 @@ fn gpus_are_those_that_cuda_shows_in_its_order() {
 }
 
 #[test]
+fn gpus_are_shown_also_where_they_cannot_be_used() {
+    let (test, library) = with_gpus();
+    let shown = |arguments: &[&str]| {
+        let mut command = test.command(arguments);
+        let output = command.env("DFLOW_NVML", &library).env("CUDA_VISIBLE_DEVICES", "0,1").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "there is no such device, or no CUDA in this program");
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    let [results, messages] = shown(&["devices", "cuda:99"]);
+    assert!(results.contains("GPU cuda:0: ") && results.contains("GPU-fake1"), "{results}");
+    assert!(messages.contains("cuda:99"), "{messages}");
+    let value: Value = serde_json::from_str(&shown(&["devices", "cuda:99", "--json"])[0]).unwrap();
+    assert_eq!((uuids(&value), &value["devices"]), (vec!["GPU-fake0", "GPU-fake1"], &json!([])));
+    assert!(value["error"].as_str().is_some_and(|error| error.contains("cuda:99")), "{value}");
+}
+
+#[test]
 fn a_gpu_that_cannot_be_told_from_another_has_no_readings() {
     for (variables, why) in [
         ([("CUDA_VISIBLE_DEVICES", "GPU-fake"), ("X", "")], "no GPU, or more than one"),

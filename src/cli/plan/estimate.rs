@@ -11,7 +11,7 @@ use crate::cli::CliError;
 use crate::plan::{
     Assumptions, CallsFrom, Cell, CellEstimate, MeasuredCell, Plan, Summary, device_hours, estimate,
 };
-use crate::store::{Columns, RunDir, Status, read_samples};
+use crate::store::{Columns, Record, RunDir, Status, visit_samples};
 use crate::ui::text::count;
 
 /// Options of an estimate.
@@ -87,17 +87,17 @@ type Measured = BTreeMap<(String, String), (String, MeasuredCell)>;
 fn measured(run: &Path, plan: &Plan) -> Result<Measured, CliError> {
     let run_dir = RunDir::existing(run).map_err(CliError::store)?;
     check_alike(run, run_dir.plan(), plan)?;
-    let records =
-        read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
     // Rows, calls, seconds.
     let mut sums: BTreeMap<(String, String, String), (usize, u64, f64)> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.status == Status::Ok) {
-        let key = (record.task.clone(), record.method.clone(), record.cell_hash.clone());
-        let sum = sums.entry(key).or_default();
-        sum.0 += 1;
-        sum.1 += record.nfe_forward + record.nfe_vjp;
-        sum.2 += record.device_seconds;
-    }
+    let add = |record: Record| {
+        if record.status == Status::Ok {
+            let sum = sums.entry((record.task, record.method, record.cell_hash)).or_default();
+            sum.0 += 1;
+            sum.1 += record.nfe_forward + record.nfe_vjp;
+            sum.2 += record.device_seconds;
+        }
+    };
+    visit_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace, add).map_err(CliError::store)?;
     let mean = |(rows, calls, seconds): (usize, u64, f64)| MeasuredCell {
         rows,
         calls_per_row: Some(calls as f64 / rows as f64),
