@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! scale                   devices × samples × faults, without files
+//! scale only SAMPLES      of that table the lines of so many samples
 //! scale sizing            256 devices: devices of a task, slots, chunk, start-up
 //! scale alone             256 devices: each task of Table 1 alone, against list scheduling
 //! scale store SAMPLES     rows and checkpoints in real files (in a temporary folder): operations, parts, merge
@@ -31,13 +32,18 @@ fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => table(),
+        [] => table(&[10_000, 100_000, 1_000_000]),
+        ["only", samples] => table(&[number(samples)?]),
         ["sizing"] => sizing(),
         ["alone"] => alone(),
-        ["store", samples] => store(samples.parse().map_err(|error| format!("{samples}: {error}"))?),
-        _ => return Err("usage: scale [sizing | alone | store SAMPLES]".to_owned()),
+        ["store", samples] => store(number(samples)?),
+        _ => return Err("usage: scale [only SAMPLES | sizing | alone | store SAMPLES]".to_owned()),
     }
     Ok(())
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|error| format!("{text}: {error}"))
 }
 
 /// `samples` in all, of the six tasks of Table 1.
@@ -45,9 +51,9 @@ fn units(samples: usize) -> Vec<Unit> {
     (0..samples).map(|i| Unit { cell: i % CELLS, sample: i / CELLS }).collect()
 }
 
-fn table() {
+fn table(runs: &[usize]) {
     println!("{}", heading("devices  samples"));
-    for samples in [10_000, 100_000, 1_000_000] {
+    for &samples in runs {
         for devices in [1, 8, 64, 256, 1024] {
             for (name, faults) in FAULTS {
                 let setting = Setting { faults, ..Setting::usual(devices) };
