@@ -3,13 +3,19 @@
 //! What is about to be submitted is recorded before, with its name, and its id after: wherever this is cut short, the
 //! next submission knows what may be in the queue.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use super::error::ClusterError;
 use super::queue::list_of;
-use super::script::{array_options, collect, job};
+use super::script::{array_arguments, array_options, collect, job};
 use super::slurm::{Request, Slurm};
+use super::state::collector_jobs;
 use super::submission::{Array, Collector, Submission};
+use crate::spec::cluster::ClusterSpec;
 
-/// Cuts chunks into arrays: every index of an array is below `most`, and chunks ascend.
+/// Deals chunks to arrays, in turns, so that each has as many long ones as the others and they end together; every index
+/// of an array is below `most`. `chunks` ascend.
 pub fn arrays(
     submission: &Submission,
     chunks: &[usize],
@@ -18,20 +24,21 @@ pub fn arrays(
     exclude: &str,
 ) -> Vec<Array> {
     let number = submission.file().arrays.len();
-    let blocks = chunks.chunk_by(|a, b| a / most == b / most);
-    let array = |(k, block): (usize, &[usize])| {
-        let first = block[0] / most * most;
-        let indices: Vec<usize> = block.iter().map(|chunk| chunk - first).collect();
-        Array {
-            name: format!("dflow-{}-{}", submission.id(), number + k),
-            first,
-            tasks: list_of(&indices),
-            sweep,
-            exclude: exclude.to_owned(),
-            job: None,
-        }
+    let stride = chunks.last().map_or(1, |last| last / most + 1);
+    let dealt = (0..stride).map(|first| {
+        let own = chunks.iter().filter(|chunk| *chunk % stride == first);
+        (first, own.map(|chunk| chunk / stride).collect::<Vec<_>>())
+    });
+    let array = |(k, (first, indices)): (usize, (usize, Vec<usize>))| Array {
+        name: format!("dflow-{}-{}", submission.id(), number + k),
+        first,
+        stride,
+        tasks: list_of(&indices),
+        sweep,
+        exclude: exclude.to_owned(),
+        job: None,
     };
-    blocks.enumerate().map(array).collect()
+    dealt.filter(|(_, indices)| !indices.is_empty()).enumerate().map(array).collect()
 }
 
 /// Writes the scripts of a new submission, with the commands that start `arrays`.
@@ -46,38 +53,72 @@ pub fn write_scripts(submission: &Submission, arrays: &[Array]) -> Result<(), Cl
 /// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
 ///
 /// # Errors
-/// As [`Slurm::submit`]; what was submitted before stays, and is recorded.
+/// As [`Slurm::submit`]; what was submitted before stays, and is recorded. [`ClusterError::Cancelled`] when somebody
+/// cancels the submission meanwhile.
 pub fn launch(
     submission: &mut Submission,
     slurm: &Slurm,
     arrays: Vec<Array>,
     after: &[u64],
 ) -> Result<(), ClusterError> {
-    let begin = submission.file().arrays.len();
-    let count = arrays.len();
-    submission.update(|file| file.arrays.extend(arrays))?;
+    submission.update(|file| file.arrays.extend(arrays.iter().cloned()))?;
     let script = script_path(submission, "job.sbatch")?;
     let mut jobs = after.to_vec();
-    for i in begin..begin + count {
-        let array = &submission.file().arrays[i];
+    for (i, array) in arrays.iter().enumerate() {
+        if submission.is_cancelled() {
+            return Err(ClusterError::Cancelled);
+        }
         let request = Request {
             name: &array.name,
-            options: array_options(submission, array),
+            options: array_options(submission, &arrays, i),
             script: &script,
-            arguments: vec![array.first.to_string()],
+            arguments: array_arguments(submission, array),
         };
         let id = slurm.submit(&request)?;
-        submission.update(|file| file.arrays[i].job = Some(id))?;
+        submission.update(|file| {
+            let recorded = file.arrays.iter_mut().filter(|other| other.name == array.name);
+            recorded.for_each(|recorded| recorded.job = Some(id));
+        })?;
         jobs.push(id);
     }
     launch_collector(submission, slurm, &jobs)
 }
 
+/// Starts the job that collects of every submission that has none any more, because it was refused or the controller lost
+/// it; returns the ids of these submissions. `live` is what they have in the queue, by their folders. The job is made as
+/// `cluster` says now: what was refused may have been mended.
+///
+/// # Errors
+/// As [`launch`].
+pub fn restore_collectors(
+    live: &BTreeMap<PathBuf, BTreeSet<u64>>,
+    cluster: &ClusterSpec,
+    slurm: &Slurm,
+) -> Result<Vec<String>, ClusterError> {
+    let mut restored = Vec::new();
+    for (dir, jobs) in live {
+        let mut submission = Submission::open(dir)?;
+        if submission.is_cancelled() || !collector_jobs(&submission, slurm)?.is_empty() {
+            continue;
+        }
+        submission.update(|file| file.cluster.collect.clone_from(&cluster.collect))?;
+        submission.write_file("collect.sbatch", &collect(&submission)?)?;
+        launch_collector(&mut submission, slurm, &jobs.iter().copied().collect::<Vec<_>>())?;
+        restored.push(submission.id().to_owned());
+    }
+    Ok(restored)
+}
+
 /// `afterany`: a failed, cancelled or timed-out task must not keep the results from being collected.
 fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) -> Result<(), ClusterError> {
-    let number = submission.file().collectors.len();
-    let name = format!("dflow-{}-collect-{number}", submission.id());
-    submission.update(|file| file.collectors.push(Collector { name: name.clone(), job: None }))?;
+    if submission.is_cancelled() {
+        return Err(ClusterError::Cancelled);
+    }
+    let mut name = String::new();
+    submission.update(|file| {
+        name = format!("dflow-{}-collect-{}", file.id, file.collectors.len());
+        file.collectors.push(Collector { name: name.clone(), job: None });
+    })?;
     let jobs: Vec<String> = jobs.iter().map(u64::to_string).collect();
     let request = Request {
         name: &name,
@@ -86,7 +127,10 @@ fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) ->
         arguments: Vec::new(),
     };
     let id = slurm.submit(&request)?;
-    submission.update(|file| file.collectors[number].job = Some(id))
+    submission.update(|file| {
+        let recorded = file.collectors.iter_mut().filter(|collector| collector.name == name);
+        recorded.for_each(|recorded| recorded.job = Some(id));
+    })
 }
 
 fn script_path(submission: &Submission, name: &str) -> Result<String, ClusterError> {

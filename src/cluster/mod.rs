@@ -7,6 +7,7 @@
 //!
 //! No process of ours stays alive between these: everything that has to be known later lies in files.
 
+pub mod cancel;
 pub mod chunks;
 pub mod commands;
 pub mod cost;
@@ -14,6 +15,7 @@ mod error;
 mod frozen;
 pub mod kubernetes;
 pub mod launch;
+mod lock;
 pub mod queue;
 pub mod script;
 pub mod site;
