@@ -33,9 +33,8 @@ pub(super) fn run(args: &CancelArgs, _: &Global) -> CliResult {
             .as_ref()
             .is_none_or(|id| submission.id() == id || submission.id().ends_with(id.as_str()))
     };
-    let listed = |submissions: &[Submission]| {
-        submissions.iter().map(Submission::id).collect::<Vec<_>>().join(", ")
-    };
+    let listed =
+        |submissions: &[Submission]| submissions.iter().map(Submission::id).collect::<Vec<_>>().join(", ");
     let run = args.run.display();
     let ids = listed(&all);
     let chosen: Vec<Submission> = all.into_iter().filter(wanted).collect();

@@ -147,8 +147,9 @@ mod tests {
 
     use super::*;
     use crate::cluster::commands::{Answer, Commands};
+    use crate::cluster::queue::indices_of;
     use crate::cluster::submission::tests::{PINV, document_of, submission_in};
-    use crate::spec::cluster::ClusterSpec;
+    use crate::spec::cluster::{ClusterSpec, CollectSpec};
 
     /// Takes so many submissions, then refuses; keeps every call.
     struct Takes(usize, Rc<RefCell<Vec<String>>>);
@@ -182,15 +183,58 @@ mod tests {
     #[test]
     fn chunks_are_cut_into_arrays_that_slurm_takes() {
         let submission = submission_in(Path::new("/r"), ClusterSpec::default());
-        let cut = |chunks: &[usize], most| {
+        let dealt = |chunks: &[usize], most| {
             let arrays = arrays(&submission, chunks, most, 0, "");
-            arrays.into_iter().map(|array| (array.first, array.tasks)).collect::<Vec<_>>()
+            arrays.into_iter().map(|array| (array.first, array.stride, array.tasks)).collect::<Vec<_>>()
+        };
+        let is = |wanted: &[(usize, usize, &str)]| {
+            let own = |(first, stride, tasks): &(usize, usize, &str)| (*first, *stride, (*tasks).to_owned());
+            wanted.iter().map(own).collect::<Vec<_>>()
         };
         let all: Vec<usize> = (0..2500).collect();
-        let wanted = [(0, "0-999"), (1000, "0-999"), (2000, "0-499")];
-        assert_eq!(cut(&all, 1000), wanted.map(|(first, tasks)| (first, tasks.to_owned())));
-        assert_eq!(cut(&[3, 4, 1999], 1000), [(0, "3-4".to_owned()), (1000, "999".to_owned())]);
-        assert_eq!(cut(&[], 1000), []);
+        assert_eq!(dealt(&all, 1000), is(&[(0, 3, "0-833"), (1, 3, "0-832"), (2, 3, "0-832")]));
+        assert_eq!(dealt(&all[..1000], 1000), is(&[(0, 1, "0-999")]));
+        assert_eq!(dealt(&[3, 4, 1999], 1000), is(&[(0, 2, "2"), (1, 2, "1,999")]));
+        assert_eq!(dealt(&[], 1000), []);
+    }
+
+    #[test]
+    fn arrays_share_the_long_chunks_and_every_chunk_has_its_task() {
+        let submission = submission_in(Path::new("/r"), ClusterSpec::default());
+        let all: Vec<usize> = (0..2500).collect();
+        let arrays = arrays(&submission, &all, 1000, 0, "");
+        let chunks_of = |array: &Array| -> Vec<usize> {
+            indices_of(&array.tasks).unwrap().into_iter().map(|index| array.chunk(index)).collect()
+        };
+        // Chunks shrink from the first to the last: half of all is as good as half of each array.
+        for array in &arrays {
+            let early = chunks_of(array).iter().filter(|chunk| **chunk < 1250).count();
+            assert!((416..=418).contains(&early), "{early} of {}", array.tasks);
+        }
+        let mut chunks: Vec<usize> = arrays.iter().flat_map(chunks_of).collect();
+        chunks.sort_unstable();
+        assert_eq!(chunks, all);
+    }
+
+    #[test]
+    fn a_submission_without_its_collecting_job_gets_one_as_it_is_made_now() {
+        let root = tempfile::tempdir().unwrap();
+        let (submission, _, result) = launched(root.path(), 2);
+        assert!(result.is_err() && submission.file().collectors[0].job.is_none());
+        let live = BTreeMap::from([(submission.dir().to_owned(), BTreeSet::from([101, 102]))]);
+        let collect = CollectSpec { partition: Some("cpu".to_owned()), ..CollectSpec::default() };
+        let cluster = ClusterSpec { collect: Some(collect), ..ClusterSpec::default() };
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let slurm = Slurm::with(Takes(9, Rc::clone(&calls)), Vec::new());
+        assert_eq!(restore_collectors(&live, &cluster, &slurm).unwrap(), [submission.id()]);
+        let last = calls.borrow().last().cloned().unwrap();
+        assert!(last.contains("--dependency=afterany:101:102") && last.ends_with("collect.sbatch"), "{last}");
+        let script = std::fs::read_to_string(submission.dir().join("collect.sbatch")).unwrap();
+        assert!(script.contains("#SBATCH --partition=cpu"), "{script}");
+        assert!(Submission::open(submission.dir()).unwrap().file().collectors[1].job.is_some());
+        // One that was cancelled is left alone.
+        Submission::open(submission.dir()).unwrap().mark_cancelled().unwrap();
+        assert!(restore_collectors(&live, &cluster, &slurm).unwrap().is_empty());
     }
 
     #[test]
@@ -201,7 +245,7 @@ mod tests {
         let id = submission.id();
         assert!(
             calls[1].contains(&format!("--job-name=dflow-{id}-1 --array=0"))
-                && calls[1].ends_with("job.sbatch 1")
+                && calls[1].ends_with("job.sbatch 1 2")
         );
         assert!(calls[2].contains("--dependency=afterany:7:101:102") && calls[2].ends_with("collect.sbatch"));
         let ids: Vec<_> = submission.file().arrays.iter().map(|array| array.job).collect();

@@ -82,7 +82,10 @@ fn excluded(submission: &Submission, array: &Array) -> String {
 /// The command that submits an array, for people.
 fn by_hand(submission: &Submission, arrays: &[Array], i: usize) -> String {
     let (name, options) = (&arrays[i].name, array_options(submission, arrays, i).join(" "));
-    format!("sbatch --job-name={name} {options} job.sbatch {}", array_arguments(submission, &arrays[i]).join(" "))
+    format!(
+        "sbatch --job-name={name} {options} job.sbatch {}",
+        array_arguments(submission, &arrays[i]).join(" ")
+    )
 }
 
 fn job_directives(spec: &ClusterSpec, shape: TaskShape) -> String {
@@ -210,3 +213,5 @@ fn checked(path: &Path) -> Result<&str, ClusterError> {
 
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod trials;

@@ -196,12 +196,7 @@ impl Slurm {
     }
 
     /// Runs a command until it gets through, again after each of these pauses.
-    fn answer(
-        &self,
-        program: &str,
-        arguments: &[&str],
-        pauses: &[Duration],
-    ) -> Result<Answer, ClusterError> {
+    fn answer(&self, program: &str, arguments: &[&str], pauses: &[Duration]) -> Result<Answer, ClusterError> {
         let tries = pauses.len() + 1;
         let mut pauses = pauses.iter();
         loop {

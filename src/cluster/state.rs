@@ -108,8 +108,9 @@ fn keys_of(chunks: &ChunkFile, chunk: usize) -> impl Iterator<Item = (String, St
 /// # Errors
 /// As [`Submission::all`].
 pub fn in_kubernetes(root: &Path) -> Result<Vec<(Submission, Keys)>, ClusterError> {
-    let is_there =
-        |submission: &Submission| submission.file().engine == Engine::Kubernetes && !submission.is_cancelled();
+    let is_there = |submission: &Submission| {
+        submission.file().engine == Engine::Kubernetes && !submission.is_cancelled()
+    };
     let all = Submission::all(root)?.into_iter().filter(is_there);
     let with_keys = |submission: Submission| {
         let chunks = submission.chunks();

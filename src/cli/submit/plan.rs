@@ -175,7 +175,9 @@ impl Prepared {
     /// Starts the jobs that collect which are missing from the queue.
     pub(super) fn restore_collectors(&self, slurm: &Slurm) -> Result<(), ClusterError> {
         for id in launch::restore_collectors(&self.live.arrays, &self.cluster, slurm)? {
-            eprintln_lossy(&format!("submission {id} had no job to collect its rows any more: started again"));
+            eprintln_lossy(&format!(
+                "submission {id} had no job to collect its rows any more: started again"
+            ));
         }
         Ok(())
     }
