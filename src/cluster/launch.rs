@@ -158,6 +158,9 @@ mod tests {
         fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
             let mut calls = self.1.borrow_mut();
             calls.push(format!("{program} {}", arguments.join(" ")));
+            if program == "squeue" {
+                return Ok(Answer { ok: true, ..Answer::default() });
+            }
             let ok = calls.len() <= self.0;
             let out = (100 + calls.len()).to_string();
             Ok(Answer {

@@ -142,7 +142,12 @@ impl Slurm {
     /// # Errors
     /// As [`Self::jobs`].
     pub fn jobs_named(&self, names: &[String]) -> Result<Vec<Job>, ClusterError> {
-        if names.is_empty() { Ok(Vec::new()) } else { self.squeue(&format!("--name={}", names.join(","))) }
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut jobs = self.squeue(&format!("--name={}", names.join(",")))?;
+        jobs.retain(|job| names.contains(&job.name));
+        Ok(jobs)
     }
 
     fn squeue(&self, filter: &str) -> Result<Vec<Job>, ClusterError> {
