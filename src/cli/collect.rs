@@ -180,7 +180,7 @@ fn again(
         return Ok(());
     }
     let number = submission.file().missing.len() as u32;
-    let exclude = sweep.exclude(submission);
+    let exclude = launch::left_out(submission, sweep.exclude(submission), slurm)?;
     let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
     launch::launch(submission, slurm, arrays, &[])?;
     let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };

@@ -41,6 +41,21 @@ pub fn arrays(
     dealt.filter(|(_, indices)| !indices.is_empty()).enumerate().map(array).collect()
 }
 
+/// The nodes that arrays of a submission leave out beside those of its spec: `nodes`, unless no other would remain. Then
+/// none: whatever ailed all of them may be mended, and jobs that are kept off every node wait for ever.
+///
+/// # Errors
+/// [`ClusterError::Path`].
+pub fn left_out(submission: &Submission, nodes: String, slurm: &Slurm) -> Result<String, ClusterError> {
+    if nodes.is_empty() {
+        return Ok(nodes);
+    }
+    let spec = submission.file().cluster.exclude.as_deref();
+    let all = spec.into_iter().chain([nodes.as_str()]).collect::<Vec<_>>().join(",");
+    let script = script_path(submission, "job.sbatch")?;
+    Ok(if slurm.has_nodes_besides(&all, &script) { nodes } else { String::new() })
+}
+
 /// Writes the scripts of a new submission, with the commands that start `arrays`.
 ///
 /// # Errors
@@ -217,6 +232,28 @@ mod tests {
         let mut chunks: Vec<usize> = arrays.iter().flat_map(chunks_of).collect();
         chunks.sort_unstable();
         assert_eq!(chunks, all);
+    }
+
+    /// Of two nodes.
+    struct TwoNodes;
+
+    impl Commands for TwoNodes {
+        fn run(&self, _: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+            let ok = !(arguments[1].contains("node1") && arguments[1].contains("node2"));
+            let err = "allocation failure: Requested node configuration is not available".to_owned();
+            Ok(Answer { ok, out: String::new(), err: if ok { String::new() } else { err } })
+        }
+    }
+
+    #[test]
+    fn no_array_leaves_out_every_node() {
+        let slurm = Slurm::with(TwoNodes, Vec::new());
+        let submission = submission_in(Path::new("/r"), ClusterSpec::default());
+        let without = |nodes: &str| left_out(&submission, nodes.to_owned(), &slurm).unwrap();
+        assert_eq!((&*without(""), &*without("node2"), &*without("node1,node2")), ("", "node2", ""));
+        let spec = ClusterSpec { exclude: Some("node1".to_owned()), ..ClusterSpec::default() };
+        let submission = submission_in(Path::new("/r"), spec);
+        assert_eq!(left_out(&submission, "node2".to_owned(), &slurm).unwrap(), "", "the spec's count, too");
     }
 
     #[test]

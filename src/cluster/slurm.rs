@@ -19,6 +19,9 @@ const PAUSES: [u64; 6] = [2, 5, 10, 20, 40, 60];
 /// Most tasks of an array where the cluster does not say: one less than Slurm's default `MaxArraySize`.
 const MOST_TASKS: usize = 1000;
 
+/// What Slurm says of a job that could never run, because no node of the cluster is or may be its own.
+const NO_NODE: &str = "node configuration is not available";
+
 /// A cluster that is reached through Slurm's commands.
 pub struct Slurm {
     commands: Box<dyn Commands>,
@@ -188,6 +191,14 @@ impl Slurm {
             }
             other => other.map(|_| ()),
         }
+    }
+
+    /// Whether a node would be left for the job of a script that is kept off the nodes of `exclude`; also where that
+    /// cannot be told.
+    pub fn has_nodes_besides(&self, exclude: &str, script: &str) -> bool {
+        let exclude = format!("--exclude={exclude}");
+        let answer = self.commands.run("sbatch", &["--test-only", &exclude, script]);
+        answer.map_or(true, |answer| answer.ok || !answer.message().contains(NO_NODE))
     }
 
     /// Most tasks of one array: what the cluster says, at most a thousand.
