@@ -183,6 +183,9 @@ fn devices_that_do_not_answer_are_looked_for_elsewhere_some_times() {
     let ended = trial.run_with(&ClusterSpec::default(), &["0"], 2);
     assert_eq!((ended.code, ended.calls.len()), (Some(73), 0), "{ended:?}");
     assert!(ended.log.contains("reason=no-devices"), "{ended:?}");
+    let once = ClusterSpec { max_restarts: Some(0), ..ClusterSpec::default() };
+    let ended = Trial::new("exit 73").run_with(&once, &["0"], 0);
+    assert_eq!((ended.code, ended.waited), (Some(73), 0), "{ended:?}");
 }
 
 #[test]
@@ -219,6 +222,8 @@ fn where_no_node_can_write_a_task_waits_longer_each_time() {
     let (first, fifth, last) = (waited(many, 0), waited(many, 5), waited(many, 19));
     assert!(first < fifth && fifth < last, "{first} {fifth} {last}");
     assert!(waited("node2", 0) >= 300, "no other node is there");
+    let used_up = Trial::new("exit 74").run_with(&ClusterSpec::default(), &["0"], 20);
+    assert_eq!((used_up.code, used_up.calls.len(), used_up.waited), (Some(1), 0, 0), "{used_up:?}");
 }
 
 #[test]
