@@ -78,7 +78,7 @@ fn main() {
         let layout = Layout::new(folder.path());
         let open = || {
             let origin = Origin::new("portable", "cpu:0");
-            Checkpoints::open(Arc::new(OsFs), &layout, &AttemptId::new(), origin).unwrap()
+            Checkpoints::open(Arc::new(OsFs), &layout, &AttemptId::new(), origin, &[]).unwrap()
         };
         let mut checkpoints = open();
         let begin = Instant::now();

@@ -19,7 +19,7 @@ pub const DEVICES: i32 = 73;
 pub const UNWRITABLE: i32 = 74;
 /// Stopped early by a signal or `--max-failures`; what is durable stays, running the same command continues.
 pub const STOPPED_EARLY: i32 = 75;
-/// Ended at once by a second interrupt.
+/// Ended at once by a second interrupt; or a view that was ended before the run was complete.
 pub const INTERRUPTED: i32 = 130;
 
 /// Every code with its meaning, for `--help` and the documentation.
@@ -32,5 +32,5 @@ pub const ALL: [(i32, &str); 9] = [
     (DEVICES, "a task's devices are not to be had here; elsewhere the same command continues"),
     (UNWRITABLE, "the run directory cannot be written from here; elsewhere the same command continues"),
     (STOPPED_EARLY, "stopped early; the same command continues"),
-    (INTERRUPTED, "ended at once by a second interrupt"),
+    (INTERRUPTED, "ended at once by a second interrupt; a `status --watch` that was ended before the run"),
 ];

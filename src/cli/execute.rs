@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use crossbeam_channel::Receiver;
 
 use super::pipeline::Resolved;
 use super::{CliError, Global};
 use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
-use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary, signal};
+use crate::run::signal::StopRequest;
+use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary};
 use crate::store::RunDir;
 use crate::store::run_dir::Written;
 use crate::ui::Style;
@@ -119,11 +121,17 @@ pub(super) struct Job<'a> {
     pub(super) options: &'a SolveArgs,
     /// Submission and chunk, of a task of a cluster.
     pub(super) task: Option<(String, usize)>,
+    /// Time that workers have to come to their end after a stop; none: any.
+    pub(super) stop_within: Option<Duration>,
 }
 
 impl Job<'_> {
     /// Solves until everything is durable or a stop is asked for, and shows how it goes.
-    pub(super) fn execute(mut self, global: &Global) -> Result<RunSummary, CliError> {
+    pub(super) fn execute(
+        mut self,
+        stop: &Receiver<StopRequest>,
+        global: &Global,
+    ) -> Result<RunSummary, CliError> {
         let plan = &self.resolved.plan;
         let names = PlanNames(plan);
         let mut progress = Progress::new(Style::choose(global.json, global.quiet), &names);
@@ -132,7 +140,6 @@ impl Job<'_> {
             progress.end(&summary);
             return Ok(summary);
         }
-        let stop = signal::listen().map_err(CliError::failure)?;
         let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
         let workers = self.workers(global)?;
         let live = self.live(&device_names);
@@ -158,9 +165,9 @@ impl Job<'_> {
             observe(&RunEvent::Preparing { what: what.to_owned() });
         }
         let max_failures = self.options.max_failures.map(NonZeroUsize::get);
-        let limits = Limits { max_failures, ..Limits::default() };
+        let limits = Limits { max_failures, stop_within: self.stop_within, ..Limits::default() };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
-        let summary = dispatcher.run(&workers, &stop);
+        let summary = dispatcher.run(&workers, stop);
         live.end();
         log.write(|| json::summary(&summary));
         progress.end(&summary);
@@ -195,9 +202,10 @@ impl Job<'_> {
         };
         let folders = (global.home.clone(), global.data.clone());
         let setup = Setup::new(plan, Written::from(document), folders, self.run_dir, settings);
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dflow"));
+        // Not its path: that may be a newer build by the time that a worker starts again.
+        let program = PathBuf::from("/proc/self/exe");
         let arguments = ["worker", "--log", &global.log].map(str::to_owned).to_vec();
-        Ok(Workers { threads, processes: Processes { program, arguments, setup, devices } })
+        Ok(Workers { threads, processes: Processes::new(program, arguments, setup, devices) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Cell, Plan, Shard, Unit};
 use crate::run::RunSummary;
-use crate::run::signal::Latch;
+use crate::run::signal::{self, Latch};
 use crate::score::{Ground, Scorers, complete_references};
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
 use crate::worker::device;
@@ -67,6 +67,8 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
+    // Before anything that takes time: a warning that nobody hears ends the process.
+    let stop = signal::listen().map_err(CliError::failure)?;
     let resolved = args.pipeline.resolve(global)?;
     if args.dry_run {
         return plan_command::show(&resolved, args.keep_failed, global);
@@ -86,8 +88,9 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let left_out = open - todo.len();
     let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
     let (run_dir, resolved) = (&run_dir, &resolved);
-    let summary = Job { resolved, run_dir, devices, todo, planned, options: &args.solve, task: None }
-        .execute(global)?;
+    let (options, task, stop_within) = (&args.solve, None, None);
+    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within };
+    let summary = job.execute(&stop, global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {
         return Ok(exit::STOPPED_EARLY);

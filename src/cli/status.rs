@@ -1,37 +1,33 @@
-//! `dflow status`: how a run stands, from its files alone.
+//! `dflow status`: how a run stands, from its files, and what the queue says beside them.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::{CliError, CliResult, Global, print_lossy};
-use crate::cluster::commands::SearchPath;
-use crate::cluster::{self, Slurm};
 use crate::exit;
-use crate::plan::Plan;
 use crate::run::signal::Latch;
-use crate::status::{ChunkCounts, NodeWatch, Now, Progress, Snapshot};
-use crate::store::{RunDir, Watch, nodes};
+use crate::status::{Now, QueueWatch, Reader, Snapshot};
+use crate::store::fs::OsFs;
 use crate::ui::screen::Screen;
-use crate::ui::status::{Canvas, frame, summary};
+use crate::ui::status::{Canvas, Changes, frame};
 
 /// Columns of a text that no terminal shows.
 const WIDTH: usize = 80;
 /// How soon a stop is noticed.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
-/// Time between two questions to the controller of the cluster.
-const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// Options of `dflow status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The run directory.
     run: PathBuf,
-    /// Show it again every S seconds (default 5) until every row is there; ended by Ctrl-C. On a terminal in place,
-    /// else a line whenever something changed.
+    /// Show it again every S seconds (default 5, at least 4: a shared file system is asked for one listing a second at the
+    /// most) until every row is there; Ctrl-C ends it with exit code 130. On a terminal in place, else lines whenever
+    /// something changed.
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5",
           value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,
@@ -41,9 +37,9 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
     if args.watch.is_some() && global.json {
         return Err(CliError::usage("--json gives everything once: leave --watch out"));
     }
-    let mut reader = Reader::open(args)?;
+    let mut reader = Reader::open(Arc::new(OsFs), &args.run, QueueWatch::slurm()).map_err(CliError::store)?;
     let Some(seconds) = args.watch else {
-        let snapshot = reader.read()?;
+        let snapshot = reader.look(Now::read()).map_err(CliError::store)?;
         if global.json {
             print_lossy(&serde_json::to_string_pretty(&snapshot).map_err(CliError::failure)?);
         } else {
@@ -52,55 +48,54 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
         return Ok(exit::OK);
     };
     let stop = Latch::listen().map_err(CliError::failure)?;
+    let every = Reader::interval(seconds);
     if std::io::stdout().is_terminal() {
-        draw(&mut reader, seconds, &stop)
+        draw(&mut reader, every, &stop)
     } else {
-        print_changes(&mut reader, seconds, &stop)
+        print_changes(&mut reader, every, &stop)
     }
 }
 
 /// Draws the view in place until the run is complete or a stop is asked for.
-fn draw(reader: &mut Reader, seconds: u64, stop: &Latch) -> CliResult {
+fn draw(reader: &mut Reader, every: Duration, stop: &Latch) -> CliResult {
     let mut screen = Screen::new(std::io::stdout());
+    watch(reader, every, stop, |snapshot| {
+        screen.draw(&frame(snapshot, canvas(true))).map_err(CliError::failure)
+    })
+}
+
+/// Prints what is new whenever something is.
+fn print_changes(reader: &mut Reader, every: Duration, stop: &Latch) -> CliResult {
+    let mut changes = Changes::default();
+    watch(reader, every, stop, |snapshot| {
+        changes.lines(snapshot).iter().for_each(|line| print_lossy(line));
+        Ok(())
+    })
+}
+
+/// Looks again and again, until the run is complete or a stop is asked for: then nothing is wrong with the run, but
+/// whoever waits for its end must not take this for it.
+fn watch(
+    reader: &mut Reader,
+    every: Duration,
+    stop: &Latch,
+    mut show: impl FnMut(&Snapshot) -> Result<(), CliError>,
+) -> CliResult {
     loop {
-        let snapshot = reader.read()?;
-        screen.draw(&frame(&snapshot, canvas(true))).map_err(CliError::failure)?;
+        let snapshot = reader.look(Now::read()).map_err(CliError::store)?;
+        show(&snapshot)?;
         if snapshot.progress.is_complete() {
             return Ok(exit::OK);
         }
-        if !wait(seconds, stop) {
-            return Ok(exit::STOPPED_EARLY);
+        if !wait(every, stop) {
+            return Ok(exit::INTERRUPTED);
         }
     }
-}
-
-/// Prints one line whenever it says something else than the last one.
-fn print_changes(reader: &mut Reader, seconds: u64, stop: &Latch) -> CliResult {
-    let mut last = None;
-    loop {
-        let snapshot = reader.read()?;
-        let state = (snapshot.done, snapshot.failed, snapshot.chunks.clone(), states(&snapshot));
-        if last.as_ref() != Some(&state) {
-            print_lossy(&summary(&snapshot));
-            last = Some(state);
-        }
-        if snapshot.progress.is_complete() {
-            return Ok(exit::OK);
-        }
-        if !wait(seconds, stop) {
-            return Ok(exit::STOPPED_EARLY);
-        }
-    }
-}
-
-/// Which processes are in which state.
-fn states(snapshot: &Snapshot) -> Vec<(String, crate::status::NodeState)> {
-    snapshot.nodes.iter().map(|node| (node.node.attempt.clone(), node.state)).collect()
 }
 
 /// Waits; false if a stop was asked for.
-fn wait(seconds: u64, stop: &Latch) -> bool {
-    let until = Instant::now() + Duration::from_secs(seconds);
+fn wait(every: Duration, stop: &Latch) -> bool {
+    let until = Instant::now() + every;
     while Instant::now() < until {
         if stop.is_set() {
             return false;
@@ -121,60 +116,6 @@ fn canvas(in_place: bool) -> Canvas {
         width: size.map_or(WIDTH, |size| usize::from(size.ws_col)),
         height: size.filter(|_| in_place).map(|size| usize::from(size.ws_row)),
         colour,
+        is_cut: is_terminal,
     }
-}
-
-/// Reads a run directory again and again.
-struct Reader {
-    root: PathBuf,
-    /// A plan, and what was seen of its rows.
-    rows: Option<(Plan, Watch)>,
-    nodes: NodeWatch,
-    /// What the controller said last, and when.
-    chunks: Option<ChunkCounts>,
-    asked: Option<Instant>,
-}
-
-impl Reader {
-    fn open(args: &StatusArgs) -> Result<Self, CliError> {
-        RunDir::existing(&args.run).map_err(CliError::store)?;
-        Ok(Self {
-            root: args.run.clone(),
-            rows: None,
-            nodes: NodeWatch::default(),
-            chunks: None,
-            asked: None,
-        })
-    }
-
-    fn read(&mut self) -> Result<Snapshot, CliError> {
-        // A plan may grow while it is watched.
-        let run_dir = RunDir::existing(&self.root).map_err(CliError::store)?;
-        let plan = run_dir.plan();
-        let mut rows = match self.rows.take() {
-            Some((known, watch)) if known == *plan => watch,
-            _ => Watch::new(Arc::clone(run_dir.fs()), run_dir.layout().clone(), plan),
-        };
-        let seen = rows.refresh().map_err(CliError::store)?;
-        let progress = Progress::of(plan, seen);
-        let notes = seen.notes.iter().map(ToString::to_string).collect();
-        let nodes = nodes::read_all(&**run_dir.fs(), run_dir.layout()).map_err(CliError::store)?;
-        let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.nodes, Now::read());
-        // The controller serves everybody: it is asked now and then.
-        if self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            (self.chunks, self.asked) = (chunks(&self.root, &rows), Some(Instant::now()));
-        }
-        self.rows = Some((plan.clone(), rows));
-        snapshot.chunks.clone_from(&self.chunks);
-        snapshot.notes = notes;
-        Ok(snapshot)
-    }
-}
-
-/// Chunks of the newest submission of a run. The controller is not waited for: a queue that cannot be asked is a note.
-fn chunks(root: &Path, rows: &Watch) -> Option<ChunkCounts> {
-    let slurm = Slurm::with(SearchPath::from_environment(), Vec::new());
-    let is_durable = |hash: &str, sample: &str| rows.has_row(hash, sample);
-    let counts = cluster::progress(root, &slurm, &is_durable);
-    counts.inspect_err(|error| tracing::warn!("chunks are not shown: {error}")).ok().flatten()
 }

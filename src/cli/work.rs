@@ -4,6 +4,7 @@
 //! the truth is in the files, and the collecting job looks at all of them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -14,13 +15,16 @@ use crate::catalog::Catalog;
 use crate::cluster::{Submission, TaskShape};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
-use crate::run::RunSummary;
+use crate::run::{RunSummary, signal};
 use crate::spec::device::DeviceList;
-use crate::store::{Finished, RunDir};
+use crate::store::{Part, RunDir, Status};
 use crate::worker::device::{self, Device, DeviceError};
 
 /// Variables that number the tasks of an array, in the order in which they are looked at.
 const INDEX: [&str; 3] = ["DFLOW_CHUNK", "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
+
+/// Time that is left for the rest of a task when its workers have ended.
+const AFTERWARDS: Duration = Duration::from_secs(30);
 
 /// Options of `dflow work`.
 #[derive(Debug, Args)]
@@ -61,22 +65,21 @@ impl WorkArgs {
 }
 
 pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
+    // Before anything that takes time: a warning that nobody hears ends the process.
+    let stop = signal::listen().map_err(CliError::failure)?;
     let submission = Submission::open(&args.submission).map_err(CliError::usage)?;
     let chunk = args.chunk(&submission)?;
     let (global, resolved) = resolve(&submission, global)?;
     let units = submission.units(&resolved.plan, chunk).map_err(CliError::usage)?;
     let devices = devices(args, &submission, &resolved.plan)?;
-    let tag = submission.tag(chunk);
-    let run_dir = RunDir::existing(submission.run_dir()).map_err(CliError::store)?.with_tag(&tag);
-    // Hours must not be spent on what cannot be kept.
-    run_dir.check_writable().map_err(CliError::store)?;
-    let finished = run_dir.finished_of(&tag).map_err(CliError::store)?;
-    let todo = open_units(&resolved.plan, &units, &finished);
+    let run_dir = open_run(&submission, chunk)?;
+    let todo = open_units(&resolved.plan, &units, &run_dir)?;
     let options = SolveArgs::of_submission(&submission.file().options)?;
     let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
     let task = Some((submission.id().to_owned(), chunk));
-    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, task };
-    let summary = job.execute(&global)?;
+    let stop_within = Some(grace(&submission));
+    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, task, stop_within };
+    let summary = job.execute(&stop, &global)?;
     end(&summary, chunk, planned, &global)
 }
 
@@ -116,13 +119,37 @@ fn devices(args: &WorkArgs, submission: &Submission, plan: &Plan) -> Result<Vec<
     Ok(devices)
 }
 
-/// What earlier attempts of the chunk have not ended. A row that failed is done here: submitting again tries it again.
-fn open_units(plan: &Plan, units: &[Unit], finished: &Finished) -> Vec<Unit> {
+/// Time in which every worker has come to its end after a stop was asked for, with some left for what follows: a device
+/// that hangs must not keep the task from going back into the queue before its time is over.
+fn grace(submission: &Submission) -> Duration {
+    let file = submission.file();
+    let warn = Duration::from_secs(TaskShape::of(&file.cluster, &file.devices).warn);
+    warn.saturating_sub(AFTERWARDS).max(warn / 2)
+}
+
+/// The run directory for what this task writes.
+fn open_run(submission: &Submission, chunk: usize) -> Result<RunDir, CliError> {
+    let checkpoints = submission.chunks().chunk(chunk).map_err(CliError::usage)?.checkpoints.clone();
+    let part = Part { tag: submission.tag(chunk), checkpoints };
+    let run_dir = RunDir::existing(submission.run_dir()).map_err(CliError::store)?.with_part(part);
+    // Hours must not be spent on what cannot be kept.
+    run_dir.check_writable().map_err(CliError::store)?;
+    Ok(run_dir)
+}
+
+/// What neither earlier attempts of the chunk have ended nor anybody else has solved since it was submitted, as far as
+/// that is merged, or of no submission. A row of the chunk that failed is done: submitting again tries it again; one that
+/// failed elsewhere may be why it was submitted.
+fn open_units(plan: &Plan, units: &[Unit], run_dir: &RunDir) -> Result<Vec<Unit>, CliError> {
+    let tag = run_dir.part().map_or("", |part| &part.tag);
+    let own = run_dir.finished_of(tag).map_err(CliError::store)?;
+    let others = run_dir.finished_elsewhere().map_err(CliError::store)?;
     let is_open = |unit: &&Unit| {
         let (hash, sample) = plan.key(**unit);
-        !finished.rows.contains_key(&(hash.to_string(), sample.to_owned()))
+        let key = (hash.to_string(), sample.to_owned());
+        !own.rows.contains_key(&key) && others.rows.get(&key) != Some(Status::Ok)
     };
-    units.iter().filter(is_open).copied().collect()
+    Ok(units.iter().filter(is_open).copied().collect())
 }
 
 fn end(summary: &RunSummary, chunk: usize, planned: usize, global: &Global) -> CliResult {

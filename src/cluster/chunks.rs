@@ -69,6 +69,9 @@ pub struct Chunk {
     pub seconds: f64,
     /// The samples, longest expected first.
     pub units: Vec<Stretch>,
+    /// Names of files in `checkpoints/` that held some of its solves when it was submitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<String>,
 }
 
 impl Chunk {

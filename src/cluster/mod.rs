@@ -3,7 +3,8 @@
 //! [`chunks`] cuts what is left to do into chunks of a target duration, by the costs of [`cost`]. A [`Submission`] freezes
 //! them, with the pipeline and its options, in `submit/<id>/` of the run directory, where [`script`] puts the batch
 //! scripts that [`slurm`] submits. An array task then works off one chunk (`dflow work`), and the job after the arrays
-//! collects (`dflow collect`): what is done is read off the rows, never off exit codes ([`state`]).
+//! collects (`dflow collect`): what is done is read off the rows, never off exit codes ([`state`]). [`ChunkReader`] and
+//! [`QueueWatch`] show it to whoever watches.
 //!
 //! No process of ours stays alive between these: everything that has to be known later lies in files.
 
@@ -16,7 +17,9 @@ mod frozen;
 pub mod kubernetes;
 pub mod launch;
 mod lock;
+mod progress;
 pub mod queue;
+mod queue_watch;
 pub mod script;
 pub mod site;
 pub mod slurm;
@@ -28,7 +31,8 @@ pub mod task_log;
 pub use chunks::{Chunk, Sizing, Stretch, cut};
 pub use error::ClusterError;
 pub use frozen::ChunkFile;
+pub use progress::{ChunkCounts, ChunkReader, QueueCounts, Waiting};
+pub use queue_watch::{Answer, Question, QueueWatch};
 pub use slurm::Slurm;
-pub use state::{ChunkCounts, progress};
 pub use submission::{Array, Submission, WorkOptions};
 pub use task::TaskShape;

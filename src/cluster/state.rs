@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
 use super::queue::{Ending, Job, Phase};
@@ -28,6 +26,12 @@ pub fn jobs_of_chunks(submission: &Submission, slurm: &Slurm) -> Result<BTreeMap
     let lost: Vec<String> = lost.map(|array| array.name.clone()).collect();
     let mut jobs = slurm.jobs(&ids)?;
     jobs.extend(slurm.jobs_named(&lost)?);
+    Ok(by_chunk(submission, jobs))
+}
+
+/// Of these jobs, which may be of other submissions too, that of every chunk: the one that lives, else the newest.
+pub(super) fn by_chunk(submission: &Submission, mut jobs: Vec<Job>) -> BTreeMap<usize, Job> {
+    let arrays = &submission.file().arrays;
     jobs.sort_by_key(|job| (job.phase.is_live(), job.id));
     let mut chunks = BTreeMap::new();
     for job in jobs {
@@ -36,7 +40,7 @@ pub fn jobs_of_chunks(submission: &Submission, slurm: &Slurm) -> Result<BTreeMap
             chunks.insert(array.chunk(index), job);
         }
     }
-    Ok(chunks)
+    chunks
 }
 
 /// The collecting jobs of a submission that still wait or run.
@@ -54,10 +58,12 @@ pub fn collector_jobs(submission: &Submission, slurm: &Slurm) -> Result<Vec<Job>
 
 /// Chunks of a submission of which a row is not durable.
 pub fn open_chunks(chunks: &ChunkFile, is_durable: IsDurable<'_>) -> Vec<usize> {
-    let is_open = |index: &usize| {
-        chunks.keys(*index).is_ok_and(|mut keys| keys.any(|(hash, sample)| !is_durable(hash, sample)))
-    };
-    (0..chunks.chunks.len()).filter(is_open).collect()
+    (0..chunks.chunks.len()).filter(|index| is_open(chunks, *index, is_durable)).collect()
+}
+
+/// Whether a row of a chunk is not durable.
+pub(super) fn is_open(chunks: &ChunkFile, index: usize, is_durable: IsDurable<'_>) -> bool {
+    chunks.keys(index).is_ok_and(|mut keys| keys.any(|(hash, sample)| !is_durable(hash, sample)))
 }
 
 /// Rows of a submission that are not durable.
@@ -118,94 +124,6 @@ pub fn in_kubernetes(root: &Path) -> Result<Vec<(Submission, Keys)>, ClusterErro
         (submission, keys)
     };
     Ok(all.map(with_keys).collect())
-}
-
-/// How many chunks of a run wait, run, are done or failed, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct ChunkCounts {
-    /// The newest submission.
-    pub submission: String,
-    /// Its chunks.
-    pub total: usize,
-    /// In the queue.
-    pub queued: usize,
-    /// Running now.
-    pub running: usize,
-    /// Every row durable.
-    pub done: usize,
-    /// Over with rows missing.
-    pub failed: usize,
-    /// Cancelled with rows missing.
-    pub cancelled: usize,
-    /// Nothing is known of them but that rows are missing.
-    pub unknown: usize,
-    /// Chunks that run, by node.
-    pub nodes: BTreeMap<String, usize>,
-    /// Chunks of older submissions that still wait or run.
-    pub older: usize,
-    /// What is worth saying, such as a queue that could not be asked.
-    pub notes: Vec<String>,
-}
-
-/// How the newest submission of the run in `root` stands; none if nothing was ever submitted. A queue that cannot be
-/// asked is a note.
-///
-/// # Errors
-/// Files of a submission that cannot be read.
-pub fn progress(
-    root: &Path,
-    slurm: &Slurm,
-    is_durable: IsDurable<'_>,
-) -> Result<Option<ChunkCounts>, ClusterError> {
-    let submissions = Submission::all(root)?;
-    let Some((newest, older)) = submissions.split_last() else { return Ok(None) };
-    let mut counts = ChunkCounts {
-        submission: newest.id().to_owned(),
-        total: newest.chunks().chunks.len(),
-        ..ChunkCounts::default()
-    };
-    let open = open_chunks(newest.chunks(), is_durable);
-    counts.done = counts.total - open.len();
-    let jobs = jobs_of_chunks(newest, slurm).unwrap_or_else(|error| {
-        counts.notes.push(format!("the queue could not be asked: {error}"));
-        BTreeMap::new()
-    });
-    if newest.file().engine == Engine::Kubernetes {
-        counts.notes.push("its pods are Kubernetes's to tell: kubectl get pods".to_owned());
-    }
-    for chunk in open {
-        counts.add(jobs.get(&chunk));
-    }
-    for submission in older {
-        let jobs = jobs_of_chunks(submission, slurm).unwrap_or_default();
-        counts.older += jobs.values().filter(|job| job.phase.is_live()).count();
-    }
-    Ok(Some(counts))
-}
-
-impl ChunkCounts {
-    /// Counts a chunk with rows missing.
-    fn add(&mut self, job: Option<&Job>) {
-        let Some(job) = job else {
-            self.unknown += 1;
-            return;
-        };
-        match job.phase {
-            Phase::Queued => self.queued += 1,
-            Phase::Running => {
-                self.running += 1;
-                *self.nodes.entry(job.nodes.clone()).or_default() += 1;
-            }
-            Phase::Over(Ending::Cancelled) => self.cancelled += 1,
-            Phase::Over(Ending::Completed | Ending::Failed) => self.failed += 1,
-        }
-        if job.phase == Phase::Queued && job.reason.to_lowercase().contains("held") {
-            let note = format!("a task is held ({}): scontrol release {}", job.reason, job.id);
-            if !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
-        }
-    }
 }
 
 /// What becomes of the chunks with rows missing.

@@ -246,13 +246,13 @@ impl<'a> Page<'a> {
     fn cost(&self) -> Table {
         let columns = [
             ("method", "method", Kind::Text),
-            ("evals", "evaluations", Kind::Mean),
-            ("nfe_forward", "network calls", Kind::Mean),
-            ("nfe_vjp", "network VJPs", Kind::Mean),
-            ("device_seconds", "device seconds/molecule", Kind::Mean),
+            ("evals", "evals", Kind::Mean),
+            ("nfe_forward", "calls", Kind::Mean),
+            ("nfe_vjp", "VJPs", Kind::Mean),
+            ("device_seconds", "device s/molecule", Kind::Mean),
             ("energy_kilojoules", "energy kJ/molecule", Kind::Mean),
             ("per_hour", "molecules/hour and device", Kind::Number),
-            ("minutes_paper", "paper, RTX 8000, min/molecule", Kind::Number),
+            ("minutes_paper", "paper min/molecule", Kind::Number),
         ];
         let columns = columns.map(|(key, header, kind)| Column::new(key, header, kind)).to_vec();
         let rows = self.methods().into_iter().map(|method| {
@@ -276,8 +276,11 @@ impl<'a> Page<'a> {
             ]
         });
         let rows = rows.collect();
-        let mut notes =
-            vec!["device seconds: a molecule's share of its worker's time in network calls.".to_owned()];
+        let mut notes = vec![
+            "device s: a molecule's share of its worker's time in network calls (VJPs: those backward). The paper's \
+             minutes are of an RTX 8000."
+                .to_owned(),
+        ];
         let rows_of_all = self.groups.iter().flat_map(|group| group.ok.iter().copied());
         notes.extend(energy::note(&self.run, rows_of_all));
         Table { group_columns: 1, ..self.table("cost", columns, rows, notes) }.without_empty_columns()

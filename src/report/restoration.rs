@@ -247,13 +247,13 @@ impl Context<'_> {
     fn cost(&self, groups: &[Group<'_>]) -> Table {
         let mut columns = leading_columns();
         columns.extend([
-            Column::new("wall_seconds", "seconds/sample", Kind::Mean),
-            Column::new("device_seconds", "device seconds/sample", Kind::Mean),
+            Column::new("wall_seconds", "s/sample", Kind::Mean),
+            Column::new("device_seconds", "device s/sample", Kind::Mean),
             energy::column("sample"),
-            Column::new("evals", "evaluations", Kind::Mean),
-            Column::new("nfe_forward", "network calls", Kind::Mean),
-            Column::new("nfe_vjp", "network VJPs", Kind::Mean),
-            Column::new("minutes_paper", "paper, V100, 128×128, min/image", Kind::Number),
+            Column::new("evals", "evals", Kind::Mean),
+            Column::new("nfe_forward", "calls", Kind::Mean),
+            Column::new("nfe_vjp", "VJPs", Kind::Mean),
+            Column::new("minutes_paper", "paper min/image", Kind::Number),
         ]);
         let rows = groups.iter().map(|group| {
             let mut row = leading_cells(group);
@@ -270,10 +270,11 @@ impl Context<'_> {
         });
         let rows = rows.collect();
         let mut notes = vec![
-            "seconds/sample: wall time in a slot, which several samples share; device seconds: a sample's share of its \
-             calls."
+            "s/sample: wall time in a slot, which several samples share; device s: a sample's share of its network calls; \
+             VJPs: those backward."
                 .to_owned(),
-            "The paper's minutes (B.1) are for another network, size and machine: not comparable.".to_owned(),
+            "The paper's minutes (B.1: V100, 128×128) are for another network, size and machine: not comparable."
+                .to_owned(),
         ];
         notes.extend(energy::note(&self.run, groups.iter().flat_map(|group| group.ok.iter().copied())));
         self.table("cost", columns, rows, notes)

@@ -23,6 +23,9 @@ pub trait Launch {
         commands: Receiver<Command>,
         events: Sender<(usize, Event)>,
     ) -> Result<(), String>;
+
+    /// Ends the worker of a device that does not listen any more, if it can be ended from outside.
+    fn kill(&self, _index: usize) {}
 }
 
 /// One run.
@@ -61,7 +64,7 @@ impl<'a> Dispatcher<'a> {
                     self.scheduler.handle(self.clock.elapsed(), index, event);
                 }
                 recv(stop) -> request => match request {
-                    Ok(request) => self.scheduler.stop(&request.to_string()),
+                    Ok(request) => self.scheduler.stop(self.clock.elapsed(), &request.to_string()),
                     Err(_) => stop = never(),
                 },
                 recv(after(self.patience())) -> _ => self.scheduler.tick(self.clock.elapsed()),
@@ -89,6 +92,7 @@ impl<'a> Dispatcher<'a> {
                         // A worker that is gone reports itself by its last event.
                         let _ = self.commands[index].as_ref().map(|commands| commands.send(command));
                     }
+                    Action::Kill(index) => launch.kill(index),
                     Action::Show(event) => (self.observer)(&event),
                 }
             }

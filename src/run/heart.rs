@@ -28,6 +28,14 @@ pub struct Identity {
     pub chunk: Option<u32>,
 }
 
+/// A solve that goes on.
+#[derive(Debug, Clone, Copy)]
+struct Solve {
+    evals: u32,
+    psnr: Option<f64>,
+    since: Instant,
+}
+
 /// The heartbeat of this process, as its events make it. It touches no file.
 #[derive(Debug)]
 pub struct Heart {
@@ -36,7 +44,7 @@ pub struct Heart {
     cells: Vec<(String, String)>,
     samples: Vec<String>,
     /// What each device solves.
-    held: BTreeMap<String, BTreeMap<Unit, (u32, Option<f64>)>>,
+    held: BTreeMap<String, BTreeMap<Unit, Solve>>,
     /// When samples were finished lately; the first is when the counting begins.
     lately: VecDeque<Instant>,
 }
@@ -63,6 +71,11 @@ impl Heart {
             ..Node::default()
         };
         Self { node, cells, samples, held: BTreeMap::new(), lately: VecDeque::from([Instant::now()]) }
+    }
+
+    /// The attempt that it is of.
+    pub fn attempt(&self) -> &str {
+        &self.node.attempt
     }
 
     /// Takes note of an event.
@@ -103,8 +116,10 @@ impl Heart {
         }
     }
 
-    fn hold(&mut self, device: &str, unit: Unit, state: (u32, Option<f64>)) {
-        self.held.entry(device.to_owned()).or_default().insert(unit, state);
+    fn hold(&mut self, device: &str, unit: Unit, (evals, psnr): (u32, Option<f64>)) {
+        let held = self.held.entry(device.to_owned()).or_default();
+        let since = held.get(&unit).map_or_else(Instant::now, |solve| solve.since);
+        held.insert(unit, Solve { evals, psnr, since });
         self.change(device, |device| device.state = DeviceState::Busy);
     }
 
@@ -149,11 +164,12 @@ impl Heart {
             device.reading = readings.get(&device.name).cloned();
             let held = self.held.get(&device.name).into_iter().flatten();
             device.samples = held
-                .map(|(unit, (evals, psnr))| {
+                .map(|(unit, Solve { evals, psnr, since })| {
                     let (task, method, sample) = self.names(*unit);
                     let [task, method, sample] = [task, method, sample].map(str::to_owned);
                     // JSON has no infinities.
-                    Held { task, method, sample, evals: *evals, psnr: psnr.filter(|psnr| psnr.is_finite()) }
+                    let psnr = psnr.filter(|psnr| psnr.is_finite());
+                    Held { task, method, sample, evals: *evals, psnr, seconds: since.elapsed().as_secs_f64() }
                 })
                 .collect();
         }
@@ -248,11 +264,26 @@ mod tests {
             sample: sample.to_owned(),
             evals,
             psnr,
+            seconds: 0.0,
         };
-        assert_eq!(node.devices[0].samples, [held("s3", 7, Some(28.5)), held("s4", 1, None)]);
+        let untimed = node.devices[0].samples.iter().map(|held| Held { seconds: 0.0, ..held.clone() });
+        let expected = [held("s3", 7, Some(28.5)), held("s4", 1, None)];
+        assert_eq!(untimed.collect::<Vec<_>>(), expected);
         assert_eq!((node.devices[0].slots, &node.devices[0].reading), (4, &Some(row)));
         let text = serde_json::to_string(&node).unwrap();
         assert_eq!(serde_json::from_str::<Node>(&text).unwrap(), node);
+    }
+
+    #[test]
+    fn a_sample_is_held_since_it_was_taken_up() {
+        let mut heart = heart();
+        heart.observe(&progress("cuda:0", 0, 1, 0.0));
+        let Some(before) = Instant::now().checked_sub(Duration::from_secs(90)) else { return };
+        let solves = heart.held.get_mut("cuda:0").unwrap();
+        solves.get_mut(&unit(0)).unwrap().since = before;
+        heart.observe(&progress("cuda:0", 0, 2, 0.0));
+        let held = heart.beat(&BTreeMap::new()).devices[0].samples[0].clone();
+        assert!(held.evals == 2 && held.seconds >= 90.0, "{held:?}");
     }
 
     #[test]

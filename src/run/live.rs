@@ -97,6 +97,9 @@ struct Beating {
 
 impl Beating {
     fn run(self, stopped: &Receiver<()>) {
+        if let Err(error) = self.remove_older() {
+            tracing::debug!("heartbeats of earlier attempts stay: {error}");
+        }
         let mut has_warned = false;
         loop {
             let node = lock(&self.heart).beat(&self.readings());
@@ -118,11 +121,46 @@ impl Beating {
         }
     }
 
+    /// This process takes the place of earlier ones of its chunk.
+    fn remove_older(&self) -> Result<(), StoreError> {
+        let attempt = lock(&self.heart).attempt().to_owned();
+        nodes::remove_older(&**self.run_dir.fs(), self.run_dir.layout(), &attempt)
+    }
+
     fn readings(&self) -> BTreeMap<String, crate::store::TelemetryRow> {
         self.sampler.as_ref().map(|sampler| sampler.newest()).unwrap_or_default()
     }
 
     fn write(&self, node: &Node) -> Result<(), StoreError> {
         nodes::write(&**self.run_dir.fs(), self.run_dir.layout(), node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::Start;
+    use crate::store::fault::FaultFs;
+    use crate::store::fs::Fs;
+    use crate::store::nodes::FORMAT;
+    use crate::store::samples::{document, plan};
+
+    #[test]
+    fn a_task_takes_the_place_of_earlier_ones_of_its_chunk() {
+        let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(Path::new("/run")));
+        let document = document("");
+        let plan = plan(&document);
+        let start = Start { plan: &plan, document: &document };
+        let run_dir = RunDir::open_on(Arc::clone(&fs), Path::new("/run"), &start).unwrap();
+        let attempt = |day: u32| format!("2026112{day}T000000.000Z-00000000-c1sff");
+        let older = Node { dflow_node: FORMAT, attempt: attempt(1), ..Node::default() };
+        nodes::write(&*fs, run_dir.layout(), &older).unwrap();
+        let identity = Identity { attempt: attempt(2), ..Identity::default() };
+        Live::start(&run_dir, &plan, &[], identity, Duration::ZERO).end();
+        let left = nodes::read_all(&*fs, run_dir.layout()).unwrap();
+        let left: Vec<_> = left.iter().map(|node| (&*node.attempt, node.ended_ms.is_some())).collect();
+        assert_eq!(left, [(&*attempt(2), true)]);
     }
 }

@@ -28,11 +28,13 @@ pub struct Limits {
     pub max_failures: Option<usize>,
     /// Breakdowns of a worker, without a finished sample between them, after which it is not started again.
     pub max_restarts: u32,
+    /// Time after a stop was asked for in which every worker is to end; one that hangs is then ended. None: any.
+    pub stop_within: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_failures: None, max_restarts: 3 }
+        Self { max_failures: None, max_restarts: 3, stop_within: None }
     }
 }
 
@@ -43,6 +45,8 @@ pub enum Action {
     Launch(usize),
     /// Send this to the worker of the seat.
     Tell(usize, Command),
+    /// End the worker of this seat, which does not listen.
+    Kill(usize),
     /// Show this to whoever watches.
     Show(RunEvent),
 }
@@ -147,6 +151,8 @@ pub struct Scheduler {
     limits: Limits,
     now: Duration,
     stopping: bool,
+    /// When workers that have not ended yet are ended.
+    deadline: Option<Duration>,
     summary: RunSummary,
     actions: Vec<Action>,
 }
@@ -164,6 +170,7 @@ impl Scheduler {
             limits,
             now: Duration::ZERO,
             stopping: false,
+            deadline: None,
             summary: RunSummary::default(),
             actions: (0..devices.len()).map(Action::Launch).collect(),
         }
@@ -185,7 +192,7 @@ impl Scheduler {
             State::Pausing(until) => Some(until),
             _ => None,
         });
-        pauses.min()
+        pauses.chain(self.deadline).min()
     }
 
     /// How the run ended.
@@ -196,7 +203,7 @@ impl Scheduler {
         self.summary
     }
 
-    /// Time has passed: starts workers again whose pause is over.
+    /// Time has passed: starts workers again whose pause is over, and ends those that were to end long ago.
     pub fn tick(&mut self, now: Duration) {
         self.now = now;
         for index in 0..self.seats.len() {
@@ -205,11 +212,36 @@ impl Scheduler {
                 self.actions.push(Action::Launch(index));
             }
         }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            self.end_hanging();
+        }
+    }
+
+    /// What they have solved since their last checkpoints is lost; what they hold is still to be done.
+    fn end_hanging(&mut self) {
+        let limit = self.limits.stop_within.unwrap_or_default().as_secs();
+        for index in 0..self.seats.len() {
+            let seat = &mut self.seats[index];
+            if seat.state == State::Ended {
+                continue;
+            }
+            seat.state = State::Ended;
+            let device = seat.device.clone();
+            let error = format!("it did not end within {limit} s after it was asked to, and was killed");
+            self.summary.broken.push(format!("{device}: {error}"));
+            self.show(RunEvent::WorkerBroken { device, error, restart_in: None });
+            self.actions.push(Action::Kill(index));
+        }
     }
 
     /// The worker of a seat said something.
     pub fn handle(&mut self, now: Duration, index: usize, event: Event) {
         self.now = now;
+        if self.seats[index].state == State::Ended {
+            // Said before it was killed.
+            return;
+        }
         let device = self.seats[index].device.clone();
         match event {
             Event::Ready { slots, memory, attempt, pid, .. } => {
@@ -265,11 +297,12 @@ impl Scheduler {
     }
 
     /// Asks every worker to checkpoint and end. Asking again changes nothing.
-    pub fn stop(&mut self, reason: &str) {
+    pub fn stop(&mut self, now: Duration, reason: &str) {
         if self.stopping {
             return;
         }
         self.stopping = true;
+        self.deadline = self.limits.stop_within.map(|limit| now + limit);
         self.summary.stopped = Some(reason.to_owned());
         self.show(RunEvent::Stopping { reason: reason.to_owned() });
         self.end_pauses();
@@ -406,7 +439,7 @@ impl Scheduler {
         if let Some(limit) = self.limits.max_failures
             && self.summary.failed >= limit
         {
-            self.stop(&format!("{} failed samples (--max-failures {limit})", self.summary.failed));
+            self.stop(self.now, &format!("{} failed samples (--max-failures {limit})", self.summary.failed));
         }
     }
 

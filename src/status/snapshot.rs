@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::arrivals::Arrivals;
 use super::estimate::{throughput, time_left};
 use super::nodes::NodeWatch;
 use super::progress::Progress;
@@ -57,9 +58,9 @@ pub struct Snapshot {
     /// Rows by cell.
     #[serde(flatten)]
     pub progress: Progress,
-    /// Samples per hour of the processes that live; none while nothing was finished.
+    /// Samples per hour; none while nobody solves, or nothing was finished.
     pub samples_per_hour: Option<f64>,
-    /// Seconds until every row is there, at this throughput.
+    /// Seconds until every row is there, if it goes on like this; none where nothing is known of what is left.
     pub seconds_left: Option<f64>,
     /// Processes, those that live first.
     pub nodes: Vec<NodeStatus>,
@@ -69,6 +70,15 @@ pub struct Snapshot {
     pub chunks: Option<ChunkCounts>,
     /// What is strange about the files.
     pub notes: Vec<String>,
+    /// Why nothing newer can be read just now.
+    pub trouble: Option<String>,
+}
+
+/// What was seen at earlier looks.
+#[derive(Debug, Default)]
+pub struct History {
+    nodes: NodeWatch,
+    arrivals: Arrivals,
 }
 
 /// When a snapshot is made, by both clocks.
@@ -89,11 +99,13 @@ impl Now {
 
 impl Snapshot {
     /// Puts together what was read.
-    pub fn new(name: &str, progress: Progress, nodes: Vec<Node>, watch: &mut NodeWatch, now: Now) -> Self {
-        let mut nodes: Vec<NodeStatus> = nodes.into_iter().map(|node| status(node, watch, now)).collect();
+    pub fn new(name: &str, progress: Progress, nodes: Vec<Node>, before: &mut History, now: Now) -> Self {
+        let statuses = nodes.into_iter().map(|node| status(node, &mut before.nodes, now));
+        let mut nodes: Vec<NodeStatus> = statuses.collect();
         nodes.sort_by(|a, b| order(a).cmp(&order(b)));
         let failures = failures(&progress, &nodes);
-        let rate = throughput(&nodes);
+        before.arrivals.note(progress.done(), now.instant);
+        let rate = throughput(&progress, &nodes, before.arrivals.rate());
         Self {
             name: name.to_owned(),
             planned: progress.planned(),
@@ -106,6 +118,7 @@ impl Snapshot {
             failures,
             chunks: None,
             notes: Vec::new(),
+            trouble: None,
         }
     }
 

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::names::{Entry, Names};
 use super::record::Record;
 use super::rows::{Grid, Rows};
-use super::sources::{Scope, read_entries};
+use super::sources::{Scope, Writers, read_entries};
 pub(super) use super::sources::{note_damage, paths};
 use super::table::to_records;
 use super::winners::{Limits, Winners};
@@ -85,7 +85,12 @@ pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
 
 /// As [`finished`], from the journals and parts of attempts with this tag only.
 pub fn finished_of(fs: &dyn Fs, layout: &Layout, tag: &str) -> Result<Finished, StoreError> {
-    finished_in(fs, layout, Scope { tag: Some(tag), samples: false, ..Scope::ALL })
+    finished_in(fs, layout, Scope { writers: Writers::Tagged(tag), samples: false, ..Scope::ALL })
+}
+
+/// As [`finished`], from `samples.parquet` and the journals and parts of attempts without a tag only.
+pub fn finished_elsewhere(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
+    finished_in(fs, layout, Scope { writers: Writers::Untagged, ..Scope::ALL })
 }
 
 fn finished_in(fs: &dyn Fs, layout: &Layout, scope: Scope<'_>) -> Result<Finished, StoreError> {

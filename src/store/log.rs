@@ -7,6 +7,7 @@ use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::frame;
 use super::fs::{Fs, FsFile, sync_dir};
+use super::gather::is_gone;
 
 /// Where a frame's payload lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,17 @@ impl Log {
     pub(super) fn finish(&mut self) -> Vec<PathBuf> {
         self.open = None;
         std::mem::take(&mut self.written)
+    }
+
+    /// Whether the current file, if there is one, can be found under its name still.
+    pub(super) fn has_its_name(&self) -> Result<bool, StoreError> {
+        let Some(OpenLog { path, .. }) = &self.open else { return Ok(true) };
+        // A shared file system may answer from memory whether a file exists, but not open one that has gone.
+        match self.fs.open(path) {
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(StoreError::io("open", path)(error)),
+        }
     }
 
     fn create(&mut self) -> Result<OpenLog, StoreError> {

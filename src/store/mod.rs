@@ -18,6 +18,8 @@ pub mod checkpoint;
 mod chunks;
 pub mod columns;
 pub mod compare;
+#[cfg(test)]
+pub(crate) mod counted;
 pub mod error;
 pub mod fault;
 pub mod features;
@@ -40,7 +42,7 @@ pub mod references;
 mod rows;
 pub mod run_dir;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod schema;
 pub mod scores;
 mod sources;
@@ -66,7 +68,7 @@ pub use merge::{Columns, MergeReport, merge, read_samples, visit_samples};
 pub use record::{COLUMNS, Key, Record, Status, TracePoint};
 pub use references::{ReferenceInfo, cached_reference, read_reference, write_reference};
 pub use rows::{CellRows, Rows};
-pub use run_dir::{Completeness, Found, RunDir, Start};
+pub use run_dir::{Completeness, Found, Part, RunDir, Start};
 pub use schema::columns_markdown;
 pub use scores::{
     ScoreMerge, ScoreRow, ScoreSchema, ScoreTable, ScoreWriter, merge_scores, read_scores, scored,

@@ -3,11 +3,13 @@
 //! They are for the live view: no result depends on them, and nobody waits for one. So they are renamed into place but
 //! not synced, and a reader takes them as they come: missing, old, or of another version.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt::AttemptId;
 use super::error::StoreError;
 use super::fs::{Fs, list_if_exists};
 use super::layout::Layout;
@@ -46,6 +48,9 @@ pub struct Node {
     pub started_ms: u64,
     /// When this was written, by the clock of its host.
     pub written_ms: u64,
+    /// When its file was written, by the clock of the file system, which is one for all hosts; none if that does not tell.
+    #[serde(skip)]
+    pub modified_ms: Option<u64>,
     /// When it came to an orderly end.
     pub ended_ms: Option<u64>,
     /// Why it stops, or stopped, before its work was done.
@@ -146,6 +151,8 @@ pub struct Held {
     pub evals: u32,
     /// Observed PSNR so far in dB, where there is one.
     pub psnr: Option<f64>,
+    /// Seconds since this process took it up.
+    pub seconds: f64,
 }
 
 /// A sample that failed.
@@ -163,9 +170,10 @@ pub struct Failure {
 }
 
 impl Node {
-    /// Milliseconds since the heartbeat; 0 if the other clock is ahead of ours.
+    /// Milliseconds since the heartbeat, by the file system's clock rather than that of its host; 0 if that clock is ahead
+    /// of ours.
     pub fn age_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.written_ms)
+        now_ms.saturating_sub(self.modified_ms.unwrap_or(self.written_ms))
     }
 
     /// Whether the process neither ended nor was heard of for a minute.
@@ -181,7 +189,11 @@ impl Node {
 
 /// UTC, ms since 1970.
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    since_1970(SystemTime::now())
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Name of the file of a process.
@@ -220,20 +232,72 @@ pub fn remove(fs: &dyn Fs, layout: &Layout, attempt: &str) -> Result<(), StoreEr
     }
 }
 
-/// The heartbeats that can be read, by attempt. A file that vanishes, is torn, or is of another program is left out:
-/// the next reading shows what it became.
+/// Removes the heartbeats of earlier attempts with the tag of this one: of the same chunk, which they no longer solve.
+/// That of a copy that lives after all comes again with its next beat.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove_older(fs: &dyn Fs, layout: &Layout, attempt: &str) -> Result<(), StoreError> {
+    let this = AttemptId::from_text(attempt);
+    let Some(tag) = this.tag() else { return Ok(()) };
+    let is_older = |other: &String| **other < *attempt && AttemptId::from_text(&**other).tag() == Some(tag);
+    let mut older = attempts(fs, layout)?.into_iter().filter(is_older);
+    older.try_for_each(|other| remove(fs, layout, &other))
+}
+
+/// Attempts that have a file.
+fn attempts(fs: &dyn Fs, layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
+    let names = list_if_exists(fs, &layout.nodes())?;
+    let attempts =
+        names.iter().filter(|name| !name.starts_with('.')).filter_map(|name| name.strip_suffix(".json"));
+    Ok(attempts.map(str::to_owned).collect())
+}
+
+/// Reads heartbeats again and again; those of processes that came to their end only once.
+#[derive(Debug, Default)]
+pub struct NodeReader {
+    /// By attempt.
+    ended: BTreeMap<String, Node>,
+}
+
+impl NodeReader {
+    /// The heartbeats that can be read, by attempt: one listing. A file that vanishes, is torn, or is of another program is
+    /// left out: the next reading shows what it became.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn read(&mut self, fs: &dyn Fs, layout: &Layout) -> Result<Vec<Node>, StoreError> {
+        let attempts = attempts(fs, layout)?;
+        self.ended.retain(|attempt, _| attempts.contains(attempt));
+        let mut nodes = Vec::new();
+        for attempt in attempts {
+            if let Some(node) = self.ended.get(&attempt) {
+                nodes.push(node.clone());
+            } else if let Some(node) = read_one(fs, layout, &attempt) {
+                if node.ended_ms.is_some() {
+                    self.ended.insert(attempt, node.clone());
+                }
+                nodes.push(node);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+fn read_one(fs: &dyn Fs, layout: &Layout, attempt: &str) -> Option<Node> {
+    let file = fs.open(&path(layout, attempt)).ok()?;
+    let bytes = file.read_at(0, file.size().ok()? as usize).ok()?;
+    let node: Node = serde_json::from_slice(&bytes).ok()?;
+    let is_ours = node.dflow_node != 0 && node.attempt == attempt;
+    is_ours.then(|| Node { modified_ms: file.modified().map(since_1970), ..node })
+}
+
+/// As [`NodeReader::read`], once.
 ///
 /// # Errors
 /// When the folder cannot be listed.
 pub fn read_all(fs: &dyn Fs, layout: &Layout) -> Result<Vec<Node>, StoreError> {
-    let dir = layout.nodes();
-    let names = list_if_exists(fs, &dir)?;
-    let attempts = names.iter().filter_map(|name| name.strip_suffix(".json"));
-    let read = |attempt: &str| {
-        let node: Node = serde_json::from_slice(&fs.read(&path(layout, attempt)).ok()?).ok()?;
-        (node.dflow_node != 0 && node.attempt == attempt).then_some(node)
-    };
-    Ok(attempts.filter(|attempt| !attempt.starts_with('.')).filter_map(read).collect())
+    NodeReader::default().read(fs, layout)
 }
 
 /// Removes heartbeats of processes that ended or fell silent over an hour ago; a failure is a warning.
@@ -257,7 +321,7 @@ mod tests {
 
     use super::*;
     use crate::store::fault::{Fault, FaultFs};
-    use crate::store::fs::write_atomic;
+    use crate::store::fs::{OsFs, write_atomic};
 
     fn files() -> (FaultFs, Layout) {
         (FaultFs::new(Path::new("/run")), Layout::new("/run"))
@@ -339,5 +403,51 @@ mod tests {
         sweep(&fs, &layout, REMOVED_AFTER_MS + 2).unwrap();
         assert_eq!(read_all(&fs, &layout).unwrap(), [node("b", 10_000)]);
         assert!(read_all(&fs, &Layout::new("/none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_heartbeat_of_an_ended_process_is_read_once() {
+        let (fs, layout) = files();
+        write(&fs, &layout, &node("a", 1)).unwrap();
+        write(&fs, &layout, &Node { ended_ms: Some(2), ..node("b", 2) }).unwrap();
+        let mut reader = NodeReader::default();
+        let first = reader.read(&fs, &layout).unwrap();
+        // Nothing rewrites it; were it read again, it would be seen to be torn.
+        write_atomic(&fs, &layout.nodes().join("b.json"), b"torn").unwrap();
+        write(&fs, &layout, &node("a", 3)).unwrap();
+        let second = reader.read(&fs, &layout).unwrap();
+        assert_eq!((second[0].written_ms, &second[1]), (3, &first[1]));
+        remove(&fs, &layout, "b").unwrap();
+        assert_eq!(reader.read(&fs, &layout).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_attempt_removes_the_heartbeats_of_its_chunks_earlier_ones_alone() {
+        let (fs, layout) = files();
+        let attempt = |time: u32, tag: &str| format!("2026112{time}T000000.000Z-00000000{tag}");
+        let kept = [attempt(1, "-c2sff"), attempt(1, ""), attempt(3, "-c1sff")];
+        let removed = [attempt(0, "-c1sff"), attempt(1, "-c1sff")];
+        for name in kept.iter().chain(&removed) {
+            write(&fs, &layout, &node(name, 1)).unwrap();
+        }
+        remove_older(&fs, &layout, &attempt(1, "")).unwrap();
+        assert_eq!(read_all(&fs, &layout).unwrap().len(), 5, "without a tag nothing is of the same chunk");
+        remove_older(&fs, &layout, &attempt(2, "-c1sff")).unwrap();
+        let left: BTreeSet<String> =
+            read_all(&fs, &layout).unwrap().into_iter().map(|node| node.attempt).collect();
+        assert_eq!(left, BTreeSet::from(kept));
+    }
+
+    #[test]
+    fn a_clock_of_a_host_that_is_behind_makes_no_process_silent() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        write(&OsFs, &layout, &node("a", now_ms() - 10 * SILENT_AFTER_MS)).unwrap();
+        write(&OsFs, &layout, &node("b", now_ms() + 10 * SILENT_AFTER_MS)).unwrap();
+        let nodes = read_all(&OsFs, &layout).unwrap();
+        let modified = nodes[0].modified_ms.expect("this file system tells");
+        assert!(nodes.iter().all(|node| node.is_alive(modified)), "{nodes:?}");
+        let later = modified + 5 * SILENT_AFTER_MS;
+        assert!(nodes.iter().all(|node| node.is_silent(later)), "a clock that is ahead hides nothing either");
     }
 }

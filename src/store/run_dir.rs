@@ -10,7 +10,7 @@ use super::attempt::AttemptId;
 use super::checkpoint::{Checkpoints, Origin, remove_finished};
 use super::error::StoreError;
 use super::fs::{Fs, OsFs, read_if_exists, write_atomic};
-use super::gather::{Finished, finished, finished_of};
+use super::gather::{Finished, finished, finished_elsewhere, finished_of};
 use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
@@ -140,7 +140,16 @@ pub struct RunDir {
     fs: Arc<dyn Fs>,
     layout: Layout,
     run: RunFile,
-    tag: Option<String>,
+    part: Option<Part>,
+}
+
+/// A part of a run that processes of its own work on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// What marks its files: the last part of their attempt ids. ASCII letters and digits.
+    pub tag: String,
+    /// Names of files in `checkpoints/` that hold some of its solves, though they are of other tags or none.
+    pub checkpoints: Vec<String>,
 }
 
 /// What a run directory holds before a run begins or continues there.
@@ -220,7 +229,7 @@ impl RunDir {
         };
         let change = |now: Option<&RunFile>| continued(now.filter(binds), start);
         let run = update_run_file(&*fs, &layout, old.as_ref(), change)?;
-        Ok(Self { fs, layout, run, tag: None })
+        Ok(Self { fs, layout, run, part: None })
     }
 
     /// An existing run, by its directory alone.
@@ -232,7 +241,7 @@ impl RunDir {
     pub fn existing_on(fs: Arc<dyn Fs>, root: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
         match read_run_file(&*fs, &layout)? {
-            Some(run) => Ok(Self { fs, layout, run, tag: None }),
+            Some(run) => Ok(Self { fs, layout, run, part: None }),
             None => Err(StoreError::NoRun { path: root.to_owned() }),
         }
     }
@@ -263,18 +272,18 @@ impl RunDir {
     /// # Panics
     /// As [`AttemptId::tagged`], when the first attempt begins.
     #[must_use]
-    pub fn with_tag(self, tag: &str) -> Self {
-        Self { tag: Some(tag.to_owned()), ..self }
+    pub fn with_part(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
     }
 
-    /// The tag of this part of the work, if it is one.
-    pub fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
+    /// The part of the work that this is, if it is one.
+    pub fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
     }
 
     /// A fresh attempt id, with the tag if there is one.
     pub fn attempt(&self) -> AttemptId {
-        self.tag.as_deref().map_or_else(AttemptId::new, AttemptId::tagged)
+        self.part.as_ref().map_or_else(AttemptId::new, |part| AttemptId::tagged(&part.tag))
     }
 
     /// A new writer of rows.
@@ -284,13 +293,14 @@ impl RunDir {
 
     /// Checkpoints that `store` writes, and what earlier attempts of the same origin left.
     pub fn checkpoints(&self, store: &Store, origin: Origin) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(Arc::clone(&self.fs), &self.layout, store.attempt(), origin)
+        let older = self.part.as_ref().map_or(&[][..], |part| &part.checkpoints);
+        Checkpoints::open(Arc::clone(&self.fs), &self.layout, store.attempt(), origin, older)
     }
 
     /// The log that this process appends to. Processes that share a run by tags have one each: a shared file system does
     /// not keep the lines of two machines apart.
     pub fn log_path(&self) -> PathBuf {
-        match self.tag {
+        match self.part {
             None => self.layout.log(),
             Some(_) => self.layout.logs().join(format!("{}.jsonl", self.attempt())),
         }
@@ -303,7 +313,7 @@ impl RunDir {
     pub fn check_writable(&self) -> Result<(), StoreError> {
         let dir = self.layout.journals();
         create_dirs(&*self.fs, &dir)?;
-        if self.tag.is_some() {
+        if self.part.is_some() {
             create_dirs(&*self.fs, &self.layout.logs())?;
         }
         let path = dir.join(format!(".probe-{}", AttemptId::new()));
@@ -319,6 +329,11 @@ impl RunDir {
     /// Which rows are durable in files of attempts with this tag: lists two folders, and reads those files only.
     pub fn finished_of(&self, tag: &str) -> Result<Finished, StoreError> {
         finished_of(&*self.fs, &self.layout, tag)
+    }
+
+    /// Which rows are durable in `samples.parquet` and in files of attempts without a tag.
+    pub fn finished_elsewhere(&self) -> Result<Finished, StoreError> {
+        finished_elsewhere(&*self.fs, &self.layout)
     }
 
     /// Merges, removes checkpoints of durable rows, and writes into `run.json` how the whole run stands. The result

@@ -35,11 +35,34 @@ pub(super) struct Source {
     pub(super) size: u64,
 }
 
+/// Attempts whose journals and parts are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Writers<'a> {
+    /// All.
+    All,
+    /// Those with this tag.
+    Tagged(&'a str),
+    /// Those without a tag.
+    Untagged,
+}
+
+impl Writers<'_> {
+    fn holds(self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        match (self, name.and_then(AttemptId::of_file)) {
+            (Self::All, _) => true,
+            (Self::Tagged(tag), Some(id)) => id.tag() == Some(tag),
+            (Self::Untagged, Some(id)) => id.tag().is_none(),
+            (Self::Tagged(_) | Self::Untagged, None) => false,
+        }
+    }
+}
+
 /// Which files are looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope<'a> {
-    /// Those of attempts with this tag only.
-    pub(super) tag: Option<&'a str>,
+    /// Journals and parts of these.
+    pub(super) writers: Writers<'a>,
     /// `samples.parquet` too.
     pub(super) samples: bool,
     /// Not these: they were found to be damaged.
@@ -48,14 +71,10 @@ pub(super) struct Scope<'a> {
 
 impl Scope<'_> {
     /// Every file.
-    pub(super) const ALL: Self = Self { tag: None, samples: true, without: &BTreeSet::new() };
+    pub(super) const ALL: Self = Self { writers: Writers::All, samples: true, without: &BTreeSet::new() };
 
     fn holds(&self, path: &Path) -> bool {
-        let tag = |tag: &str| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.and_then(AttemptId::of_file).is_some_and(|id| id.tag() == Some(tag))
-        };
-        self.tag.is_none_or(tag) && !self.without.contains(path)
+        self.writers.holds(path) && !self.without.contains(path)
     }
 }
 
@@ -93,7 +112,7 @@ pub(super) fn read_entries(
     }
     let path = layout.samples();
     if scope.samples
-        && scope.holds(&path)
+        && !scope.without.contains(&path)
         && let Some((file, entries)) =
             note_damage(part_entries(fs, &path, names), &mut found.notes)?.flatten()
     {

@@ -13,7 +13,7 @@ use super::fs::{Fs, OsFs};
 use super::gather::{Note, finished, gather};
 use super::merge::{Columns, MergeReport, merge, merge_within, read_samples};
 use super::record::{Key, Record, Status, TracePoint};
-use super::run_dir::{RunDir, Start};
+use super::run_dir::{Part, RunDir, Start};
 use super::samples::{assert_same, document, failed, plan, record, row};
 use super::verify::{Depth, compare, verify};
 use super::winners::Limits;
@@ -71,6 +71,10 @@ fn rows_of_journals_and_parts_are_merged_sorted_and_the_same_bytes_each_time() {
     assert_eq!(first, merged(&fs), "a part holds what its journal held");
 }
 
+fn part(tag: &str) -> Part {
+    Part { tag: tag.to_owned(), ..Part::default() }
+}
+
 #[test]
 fn a_part_of_the_work_finds_its_own_rows_by_its_tag() {
     let fs = files();
@@ -79,7 +83,7 @@ fn a_part_of_the_work_finds_its_own_rows_by_its_tag() {
     let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start).unwrap();
     let units: Vec<_> = start.plan.units(Shard::WHOLE).collect();
     for (i, unit) in units.iter().enumerate() {
-        let mut store = dir.clone().with_tag(&format!("c{}", i % 2)).store().unwrap();
+        let mut store = dir.clone().with_part(part(&format!("c{}", i % 2))).store().unwrap();
         store.append(&row(start.plan, *unit)).unwrap();
         if i < 2 {
             store.flush_part().unwrap();
@@ -95,6 +99,22 @@ fn a_part_of_the_work_finds_its_own_rows_by_its_tag() {
     assert!(expected.iter().all(|key| found.rows.contains_key(key)));
     assert_eq!(dir.finished_of("c").unwrap().rows.len(), 0, "no tag is a beginning of another");
     assert_eq!(dir.finished().unwrap().rows.len(), 6);
+}
+
+#[test]
+fn rows_that_are_merged_or_of_no_part_are_found_by_every_part() {
+    let fs = files();
+    let document = document("dataset: { name: toy, limit: 6 }");
+    let start = Start { plan: &plan(&document), document: &document };
+    let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start).unwrap();
+    let rows: Vec<Record> = start.plan.units(Shard::WHOLE).map(|unit| row(start.plan, unit)).collect();
+    dir.clone().with_part(part("c0")).store().unwrap().append(&rows[0]).unwrap();
+    dir.finish(start.plan).unwrap();
+    dir.store().unwrap().append(&rows[1]).unwrap();
+    dir.clone().with_part(part("c0")).store().unwrap().append(&rows[2]).unwrap();
+    let found = dir.finished_elsewhere().unwrap();
+    let has = |row: &Record| found.rows.contains_key(&row.key());
+    assert_eq!((found.rows.len(), has(&rows[0]), has(&rows[1])), (2, true, true));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn open(setup: &Setup) -> Result<(Assembly, RunDir), String> {
         return Err("data or weights have changed since the run began: start it again".to_owned());
     }
     let run_dir = RunDir::existing(&setup.run).map_err(|error| said(&error))?;
-    let run_dir = setup.tag.iter().fold(run_dir, |run_dir, tag| run_dir.with_tag(tag));
+    let run_dir = setup.part.iter().fold(run_dir, |run_dir, part| run_dir.with_part(part.clone()));
     let assembly = Assembly::new(plan, &document.spec.dataset, &catalog)?;
     let units: Vec<_> = assembly.plan().units(Shard::WHOLE).collect();
     for what in assembly.prepare(&units) {

@@ -84,6 +84,11 @@ impl Launch for Workers {
             _ => self.processes.launch(index, commands, events),
         }
     }
+
+    /// A thread cannot be ended: it goes with this process.
+    fn kill(&self, index: usize) {
+        self.processes.kill(index);
+    }
 }
 
 /// Starts one thread per device.

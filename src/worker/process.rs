@@ -3,11 +3,14 @@
 //! The parent speaks the worker's protocol through stdin and stdout (`worker::pipe`); the first message says what the
 //! child is to open. A child whose parent is gone sees its stdin close, checkpoints and ends.
 
-use std::io::BufReader;
-use std::os::unix::process::ExitStatusExt;
+use std::collections::BTreeMap;
+use std::io::{self, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
@@ -18,7 +21,10 @@ use super::{Settings, pipe};
 use crate::plan::{CellHash, Plan};
 use crate::run::Launch;
 use crate::store::RunDir;
-use crate::store::run_dir::Written;
+use crate::store::run_dir::{Part, Written};
+
+/// Time between two looks whether a child has ended that has closed its output.
+const END_STEP: Duration = Duration::from_millis(5);
 
 /// What a child process opens: it resolves the pipeline anew, and must find the same plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,8 +37,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// The run directory.
     pub run: PathBuf,
-    /// The tag of the part of the run that this is.
-    pub tag: Option<String>,
+    /// The part of the run that this is.
+    pub part: Option<Part>,
     /// The plan's cells, in order: those of the units that the child will be told.
     pub cells: Vec<CellHash>,
     /// The plan's number of samples.
@@ -55,7 +61,7 @@ impl Setup {
             home,
             data,
             run: run_dir.layout().root().to_owned(),
-            tag: run_dir.tag().map(str::to_owned),
+            part: run_dir.part().cloned(),
             cells: plan.cells.iter().map(|cell| cell.hash).collect(),
             samples: plan.dataset.samples.len(),
             settings,
@@ -82,7 +88,12 @@ pub struct Processes {
     pub setup: Setup,
     /// The devices, in the dispatcher's order.
     pub devices: Vec<Device>,
+    /// The newest child of each device.
+    children: Mutex<BTreeMap<usize, SharedChild>>,
 }
+
+/// Two threads know it: one waits for its end, the other may bring it about.
+type SharedChild = Arc<Mutex<Child>>;
 
 impl Launch for Processes {
     fn launch(
@@ -93,7 +104,9 @@ impl Launch for Processes {
     ) -> Result<(), String> {
         let device = self.devices[index].clone();
         let opening = Opening { setup: self.setup.clone(), device, workers: self.devices.len() };
-        let (mut child, stdin, stdout) = self.spawn(&opening.device)?;
+        let (child, stdin, stdout) = self.spawn(&opening.device)?;
+        let child = Arc::new(Mutex::new(child));
+        locked(&self.children).insert(index, Arc::clone(&child));
         let name = format!("worker-{index}");
         let to_child = move || {
             let mut stdin = stdin;
@@ -105,7 +118,7 @@ impl Launch for Processes {
             let say = |event| {
                 let _ = events.send((index, event));
             };
-            if let Some(error) = forward(stdout, &say, &mut child) {
+            if let Some(error) = forward(stdout, &say, &child) {
                 say(Event::Broken { cause: Cause::Crash, error });
             }
         };
@@ -113,12 +126,25 @@ impl Launch for Processes {
         let threads = threads.and_then(|_| thread::Builder::new().name(name).spawn(from_child));
         threads.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }
+
+    fn kill(&self, index: usize) {
+        if let Some(child) = locked(&self.children).get(&index) {
+            // An error says that it has ended.
+            let _ = locked(child).kill();
+        }
+    }
 }
 
 impl Processes {
+    /// Starts `program` with `arguments` for each of `devices`.
+    pub fn new(program: PathBuf, arguments: Vec<String>, setup: Setup, devices: Vec<Device>) -> Self {
+        Self { program, arguments, setup, devices, children: Mutex::default() }
+    }
+
     fn spawn(&self, device: &Device) -> Result<(Child, ChildStdin, ChildStdout), String> {
         let mut command = std::process::Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Lists of processes show this name.
+        command.arg0("dflow").args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(visible) = device.kind.visible() {
             command.env("CUDA_VISIBLE_DEVICES", visible);
         }
@@ -130,7 +156,7 @@ impl Processes {
 }
 
 /// Forwards what a child says until its end; the error of one that ended without a last word.
-fn forward(stdout: ChildStdout, say: &dyn Fn(Event), child: &mut Child) -> Option<String> {
+fn forward(stdout: ChildStdout, say: &dyn Fn(Event), child: &SharedChild) -> Option<String> {
     let (mut stdout, mut has_ended) = (BufReader::new(stdout), false);
     let strange = loop {
         match pipe::read::<Event>(&mut stdout) {
@@ -141,13 +167,13 @@ fn forward(stdout: ChildStdout, say: &dyn Fn(Event), child: &mut Child) -> Optio
             Ok(None) => break None,
             Err(error) => {
                 // It cannot be understood any more; what it had made durable stays.
-                let _ = child.kill();
+                let _ = locked(child).kill();
                 break Some(error.to_string());
             }
         }
     };
-    let id = child.id();
-    let status = child.wait();
+    let id = locked(child).id();
+    let status = end(child);
     if has_ended {
         return None;
     }
@@ -157,6 +183,21 @@ fn forward(stdout: ChildStdout, say: &dyn Fn(Event), child: &mut Child) -> Optio
         (None, Err(error)) => error.to_string(),
     };
     Some(format!("its process ({id}) {how}"))
+}
+
+/// Waits for the end of a child that has nothing more to say: in steps, so that it can be killed meanwhile.
+fn end(child: &SharedChild) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = locked(child).try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(END_STEP);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind it is whole also where a thread has panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How a process ended, in words.

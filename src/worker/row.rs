@@ -99,14 +99,25 @@ impl Writer {
         due: Due,
     ) -> Result<(), StoreError> {
         let now = Instant::now();
-        let mut chosen: Vec<&mut Slot> = slots.iter_mut().filter(|slot| !slot.is_finished()).collect();
-        let any_due = chosen.iter().any(|slot| self.is_due(slot, due, now));
+        let any_due = slots.iter().any(|slot| !slot.is_finished() && self.is_due(slot, due, now));
         if !any_due {
             return Ok(());
         }
-        if !self.checkpoints.begins_anew() {
-            chosen.retain(|slot| self.is_due(slot, due, now));
-        }
+        let saved = self.save(assembly, slots, (due, now));
+        // Once more, and everything: the log was removed meanwhile, or its file system refuses the old file.
+        if self.checkpoints.is_broken() { self.save(assembly, slots, (due, now)) } else { saved }
+    }
+
+    /// Stores the running solves that are due, or all where the log begins anew.
+    fn save(
+        &mut self,
+        assembly: &Assembly,
+        slots: &mut [Slot],
+        (due, now): (Due, Instant),
+    ) -> Result<(), StoreError> {
+        let all = self.checkpoints.begins_anew();
+        let mut chosen: Vec<&mut Slot> = slots.iter_mut().filter(|slot| !slot.is_finished()).collect();
+        chosen.retain(|slot| all || self.is_due(slot, due, now));
         for slot in &chosen {
             self.checkpointed.insert(slot.unit, (now, slot.solve().progress().outer_steps));
         }

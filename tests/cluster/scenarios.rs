@@ -74,6 +74,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "a_node_with_a_full_disk_is_gone_round",
         storage::a_node_with_a_full_disk_is_gone_round,
     )),
+    with_mounts(full(
+        "a_run_goes_on_when_full_disks_have_room_again",
+        storage::a_run_goes_on_when_full_disks_have_room_again,
+    )),
     full("a_crashed_node_loses_nothing", nodes::a_crashed_node_loses_nothing),
     full("a_lost_slurmd_stops_no_task", nodes::a_lost_slurmd_stops_no_task),
     full("two_copies_of_a_task_may_both_write", nodes::two_copies_of_a_task_may_both_write),

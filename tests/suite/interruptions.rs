@@ -1,5 +1,6 @@
 //! Runs that are stopped or killed: what is durable stays, running solves go on, and the rows are the same.
 
+use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -73,6 +74,40 @@ fn a_stop_signal_checkpoints_and_exits_75_and_the_rest_is_the_same() {
     after.retain(|event| event["resumed"] == true);
     assert_eq!(rows_of(&after, "started"), suspended, "what was checkpointed goes on, and nothing else");
     test.run(&["verify", "a", "--same-as", "b"]).succeeds().stdout("16 rows equal bit for bit, 0 different");
+}
+
+/// A merge of another process may remove a log whose solves are all done, while its writer begins another.
+#[test]
+fn a_writer_whose_checkpoints_are_removed_stores_them_anew() {
+    let test = suite();
+    let options = ["run", "p.yaml", "--limit", "1", "--set", ENDLESS, "--checkpoint-every", "0"];
+    let mut first = test.start(&options);
+    let seen = first.until("progress", |event| event["evals"].as_u64() > Some(75));
+    for entry in std::fs::read_dir(test.path("a/checkpoints")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    first.signal(Signal::USR1);
+    first.ends_with(75);
+    let mut second = test.start(&options);
+    assert_eq!(second.until("started", |event| event["row"] == seen["row"])["resumed"], true);
+}
+
+/// The pipeline comes out of a pipe that only this test fills: the program is certain to be reading it.
+#[test]
+fn a_warning_before_the_first_sample_is_heard() {
+    let test = suite();
+    let pipeline = std::fs::read(test.path("p.yaml")).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, test.path("q.yaml"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let running = test.start(&["run", "q.yaml"]);
+    // Opens when the other end is open as well.
+    let mut pipe = std::fs::File::options().write(true).open(test.path("q.yaml")).unwrap();
+    running.signal(Signal::USR1);
+    pipe.write_all(&pipeline).unwrap();
+    drop(pipe);
+    let events = running.ends_with(75);
+    let end = events.last().unwrap();
+    assert_eq!((&end["event"], &end["left"]), (&"end".into(), &16.into()), "{end}");
 }
 
 #[test]

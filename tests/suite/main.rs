@@ -21,3 +21,4 @@ mod telemetry;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
+mod work;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use dflow::store::fs::OsFs;
 use dflow::store::nodes::{self, Node};
 use dflow::store::{Columns, Layout, read_samples, read_telemetry};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::run::{PIPELINE, suite};
@@ -177,7 +178,7 @@ fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
     let Node { ended_ms, given, finished, failed, .. } = nodes[0];
     assert!(ended_ms.is_some() && (given, finished, failed) == (4, 4, 0), "{nodes:?}");
     let table = test.run(&["table", "1", "a"]);
-    table.succeeds().stdout("device seconds/sample");
+    table.succeeds().stdout("device s/sample");
     assert!(!table.results().contains("energy"), "no device told its power");
 }
 
@@ -197,6 +198,10 @@ fn rows_of_devices_that_tell_their_power_have_an_energy() {
     for format in ["md", "csv", "latex", "json"] {
         test.run(&["table", "1", "a", "--format", format]).succeeds().stdout("energy");
     }
+    let text = test.run(&["table", "1", "a"]).succeeds().results();
+    let cost = text.split_once("Table 1, cost").expect("a table of cost").1;
+    let rule = cost.lines().find(|line| line.starts_with('─')).unwrap().chars().count();
+    assert!(cost.contains("energy kJ/sample") && rule <= 140, "{rule} columns: {cost}");
     let json = test.run(&["table", "1", "a", "--json"]).succeeds().json();
     let cost = json.as_array().unwrap().iter().find(|table| table["table"] == "table1-cost").unwrap();
     let [energy, seconds] = ["energy_kilojoules", "device_seconds"].map(|key| cost["rows"][0][key].clone());
@@ -254,4 +259,17 @@ fn a_watch_follows_what_others_write_until_every_row_is_there() {
     let last = lines.last().expect("the rows that were added");
     assert!(last.starts_with("suite: 16 of 16 rows durable"), "{last}");
     assert!(watch.wait().unwrap().success());
+}
+
+#[test]
+fn a_watch_that_is_interrupted_does_not_say_that_the_run_is_complete() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
+    let mut watch = test.command(&["status", "a", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    // It listens before it prints.
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("suite: 8 of 16 rows durable"));
+    kill_process(Pid::from_child(&watch), Signal::INT).unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(130));
 }

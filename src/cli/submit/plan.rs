@@ -1,5 +1,6 @@
 //! What is to be submitted: everything that can be wrong is found here, before anything is written.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use super::{SubmitArgs, engine, hours};
@@ -10,11 +11,12 @@ use crate::cluster::cost::{self, Basis, Cost};
 use crate::cluster::state::{self, Keys, Live};
 use crate::cluster::submission::New;
 use crate::cluster::{
-    ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, launch, script, site,
+    Chunk, ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, launch, script, site,
 };
 use crate::plan::{Assumptions, Unit};
 use crate::spec::cluster::ClusterSpec;
-use crate::store::{Columns, Found, Record, RunDir, Start, read_samples};
+use crate::store::fs::OsFs;
+use crate::store::{Columns, Found, Key, Layout, Record, RunDir, Start, checkpoint, read_samples};
 use crate::ui::text::count;
 
 /// A resolved pipeline with what is left of it.
@@ -222,7 +224,33 @@ impl Prepared {
             cluster: self.cluster.clone(),
             command,
         };
-        Ok(Some(Submission::new(&root, &new, cut(&self.todo, &seconds, sizing))))
+        let mut chunks = cut(&self.todo, &seconds, sizing);
+        self.add_checkpoints(&mut chunks);
+        Ok(Some(Submission::new(&root, &new, chunks)))
+    }
+
+    /// Names the checkpoints that a chunk's solves go on from: its tasks look at no other files than their own.
+    fn add_checkpoints(&self, chunks: &mut [Chunk]) {
+        let plan = &self.resolved.plan;
+        let key = |unit: Unit| {
+            let (hash, sample) = plan.key(unit);
+            (hash.to_string(), sample.to_owned())
+        };
+        let todo: HashSet<Key> = self.todo.iter().map(|unit| key(*unit)).collect();
+        let layout = Layout::new(&plan.output);
+        let holders = checkpoint::holders(&OsFs, &layout, |key| todo.contains(key));
+        let holders = holders.unwrap_or_else(|error| {
+            eprintln_lossy(&format!("note: solves begin anew, not where they were: {error}"));
+            BTreeMap::new()
+        });
+        if holders.is_empty() {
+            return;
+        }
+        for chunk in chunks {
+            let keys = chunk.units.iter().flat_map(|stretch| stretch.units()).map(key);
+            let names: BTreeSet<&String> = keys.filter_map(|key| holders.get(&key)).flatten().collect();
+            chunk.checkpoints = names.into_iter().cloned().collect();
+        }
     }
 
     fn shape(&self) -> TaskShape {

@@ -172,30 +172,3 @@ fn sweeps_go_on_while_rows_are_made() {
     assert!(!sweep.is_worth_it(10, 10));
     assert!(!Sweep::default().is_worth_it(10, 5), "nothing to submit");
 }
-
-#[test]
-fn counts_are_by_chunk_and_node() {
-    let mut counts = ChunkCounts::default();
-    for job in [
-        job("PD", ""),
-        job("R", "node1"),
-        job("R", "node1"),
-        job("CG", "node2"),
-        job("F", "node2"),
-        job("CA", ""),
-    ] {
-        counts.add(Some(&job));
-    }
-    counts.add(None);
-    let ChunkCounts { queued, running, failed, cancelled, unknown, nodes, .. } = counts;
-    assert_eq!((queued, running, failed, cancelled, unknown), (1, 3, 1, 1, 1));
-    assert_eq!(nodes, BTreeMap::from([("node1".to_owned(), 2), ("node2".to_owned(), 1)]));
-}
-
-#[test]
-fn a_held_task_is_pointed_out() {
-    let mut counts = ChunkCounts::default();
-    let held = queue::parse("7_0|PENDING||x|launch failed requeued held").unwrap().remove(0);
-    counts.add(Some(&held));
-    assert!(counts.notes[0].contains("scontrol release 7"), "{:?}", counts.notes);
-}

@@ -77,7 +77,11 @@ pub(in crate::cluster) fn submission_in(root: &Path, cluster: ClusterSpec) -> Su
         cluster,
         command: "/home/user/bin/dflow".to_owned(),
     };
-    let chunk = |cell, count| Chunk { seconds: 5.0, units: vec![Stretch { cell, first: 0, count }] };
+    let chunk = |cell, count| Chunk {
+        seconds: 5.0,
+        units: vec![Stretch { cell, first: 0, count }],
+        checkpoints: Vec::new(),
+    };
     Submission::new(root, &new, vec![chunk(0, 10), chunk(1, 5)])
 }
 

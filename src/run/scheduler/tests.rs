@@ -251,10 +251,10 @@ fn a_stop_reaches_every_worker_once_and_ends_pauses() {
     let mut play = Play::new(9, 3);
     play.tell(0, ready(1));
     play.tell(1, broken(Cause::Start));
-    play.scheduler.stop("asked to");
+    play.scheduler.stop(play.now, "asked to");
     let stop = |seat| Action::Tell(seat, Command::Stop);
     assert_eq!(play.actions(), [stop(0), stop(2)], "the one that starts is told as well");
-    play.scheduler.stop("again");
+    play.scheduler.stop(play.now, "again");
     assert_eq!(play.actions(), []);
     play.tell(0, Event::Suspended { unit: unit(0) });
     play.tell(0, Event::Ended(Usage::default()));
@@ -262,6 +262,28 @@ fn a_stop_reaches_every_worker_once_and_ends_pauses() {
     assert!(play.scheduler.is_over());
     let summary = play.summary();
     assert_eq!((summary.stopped.as_deref(), summary.left), (Some("asked to"), 9));
+}
+
+#[test]
+fn a_worker_that_does_not_end_after_a_stop_is_killed_and_its_samples_are_left() {
+    let second = Duration::from_secs(1);
+    let limits = Limits { stop_within: Some(60 * second), ..Limits::default() };
+    let mut play = Play::with_limits(6, 2, limits);
+    play.tell(0, ready(1));
+    play.tell(1, ready(1));
+    play.tick(10 * second);
+    assert_eq!(play.scheduler.wake_at(), None, "nothing is asked to end");
+    play.scheduler.stop(play.now, "asked to");
+    play.actions();
+    assert_eq!(play.scheduler.wake_at(), Some(70 * second));
+    play.tell(0, Event::Ended(Usage::default()));
+    assert_eq!(play.tick(59 * second), []);
+    assert_eq!(play.tick(second), [Action::Kill(1)], "the one that has not ended");
+    assert!(play.scheduler.is_over());
+    assert_eq!(play.tell(1, broken(Cause::Crash)), [], "of being killed");
+    let summary = play.summary();
+    assert_eq!((summary.left, summary.broken.len(), summary.unwritable), (6, 1, false));
+    assert!(summary.broken[0].contains("did not end within 60 s"), "{:?}", summary.broken);
 }
 
 #[test]
@@ -318,7 +340,7 @@ fn every_sample_ends_once_whatever_breaks() {
                     Action::Tell(seat, Command::Finish) => {
                         events.push_back((seat, Event::Ended(Usage::default())));
                     }
-                    Action::Tell(_, Command::Stop) | Action::Show(_) => {}
+                    Action::Tell(_, Command::Stop) | Action::Kill(_) | Action::Show(_) => {}
                 }
             }
             for seat in 0..devices {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::Watch;
 use crate::plan::{Plan, Shard, Unit};
 use crate::store::attempt::AttemptId;
+use crate::store::counted::Counted;
 use crate::store::fault::FaultFs;
 use crate::store::fs::{Fs, OsFs};
 use crate::store::samples::{document, failed_row, plan, row};
@@ -212,71 +213,4 @@ fn counts_of_a_hundred_writers_never_exceed_the_truth_and_end_at_it() {
     let seconds: f64 = units.iter().map(|unit| row(&plan, *unit).wall_seconds).sum();
     let sum: f64 = last.cells.iter().map(|cell| cell.wall_seconds).sum();
     assert!((sum - seconds).abs() < 1e-9 * seconds, "every row's seconds count once: {sum}, {seconds}");
-}
-
-/// Counts listings, and bytes read.
-#[derive(Debug, Clone, Default)]
-struct Counted {
-    fs: FaultFs,
-    listings: Arc<AtomicUsize>,
-    bytes: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct CountedFile(Arc<dyn crate::store::fs::FsRead>, Arc<AtomicUsize>);
-
-impl crate::store::fs::FsRead for CountedFile {
-    fn size(&self) -> std::io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        self.1.fetch_add(length, Ordering::Relaxed);
-        self.0.read_at(offset, length)
-    }
-}
-
-impl Fs for Counted {
-    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
-        self.fs.create_dir(path)
-    }
-
-    fn create_new(&self, path: &Path) -> std::io::Result<Box<dyn crate::store::fs::FsFile>> {
-        self.fs.create_new(path)
-    }
-
-    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        self.fs.read(path).inspect(|bytes| {
-            self.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        })
-    }
-
-    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn crate::store::fs::FsRead>> {
-        Ok(Arc::new(CountedFile(self.fs.open(path)?, Arc::clone(&self.bytes))))
-    }
-
-    fn list(&self, path: &Path) -> std::io::Result<Vec<String>> {
-        self.listings.fetch_add(1, Ordering::Relaxed);
-        self.fs.list(path)
-    }
-
-    fn exists(&self, path: &Path) -> std::io::Result<bool> {
-        self.fs.exists(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.fs.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> std::io::Result<()> {
-        self.fs.remove(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
-        self.fs.sync_dir(path)
-    }
-
-    fn lock(&self, path: &Path) -> std::io::Result<Option<crate::store::fs::LockGuard>> {
-        self.fs.lock(path)
-    }
 }

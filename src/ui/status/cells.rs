@@ -7,6 +7,8 @@ use crate::status::CellState;
 /// Signs of a name at the most, and of the shortest bar.
 const NAME: usize = 28;
 const LEAST_BAR: usize = 8;
+/// Cells that are shown where there is no bound.
+const SHOWN: usize = 60;
 
 /// Lines that all cells take, with blank line and heading.
 pub(super) fn wanted(cells: &[CellState]) -> usize {
@@ -18,7 +20,7 @@ pub(super) fn lines(cells: &[CellState], width: usize, room: Option<usize>) -> V
     if cells.is_empty() {
         return Vec::new();
     }
-    let room = room.unwrap_or(usize::MAX).saturating_sub(2);
+    let room = room.map_or(SHOWN, |room| room.saturating_sub(2));
     let shown = choose(cells, room);
     let columns = Columns::new(&shown, width);
     let mut lines = vec![Line::default(), columns.heading()];

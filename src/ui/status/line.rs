@@ -81,7 +81,7 @@ impl Line {
 }
 
 /// What would move the cursor or change colours becomes a space: errors come from anywhere.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The live view of a run as text: rows by cell, chunks, processes with their devices, failures.
 
 mod cells;
+mod changes;
 mod line;
 mod nodes;
 #[cfg(test)]
@@ -8,10 +9,11 @@ mod tests;
 
 use std::time::Duration;
 
+pub use self::changes::Changes;
 use self::line::{Line, Look, cut};
 pub use self::nodes::reading;
 use super::text;
-use crate::status::{ChunkCounts, NodeState, Snapshot};
+use crate::status::{ChunkCounts, NodeState, QueueCounts, Snapshot};
 
 /// Where the view is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Canvas {
     pub height: Option<usize>,
     /// Whether it may have colours.
     pub colour: bool,
+    /// Whether longer lines are cut: a terminal would break them, in a file or pipe they are read whole.
+    pub is_cut: bool,
 }
 
 /// Lines that are kept for cells and for processes, however small a terminal is.
@@ -46,7 +50,8 @@ pub fn frame(snapshot: &Snapshot, canvas: Canvas) -> Vec<String> {
     let lines = head.into_iter().chain(cells).chain(nodes).chain(tail);
     // Of a tiny terminal the head stays.
     let lines = lines.take(canvas.height.map_or(usize::MAX, |height| height.saturating_sub(1)));
-    lines.map(|line| line.render(canvas.width, canvas.colour)).collect()
+    let limit = if canvas.is_cut { canvas.width } else { usize::MAX };
+    lines.map(|line| line.render(limit, canvas.colour)).collect()
 }
 
 /// How the run stands, in one line: what is printed where nothing can be redrawn.
@@ -65,7 +70,14 @@ pub fn summary(snapshot: &Snapshot) -> String {
     if let Some(speed) = speed(snapshot) {
         line += &format!(", {speed}");
     }
+    if let Some(trouble) = &snapshot.trouble {
+        line += &format!(", {}", stale(trouble));
+    }
     line
+}
+
+fn stale(trouble: &str) -> String {
+    format!("as it was seen last: {trouble}")
 }
 
 fn processes(count: usize) -> String {
@@ -76,16 +88,16 @@ fn durable(snapshot: &Snapshot) -> String {
     format!("{} of {} rows durable, {} failed", snapshot.done, snapshot.planned, snapshot.failed)
 }
 
-/// Throughput and time to completion.
+/// Throughput and time to completion, as far as they are known.
 fn speed(snapshot: &Snapshot) -> Option<String> {
-    let per_hour = snapshot.samples_per_hour?;
-    let rate = if per_hour < 10.0 { format!("{per_hour:.1}/h") } else { format!("{per_hour:.0}/h") };
+    let rate = |per_hour: f64| {
+        if per_hour < 10.0 { format!("{per_hour:.1}/h") } else { format!("{per_hour:.0}/h") }
+    };
     // Beyond a century nothing is known.
     let left = snapshot.seconds_left.filter(|left| *left < 3e9).map(Duration::from_secs_f64);
-    Some(match left {
-        Some(left) => format!("{rate}, about {} left", text::duration(left)),
-        None => rate,
-    })
+    let left = left.map(|left| format!("about {} left", text::duration(left)));
+    let parts: Vec<String> = snapshot.samples_per_hour.map(rate).into_iter().chain(left).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
@@ -111,15 +123,30 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
 }
 
 fn chunk_text(chunks: &ChunkCounts) -> String {
-    let ChunkCounts { queued, running, done, failed, cancelled, unknown, .. } = chunks;
-    let always = format!("{queued} queued, {running} running, {done} done, {failed} failed");
-    let rare = [
-        (cancelled, "cancelled"),
-        (unknown, "not in the queue"),
-        (&chunks.older, "of older submissions live"),
-    ];
+    let ChunkCounts { done, open, queue, .. } = chunks;
+    let Some(queue) = queue else { return format!("{done} done, {open} open (queue not known)") };
+    let QueueCounts { queued, running, failed, cancelled, absent, older, waiting, .. } = queue;
+    let waiting = waiting.as_ref().map(|waiting| match waiting.tasks {
+        tasks if tasks == *queued => format!(" ({})", waiting.reason),
+        tasks => format!(" ({tasks}: {})", waiting.reason),
+    });
+    let waiting = waiting.unwrap_or_default();
+    let always = format!("{queued} queued{waiting}, {running} running, {done} done, {failed} failed");
+    let rare = [(cancelled, "cancelled"), (absent, "not in the queue"), (older, "of older submissions live")];
     let rare = rare.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!(", {count} {word}"));
     std::iter::once(always).chain(rare).collect()
+}
+
+/// Why the queue is not known, or not as it is now.
+fn queue_trouble(chunks: &ChunkCounts) -> Option<String> {
+    let trouble = chunks.trouble.as_ref()?;
+    Some(match &chunks.queue {
+        None => format!("the queue could not be asked: {trouble}"),
+        Some(queue) => {
+            let age = text::duration(Duration::from_secs_f64(queue.age_seconds));
+            format!("the queue is as it was {age} ago: {trouble}")
+        }
+    })
 }
 
 /// Failures, two lines each, and notes.
@@ -138,7 +165,10 @@ fn tail(snapshot: &Snapshot, height: Option<usize>) -> Vec<Line> {
         lines.push(Line::text(head));
         lines.push(Line::text(" ".repeat(12)).with(Look::Bad, failure.error.clone()));
     }
-    let notes = snapshot.notes.iter().chain(snapshot.chunks.iter().flat_map(|chunks| &chunks.notes));
+    let chunks = snapshot.chunks.as_ref();
+    let of_now = snapshot.trouble.as_deref().map(stale).into_iter().chain(chunks.and_then(queue_trouble));
+    let of_files = snapshot.notes.iter().chain(chunks.into_iter().flat_map(|chunks| &chunks.notes)).cloned();
+    let notes = of_now.chain(of_files);
     lines.extend(notes.map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
     lines
 }

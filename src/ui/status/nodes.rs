@@ -25,11 +25,17 @@ pub(super) fn wanted(nodes: &[NodeStatus]) -> usize {
     }
 }
 
+/// However many have come to their end: devices of those that work count.
 fn is_detailed(nodes: &[NodeStatus]) -> bool {
-    nodes.iter().map(|node| node.node.devices.len()).sum::<usize>() <= DETAILED
+    working(nodes).iter().map(|node| node.node.devices.len()).sum::<usize>() <= DETAILED
 }
 
-/// A line for the process, and one or two for each device.
+/// Those that work come first.
+fn working(nodes: &[NodeStatus]) -> &[NodeStatus] {
+    &nodes[..nodes.partition_point(|node| node.state == NodeState::Alive)]
+}
+
+/// A line for each process, and one or two for each device of those that work.
 fn detailed_lines(nodes: &[NodeStatus]) -> usize {
     nodes.iter().map(|node| details(node).len()).sum()
 }
@@ -39,16 +45,34 @@ pub(super) fn lines(nodes: &[NodeStatus], room: Option<usize>) -> Vec<Line> {
     if nodes.is_empty() {
         return Vec::new();
     }
-    let room = room.unwrap_or(usize::MAX).saturating_sub(2);
-    let mut lines = vec![Line::default(), title(nodes)];
-    if is_detailed(nodes) && detailed_lines(nodes) <= room {
-        lines.extend(nodes.iter().flat_map(details));
-        return lines;
+    let heading = [Line::default(), title(nodes)].into_iter();
+    let room = room.map_or(usize::MAX, |room| room.saturating_sub(2));
+    let working = working(nodes);
+    let others = &nodes[working.len()..];
+    let least = usize::from(!others.is_empty());
+    if is_detailed(nodes) && detailed_lines(working) + least <= room {
+        let lines: Vec<Line> = working.iter().flat_map(details).collect();
+        let room = room - lines.len();
+        return heading.chain(lines).chain(bounded(others, room, &details)).collect();
     }
-    let bound = room.min(SHOWN);
-    let shown = if nodes.len() <= bound { nodes.len() } else { bound.saturating_sub(1) };
-    lines.extend(nodes[..shown].iter().map(short));
-    if shown < nodes.len() {
+    heading.chain(bounded(nodes, room, &|node| vec![short(node)])).collect()
+}
+
+/// As many of the processes as there is room for, and how many more there are.
+fn bounded(nodes: &[NodeStatus], room: usize, show: &dyn Fn(&NodeStatus) -> Vec<Line>) -> Vec<Line> {
+    let room = room.min(SHOWN);
+    let each = nodes.iter().take(room + 1).map(show);
+    // Lines behind each process; one stays free for the rest.
+    let (mut lines, mut shown) = (Vec::new(), 0);
+    for more in each {
+        let is_last = shown + 1 == nodes.len();
+        if lines.len() + more.len() + usize::from(!is_last) > room {
+            break;
+        }
+        lines.extend(more);
+        shown += 1;
+    }
+    if shown < nodes.len() && room > 0 {
         lines.push(Line::default().with(Look::Dim, format!("… and {} more", nodes.len() - shown)));
     }
     lines

@@ -1,12 +1,12 @@
 use std::time::Instant;
 
 use super::*;
-use crate::status::{CellState, NodeWatch, Now, Progress};
+use crate::status::{CellState, History, Now, Progress, Waiting};
 use crate::store::TelemetryRow;
 use crate::store::nodes::{DeviceState, Failure, Held, Node, NodeDevice, Rate, SlurmTask};
 
 const NOW_MS: u64 = 1_795_350_667_000;
-const PLAIN: Canvas = Canvas { width: 80, height: None, colour: false };
+const PLAIN: Canvas = Canvas { width: 80, height: None, colour: false, is_cut: true };
 
 fn cell(task: &str, method: &str, [ok, failed, planned]: [usize; 3]) -> CellState {
     CellState {
@@ -15,7 +15,8 @@ fn cell(task: &str, method: &str, [ok, failed, planned]: [usize; 3]) -> CellStat
         ok,
         failed,
         planned,
-        seconds_per_sample: None,
+        seconds_per_sample: Some(20.0),
+        expected_seconds: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn gpu(name: &str, power: f64) -> NodeDevice {
         sample: sample.to_owned(),
         evals,
         psnr,
+        seconds: 12.0,
     };
     NodeDevice {
         name: name.to_owned(),
@@ -123,9 +125,15 @@ fn snapshot(cells: Vec<CellState>, nodes: Vec<Node>) -> Snapshot {
         "table1-cifar10",
         Progress { cells, failures: failed_rows() },
         nodes,
-        &mut NodeWatch::default(),
+        &mut History::default(),
         now,
     )
+}
+
+/// A submission of 45 chunks, 30 of them done.
+fn chunks(queue: Option<QueueCounts>) -> ChunkCounts {
+    let submission = "20261122T203500.017Z-5f3a9c01".to_owned();
+    ChunkCounts { submission, total: 45, done: 30, open: 15, queue, ..ChunkCounts::default() }
 }
 
 fn failed_rows() -> Vec<Failure> {
@@ -144,16 +152,8 @@ fn cells() -> Vec<CellState> {
 #[test]
 fn the_view_fits_80_columns() {
     let mut snapshot = snapshot(cells(), nodes());
-    let submission = "20261122T203500.017Z-5f3a9c01".to_owned();
-    snapshot.chunks = Some(ChunkCounts {
-        submission,
-        total: 45,
-        queued: 12,
-        running: 2,
-        done: 30,
-        failed: 1,
-        ..ChunkCounts::default()
-    });
+    let queue = QueueCounts { queued: 12, running: 2, failed: 1, ..QueueCounts::default() };
+    snapshot.chunks = Some(chunks(Some(queue)));
     let text = frame(&snapshot, PLAIN).join("\n");
     let expected = include_str!("golden.txt");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -173,7 +173,7 @@ fn no_view_is_wider_or_higher_than_its_terminal() {
     for snapshot in &snapshots {
         for width in [20, 40, 80, 200] {
             for height in [20, 24, 50] {
-                let canvas = Canvas { width, height: Some(height), colour: false };
+                let canvas = Canvas { width, height: Some(height), ..PLAIN };
                 let lines = frame(snapshot, canvas);
                 assert!(lines.len() < height, "{width}×{height}: {}", lines.len());
                 assert!(
@@ -242,4 +242,109 @@ fn colours_are_only_where_they_are_wanted() {
     let coloured = frame(&snapshot, Canvas { colour: true, ..PLAIN }).join("\n");
     assert!(coloured.contains("\x1b[31m") && coloured.contains("\x1b[32m"));
     assert!(!frame(&snapshot, PLAIN).join("\n").contains('\x1b'));
+}
+
+#[test]
+fn a_queue_that_is_not_known_is_never_said_to_be_empty() {
+    let mut snapshot = snapshot(cells(), nodes());
+    let trouble = Some("the controller does not answer".to_owned());
+    snapshot.chunks = Some(ChunkCounts { trouble: trouble.clone(), ..chunks(None) });
+    for text in [frame(&snapshot, PLAIN).join("\n"), summary(&snapshot)] {
+        assert!(text.contains("30 done, 15 open (queue not known)"), "{text}");
+        assert!(!text.contains("not in the queue") && !text.contains("queued"), "{text}");
+    }
+    let text = frame(&snapshot, PLAIN).join("\n");
+    assert!(text.ends_with("\nnote: the queue could not be asked: the controller does not answer"), "{text}");
+    let queue = QueueCounts { queued: 12, running: 3, age_seconds: 125.0, ..QueueCounts::default() };
+    snapshot.chunks = Some(ChunkCounts { trouble, ..chunks(Some(queue)) });
+    let text = frame(&snapshot, PLAIN).join("\n");
+    assert!(text.contains("12 queued, 3 running, 30 done, 0 failed\n"), "{text}");
+    assert!(
+        text.contains("\nnote: the queue is as it was 2 min 05 s ago: the controller does not"),
+        "{text}"
+    );
+}
+
+#[test]
+fn why_tasks_wait_stands_beside_how_many() {
+    let mut snapshot = snapshot(cells(), nodes());
+    let mut text = |tasks| {
+        let waiting = Some(Waiting { reason: "PartitionConfig".to_owned(), tasks });
+        let queue = QueueCounts { queued: 15, waiting, ..QueueCounts::default() };
+        snapshot.chunks = Some(chunks(Some(queue)));
+        summary(&snapshot)
+    };
+    assert!(text(15).contains("chunks: 15 queued (PartitionConfig), 0 running"), "{}", text(15));
+    assert!(text(4).contains("chunks: 15 queued (4: PartitionConfig), 0 running"), "{}", text(4));
+}
+
+#[test]
+fn the_time_that_is_left_is_told_without_a_rate_and_a_rate_without_it() {
+    let mut snapshot = snapshot(cells(), Vec::new());
+    assert!(summary(&snapshot).ends_with("1 failed"), "{}", summary(&snapshot));
+    snapshot.seconds_left = Some(60.0);
+    assert!(summary(&snapshot).ends_with("1 failed, about 1 min 00 s left"), "{}", summary(&snapshot));
+    (snapshot.seconds_left, snapshot.samples_per_hour) = (None, Some(7.5));
+    assert!(summary(&snapshot).ends_with("1 failed, 7.5/h"), "{}", summary(&snapshot));
+}
+
+#[test]
+fn outside_of_a_terminal_reasons_are_whole() {
+    let reason = "the checkpoint does not fit: ".repeat(20);
+    let mut snapshot = snapshot(cells(), Vec::new());
+    snapshot.failures[0].error = format!("{reason}end");
+    let cut = frame(&snapshot, PLAIN).join("\n");
+    assert!(!cut.contains("end"), "{cut}");
+    let whole = frame(&snapshot, Canvas { is_cut: false, ..PLAIN }).join("\n");
+    assert!(whole.contains(&format!("{reason}end")), "{whole}");
+    assert!(whole.lines().take(6).all(|line| line.chars().count() <= 80), "the rest is as ever: {whole}");
+}
+
+#[test]
+fn devices_stand_in_detail_however_many_processes_have_ended() {
+    let ended = |i: u64| Node { ended_ms: Some(NOW_MS), ..node(&format!("old{i:03}"), i) };
+    let many = (0..200).map(|i| Node { devices: vec![gpu("cuda:0", 1.0); 4], ..ended(i) });
+    let text = frame(&snapshot(cells(), nodes().into_iter().chain(many).collect()), PLAIN).join("\n");
+    assert!(text.contains("  cuda:0  busy    2/16  60 done  GPU 97 %"), "{text}");
+    assert!(text.contains("processes: 2 working, 1 silent, 201 ended\n"), "{text}");
+    assert!(text.contains("\n… and 143 more\n"), "{text}");
+}
+
+#[test]
+fn of_very_many_cells_the_open_ones_are_shown_and_the_rest_is_counted() {
+    let many = (0..1000).map(|i| cell(&format!("task-{i}"), "m", [if i < 990 { 5 } else { 1 }, 0, 5]));
+    let lines = frame(&snapshot(many.collect(), Vec::new()), PLAIN);
+    assert!(lines.len() < 80, "{} lines", lines.len());
+    let text = lines.join("\n");
+    assert!(text.contains("task-990 ") && text.contains("task-999 "), "{text}");
+    assert!(text.contains("… 59 of 1000 cells shown, 990 complete"), "{text}");
+}
+
+#[test]
+fn what_could_not_be_read_is_told_beside_what_was_seen_last() {
+    let mut snapshot = snapshot(cells(), Vec::new());
+    snapshot.trouble = Some("cannot list /run/journal: stale file handle".to_owned());
+    let told = "as it was seen last: cannot list /run/journal: stale file handle";
+    assert!(summary(&snapshot).ends_with(told), "{}", summary(&snapshot));
+    assert!(frame(&snapshot, PLAIN).join("\n").ends_with(&format!("note: {told}")));
+}
+
+#[test]
+fn into_a_pipe_each_failure_is_named_once_with_its_reason() {
+    let mut changes = Changes::default();
+    let mut now = snapshot(cells(), nodes());
+    now.progress.failures[0].error = format!("the loss\nis no number{}", " at all".repeat(30));
+    let failed = format!(
+        "failed: inpainting-center/d-flow/test/000003: the loss is no number{}",
+        " at all".repeat(30)
+    );
+    assert_eq!(changes.lines(&now), [failed, summary(&now)]);
+    assert!(changes.lines(&now).is_empty(), "nothing is new");
+    now.samples_per_hour = Some(3.0);
+    now.chunks = Some(chunks(Some(QueueCounts::default())));
+    assert_eq!(changes.lines(&now), [summary(&now)], "told once");
+    now.chunks = Some(chunks(Some(QueueCounts { age_seconds: 9.0, ..QueueCounts::default() })));
+    assert!(changes.lines(&now).is_empty(), "an age is no news");
+    now.trouble = Some("away".to_owned());
+    assert_eq!(changes.lines(&now), [summary(&now)]);
 }

@@ -37,19 +37,23 @@ pub(crate) fn submitting_again_adds_only_what_is_missing(trial: &mut Trial<'_>) 
     run.dflow(&SUBMIT).succeeds();
     assert_eq!((run.submissions().len(), cluster.jobs().len()), (1, queued), "all of it is queued or runs");
 
-    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
+    // The other task goes on meanwhile.
     let held = run.hold_a_task();
+    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
     run.dflow(&["cancel", "run"]).succeeds();
     held.release();
     let jobs = run.wait_over();
     assert!(first.tasks(&jobs).iter().any(|task| task.state == "CANCELLED"), "{}", table(&jobs));
     run.merge();
     let done = run.rows().len();
+    assert_eq!(run.resumed(), 0);
 
     let units = run.submit().units();
     assert!(done > 0 && units > 0 && units == ROWS - done, "{units} submitted again, {done} done of {ROWS}");
     run.wait_over();
     assert_eq!(run.duplicates(), 0, "what was done is not done again");
+    let resumed = run.resumed();
+    assert!(resumed > 0, "no solve of the first submission went on in the second");
     run.is_as_uninterrupted(trial.uninterrupted);
-    trial.note(format!("{units} of {ROWS} samples submitted again"));
+    trial.note(format!("{units} of {ROWS} samples submitted again, {resumed} solves resumed"));
 }

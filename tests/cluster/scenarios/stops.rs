@@ -57,8 +57,9 @@ pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
     let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
+    // The other task goes on meanwhile.
     let held = run.hold_a_task();
+    cluster.wait_until("a finished solve", || run.finished_solves() > 0);
     cluster.run("scancel", &[&submission.arrays()[0].to_string()]).succeeds();
     held.release();
     let jobs = run.wait_over();
@@ -74,6 +75,10 @@ pub(crate) fn a_cancelled_array_stays_cancelled(trial: &mut Trial<'_>) {
     let units = run.submit().units();
     assert_eq!(units, ROWS - done, "samples submitted again");
     run.wait_over();
+    let resumed = run.resumed();
+    assert!(resumed > 0, "no solve of the cancelled submission went on");
     run.is_as_uninterrupted(trial.uninterrupted);
-    trial.note(format!("{cancelled} tasks cancelled; {units} of {ROWS} samples submitted again"));
+    trial.note(format!(
+        "{cancelled} tasks cancelled; {units} of {ROWS} samples submitted again, {resumed} solves resumed"
+    ));
 }

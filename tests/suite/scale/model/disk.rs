@@ -16,7 +16,7 @@ use dflow::spec::operator::OperatorSpec;
 use dflow::store::checkpoint::{Checkpoints, Origin, Running};
 use dflow::store::record::SCHEMA_VERSION;
 use dflow::store::verify::Depth;
-use dflow::store::{Key, Record, RunDir, Start, Status, Store, TracePoint, Verdict, verify};
+use dflow::store::{Key, Part, Record, RunDir, Start, Status, Store, TracePoint, Verdict, verify};
 
 use super::files::{CountedFs, Operations};
 
@@ -89,7 +89,7 @@ impl Disk {
 
     /// The files of a worker that starts in the task of a chunk.
     pub fn writer(&self, chunk: usize) -> Writer {
-        let dir = self.dir.clone().with_tag(&tag(chunk));
+        let dir = self.dir.clone().with_part(Part { tag: tag(chunk), ..Part::default() });
         let store = dir.store().expect("the run directory can be written");
         let checkpoints = dir.checkpoints(&store, Origin::new("made-up", "cuda:0"));
         Writer {

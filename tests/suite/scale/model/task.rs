@@ -130,7 +130,7 @@ impl TaskRun {
     /// The task is asked to stop.
     pub fn stop(&mut self, now: Duration, world: &mut World) -> Option<End> {
         self.account(now, &mut world.ledger);
-        self.scheduler.stop("preempted");
+        self.scheduler.stop(now, "preempted");
         self.settle(now, world)
     }
 
@@ -217,7 +217,8 @@ impl TaskRun {
                 Action::Show(RunEvent::WorkerBroken { .. }) => {
                     self.wakes.extend(self.scheduler.wake_at().map(|at| (at, Wake::Tick)));
                 }
-                Action::Show(_) => {}
+                // Nothing hangs here.
+                Action::Kill(_) | Action::Show(_) => {}
             }
         }
     }

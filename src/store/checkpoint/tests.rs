@@ -1,6 +1,10 @@
 //! Tests of checkpoints.
 
+use std::io::ErrorKind;
+
 use super::*;
+use crate::plan::identity::NUMERICS;
+use crate::store::Finished;
 use crate::store::fault::{Fault, FaultFs};
 use crate::store::record::Status;
 
@@ -10,7 +14,7 @@ fn key(i: u8) -> Key {
 
 fn open_on(fs: &FaultFs, attempt: &str, origin: Origin) -> Checkpoints {
     let attempt = AttemptId::from_text(attempt);
-    Checkpoints::open(Arc::new(fs.clone()), &Layout::new("/run"), &attempt, origin).unwrap()
+    Checkpoints::open(Arc::new(fs.clone()), &Layout::new("/run"), &attempt, origin, &[]).unwrap()
 }
 
 fn open(fs: &FaultFs, attempt: &str) -> Checkpoints {
@@ -125,6 +129,27 @@ fn only_files_of_the_own_tag_are_looked_at() {
     );
 }
 
+#[test]
+fn files_of_other_tags_are_looked_at_when_they_are_named() {
+    let fs = files();
+    let (plain, other) = ("20261122T035424.016Z-5f3a9c01", "20261122T035424.017Z-5f3a9c01-c2");
+    save(&mut open(&fs, plain), vec![running(0, 1, 0..0), running(1, 1, 0..0)]).unwrap();
+    save(&mut open(&fs, other), vec![running(1, 2, 0..0), running(2, 2, 0..0)]).unwrap();
+    let names = [format!("{plain}-000.ckpt"), format!("{other}-000.ckpt")];
+    let holders = holders(&fs, &Layout::new("/run"), |wanted| *wanted != key(2)).unwrap();
+    assert_eq!(holders, BTreeMap::from([(key(0), vec![names[0].clone()]), (key(1), names.to_vec())]));
+    let attempt = AttemptId::from_text("20261122T035424.019Z-5f3a9c01-c1");
+    let origin = Origin::new("avx512", "cpu:0");
+    let told = |names: &[String]| {
+        Checkpoints::open(Arc::new(fs.clone()), &Layout::new("/run"), &attempt, origin.clone(), names)
+            .unwrap()
+    };
+    assert_eq!(told(&[]).take(&key(0)), None);
+    let mut again = told(&names);
+    assert_eq!(again.take(&key(0)), Some(stored(1, 0..0)));
+    assert_eq!(again.take(&key(1)), Some(stored(2, 0..0)), "the newest");
+}
+
 /// A log of three saves, and the state that each of its prefixes gives.
 #[test]
 fn every_prefix_of_a_log_gives_the_last_whole_state() {
@@ -221,6 +246,54 @@ fn files_are_removed_once_all_their_rows_are_durable() {
     assert_eq!(fs.list(Path::new("/run/checkpoints")).unwrap(), ["a-000.ckpt"]);
     a.clear();
     assert!(fs.list(Path::new("/run/checkpoints")).unwrap().is_empty());
+}
+
+/// A merge of the whole run comes before, after, or amid a save of a writer whose other solve is a durable row already.
+#[test]
+fn a_writer_whose_log_is_removed_under_it_stores_its_solves_anew() {
+    let layout = Layout::new("/run");
+    let mut finished = Finished::default();
+    finished.rows.insert(key(0), Status::Ok);
+    let fs = files();
+    let mut a = open(&fs, "a");
+    save(&mut a, vec![running(0, 1, 0..2)]).unwrap();
+    remove_finished(&fs, &layout, &finished).unwrap();
+    assert_eq!(fs.list(Path::new("/run/checkpoints")).unwrap(), [""; 0]);
+    save(&mut a, vec![running(1, 2, 0..3)]).unwrap();
+    assert!(a.is_broken() && a.begins_anew(), "what was stored has no name");
+    save(&mut a, vec![running(1, 2, 0..3)]).unwrap();
+    assert!(!a.is_broken());
+    assert_eq!(open(&fs, "b").take(&key(1)), Some(stored(2, 0..3)));
+    remove_finished(&fs, &layout, &finished).unwrap();
+    save(&mut a, vec![running(1, 3, 0..4)]).unwrap();
+    assert!(!a.is_broken(), "a log with a running solve stays");
+    assert_eq!(open(&fs, "b").take(&key(1)), Some(stored(3, 0..4)));
+}
+
+/// The two looks of whoever removes a log, and the append and the look of its writer, in every order.
+#[test]
+fn between_the_two_looks_nothing_is_lost() {
+    let layout = Layout::new("/run");
+    let (path, aside) = ("/run/checkpoints/a-000.ckpt", "/run/checkpoints/a-000.ckpt-aside");
+    let mut finished = Finished::default();
+    finished.rows.insert(key(0), Status::Ok);
+    for appended_first in [true, false] {
+        let fs = files();
+        let mut a = open(&fs, "a");
+        save(&mut a, vec![running(0, 1, 0..2)]).unwrap();
+        if appended_first {
+            save(&mut a, vec![running(1, 2, 0..3)]).unwrap();
+        }
+        // As after the first look, which was before the append.
+        fs.rename(Path::new(path), Path::new(aside)).unwrap();
+        if !appended_first {
+            save(&mut a, vec![running(1, 2, 0..3)]).unwrap();
+            assert!(a.is_broken());
+        }
+        remove_finished(&fs, &layout, &finished).unwrap();
+        assert_eq!(fs.list(Path::new("/run/checkpoints")).unwrap(), ["a-000.ckpt"], "it has its name back");
+        assert_eq!(open(&fs, "b").take(&key(1)), Some(stored(2, 0..3)));
+    }
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! What is told of chunks, by rows and by what the controller said.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::cluster::queue;
+use crate::cluster::submission::tests::{PINV, document_of, submission_in};
+use crate::spec::cluster::ClusterSpec;
+use crate::store::fs::OsFs;
+
+const NOTHING: IsDurable<'static> = &|_, _| false;
+
+fn jobs(lines: &str) -> Vec<Job> {
+    queue::parse(lines).unwrap()
+}
+
+fn said(jobs: &[Job]) -> Answer<'_> {
+    Answer { jobs: Some((jobs, Duration::from_secs(2))), trouble: None }
+}
+
+/// Two submissions of two chunks each, arrays 7 and 8; the newer one is the second.
+fn reader(root: &Path) -> ChunkReader {
+    let mut ids = Vec::new();
+    for job in [7, 8] {
+        let mut submission = submission_in(root, ClusterSpec::default());
+        submission.create(&document_of(PINV)).unwrap();
+        let name = format!("dflow-{}-0", submission.short());
+        let array = json!({ "name": name, "first": 0, "tasks": "0-1", "sweep": 0, "job": job });
+        let array = serde_json::from_value(array).unwrap();
+        submission.update(|file| file.arrays.push(array)).unwrap();
+        ids.push(submission.id().to_owned());
+    }
+    let mut reader = ChunkReader::default();
+    reader.refresh(&OsFs, root).unwrap();
+    if ids[0] > ids[1] {
+        // Made within one millisecond: the random part decided.
+        let [a, b] = [&ids[0], &ids[1]].map(|id| root.join(FOLDER).join(id));
+        let mut first = Submission::open(&a).unwrap();
+        first.update(|file| file.arrays[0].job = Some(8)).unwrap();
+        Submission::open(&b).unwrap().update(|file| file.arrays[0].job = Some(7)).unwrap();
+        reader.refresh(&OsFs, root).unwrap();
+    }
+    reader
+}
+
+#[test]
+fn a_queue_that_is_not_known_is_said_to_be_so_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    let answer = Answer { jobs: None, trouble: Some("the controller does not answer") };
+    let counts = reader.counts(&answer, NOTHING).unwrap();
+    assert_eq!((counts.total, counts.done, counts.open, &counts.queue), (2, 0, 2, &None));
+    let json = serde_json::to_value(&counts).unwrap();
+    assert_eq!((&json["open"], &json["trouble"]), (&2.into(), &"the controller does not answer".into()));
+    for key in ["queued", "running", "absent", "failed"] {
+        assert!(json.get(key).is_none(), "{key} is not known: {json}");
+    }
+    let known = serde_json::to_value(reader.counts(&said(&[]), NOTHING).unwrap()).unwrap();
+    assert_eq!((&known["absent"], &known["queued"]), (&2.into(), &0.into()));
+}
+
+#[test]
+fn one_question_is_for_every_submission_and_its_answer_is_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    let mut question = reader.question();
+    question.ids.sort_unstable();
+    assert_eq!(question, Question { ids: vec![7, 8], names: Vec::new() });
+    let jobs = jobs(
+        "7_0|RUNNING|node9|x|None\n7_1|COMPLETED||x|None\n8_0|RUNNING|node1|y|None\n8_1|PENDING||y|Priority\n",
+    );
+    let queue = reader.counts(&said(&jobs), NOTHING).unwrap().queue.unwrap();
+    assert_eq!((queue.running, queue.queued, queue.older), (1, 1, 1));
+    assert_eq!(queue.nodes, BTreeMap::from([("node1".to_owned(), 1)]));
+    assert_eq!((queue.waiting, queue.age_seconds), (None, 2.0));
+}
+
+#[test]
+fn a_chunk_is_done_when_its_rows_are_durable_whatever_the_queue_says() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    let first = Submission::all(root.path()).unwrap()[0].chunks().cells[0].hash.clone();
+    let jobs = jobs("8_0|RUNNING|node1|y|None\n8_1|FAILED|node2|y|NonZeroExitCode\n");
+    let counts = reader.counts(&said(&jobs), &|hash, _| hash == first).unwrap();
+    assert_eq!((counts.done, counts.open), (1, 1));
+    let queue = counts.queue.unwrap();
+    assert_eq!((queue.running, queue.failed), (0, 1));
+    assert_eq!(reader.counts(&said(&jobs), NOTHING).unwrap().done, 1, "a row that is durable stays so");
+}
+
+#[test]
+fn counts_are_by_chunk_and_node() {
+    let lines = "1|PD||a|None\n2|R|node1|a|None\n3|R|node1|a|None\n4|CG|node2|a|None\n5|F|node2|a|None\n6|CA||a|None\n";
+    let mut counts = QueueCounts::default();
+    jobs(lines).iter().for_each(|job| counts.add(Some(job), false));
+    counts.add(None, false);
+    counts.add(None, true);
+    let QueueCounts { queued, running, failed, cancelled, absent, nodes, .. } = counts;
+    assert_eq!((queued, running, failed, cancelled, absent), (1, 3, 1, 2, 1));
+    assert_eq!(nodes, BTreeMap::from([("node1".to_owned(), 2), ("node2".to_owned(), 1)]));
+}
+
+#[test]
+fn the_commonest_reason_to_wait_is_told_unless_it_is_an_ordinary_one() {
+    let why = |lines: &str| why_waiting(&jobs(lines).iter().collect::<Vec<_>>());
+    let ordinary = "7_[0-3]|PENDING||x|Priority\n7_4|PENDING||x|Resources\n7_5|PENDING||x|JobArrayTaskLimit\n\
+                    7_6|PENDING||x|Dependency\n7_7|PENDING||x|None\n7_8|RUNNING|node1|x|PartitionConfig\n";
+    assert_eq!(why(ordinary), None);
+    let stuck = format!("{ordinary}7_9|PENDING||x|BadConstraints\n7_[10-11]|PENDING||x|PartitionConfig\n");
+    let waiting = Waiting { reason: "PartitionConfig".to_owned(), tasks: 2 };
+    assert_eq!(why(&stuck), Some(waiting));
+}
+
+#[test]
+fn a_held_task_is_pointed_out() {
+    let text = "7_0|PENDING||x|launch failed requeued held\n7_1|PENDING||x|launch failed requeued held\n";
+    let jobs = jobs(text);
+    let jobs: Vec<&Job> = jobs.iter().collect();
+    let notes = held(&jobs);
+    assert!(notes.len() == 1 && notes[0].contains("scontrol release 7"), "{notes:?}");
+    assert_eq!(why_waiting(&jobs), None, "it is told once");
+}
+
+#[test]
+fn a_submission_that_was_cut_short_is_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    std::fs::create_dir(root.path().join(FOLDER).join("99999999T000000.000Z-00000000")).unwrap();
+    reader.refresh(&OsFs, root.path()).unwrap();
+    assert_eq!(reader.counts(&said(&[]), NOTHING).unwrap().total, 2);
+    let mut empty = ChunkReader::default();
+    empty.refresh(&OsFs, &root.path().join("nowhere")).unwrap();
+    assert_eq!(empty.counts(&said(&[]), NOTHING), None);
+}
