@@ -1,15 +1,20 @@
 //! `dflow cancel`: takes what was submitted of a run out of the queue.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::{CliError, CliResult, Global, print_lossy};
-use crate::cluster::queue::Phase;
+use crate::cluster::cancel::{Cancelled, cancel};
 use crate::cluster::submission::Engine;
-use crate::cluster::{ClusterError, Slurm, Submission, state};
+use crate::cluster::{ClusterError, Slurm, Submission};
 use crate::exit;
 use crate::ui::text::count;
+
+/// Between two looks at a queue whose collecting job is being ended.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Options of `dflow cancel`.
 #[derive(Debug, Args)]
@@ -17,7 +22,7 @@ pub(super) struct CancelArgs {
     /// The run directory.
     run: PathBuf,
     /// This submission only: its id, or the end of it.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     submission: Option<String>,
 }
 
@@ -28,42 +33,35 @@ pub(super) fn run(args: &CancelArgs, _: &Global) -> CliResult {
             .as_ref()
             .is_none_or(|id| submission.id() == id || submission.id().ends_with(id.as_str()))
     };
-    let ids: Vec<String> = all.iter().map(|submission| submission.id().to_owned()).collect();
+    let listed =
+        |submissions: &[Submission]| submissions.iter().map(Submission::id).collect::<Vec<_>>().join(", ");
+    let run = args.run.display();
+    let ids = listed(&all);
     let chosen: Vec<Submission> = all.into_iter().filter(wanted).collect();
-    if chosen.is_empty() {
-        let run = args.run.display();
-        return Err(CliError::usage(if ids.is_empty() {
-            format!("{run}: nothing was submitted from here: there is no folder submit/")
-        } else {
-            format!("{run}: there is no such submission; there are {}", ids.join(", "))
-        }));
+    match &chosen[..] {
+        [] if ids.is_empty() => {
+            let text = format!("{run}: nothing was submitted from here: there is no folder submit/");
+            return Err(CliError::usage(text));
+        }
+        [] => return Err(CliError::usage(format!("{run}: there is no such submission; there are {ids}"))),
+        [_, _, ..] if args.submission.is_some() => {
+            let which = listed(&chosen);
+            return Err(CliError::usage(format!("{run}: name one of these submissions in full: {which}")));
+        }
+        _ => {}
     }
     for mut submission in chosen {
         let line = match submission.file().engine {
-            Engine::Slurm => cancel(&mut submission, &Slurm::on_path()).map_err(CliError::cluster)?,
-            Engine::Kubernetes => {
-                format!("{}: kubectl delete job dflow-{}", submission.id(), submission.short())
-            }
+            Engine::Slurm => in_slurm(&mut submission),
+            Engine::Kubernetes => in_kubernetes(&mut submission),
         };
-        print_lossy(&line);
+        print_lossy(&line.map_err(CliError::cluster)?);
     }
     Ok(exit::OK)
 }
 
-/// Cancels every job of a submission, the collecting one first: it would submit again what it finds missing.
-fn cancel(submission: &mut Submission, slurm: &Slurm) -> Result<String, ClusterError> {
-    submission.update(|file| file.cancelled = true)?;
-    let chunks = state::jobs_of_chunks(submission, slurm)?;
-    let in_phase = |phase: Phase| chunks.values().filter(|job| job.phase == phase).count();
-    let (queued, running) = (in_phase(Phase::Queued), in_phase(Phase::Running));
-    let collectors = state::collector_jobs(submission, slurm)?;
-    let mut jobs: Vec<u64> = chunks.values().filter(|job| job.phase.is_live()).map(|job| job.id).collect();
-    jobs.dedup();
-    for jobs in [collectors, jobs] {
-        if !jobs.is_empty() {
-            slurm.cancel(&jobs)?;
-        }
-    }
+fn in_slurm(submission: &mut Submission) -> Result<String, ClusterError> {
+    let Cancelled { queued, running } = cancel(submission, &Slurm::on_path(), PAUSE)?;
     Ok(match queued + running {
         0 => format!("{}: nothing of it waits or runs any more", submission.id()),
         _ => format!(
@@ -73,4 +71,16 @@ fn cancel(submission: &mut Submission, slurm: &Slurm) -> Result<String, ClusterE
             count(queued, "chunk")
         ),
     })
+}
+
+/// Nobody but the user reaches it; what is recorded lets the next submission have its rows.
+fn in_kubernetes(submission: &mut Submission) -> Result<String, ClusterError> {
+    submission.mark_cancelled()?;
+    let namespace = submission.file().cluster.kubernetes.as_ref().and_then(|spec| spec.namespace.as_ref());
+    let namespace = namespace.map_or_else(String::new, |name| format!(" -n {name}"));
+    Ok(format!(
+        "{}: cancelled here; end its pods, too: kubectl{namespace} delete job dflow-{}",
+        submission.id(),
+        submission.short()
+    ))
 }

@@ -5,16 +5,18 @@
 
 mod tables;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::pipeline::Resolved;
 use super::run::score_clean_images;
-use super::verify::verdict_text;
+use super::verify::verdict_lines;
 use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::catalog::Catalog;
-use crate::cluster::state::{self, Sweep};
+use crate::cluster::queue::Job;
+use crate::cluster::state::{self, Keys, Sweep};
 use crate::cluster::submission::Engine;
 use crate::cluster::{ClusterError, Slurm, Submission, launch};
 use crate::exit;
@@ -24,6 +26,9 @@ use crate::ui::text::count;
 
 /// Times that what is missing is submitted again, where the spec does not say.
 const SWEEPS: u32 = 2;
+
+/// What brings back the rows that are missing.
+const SUBMIT: &str = "`dflow submit` of the same pipeline submits what is missing";
 
 /// Options of `dflow collect`.
 #[derive(Debug, Args)]
@@ -50,8 +55,8 @@ pub(super) fn run(args: &CollectArgs, global: &Global) -> CliResult {
         // The rows are what matters: a table can be made from them at any time.
         Err(error) => eprintln_lossy(&format!("note: no tables: {}", error.text)),
     }
-    print_lossy(&verdict_text(&root, &verdict));
-    sweep(&mut submission, &run_dir, args.no_resubmit)?;
+    print_lossy(&verdict_lines(&root, &verdict).join("\n"));
+    sweep(&mut submission, &run_dir, &verdict, args.no_resubmit)?;
     Ok(code(&verdict))
 }
 
@@ -80,30 +85,52 @@ fn resolve(submission: &Submission) -> Result<Resolved, CliError> {
 }
 
 /// Submits again what failed, if that is worth it; says what becomes of the rest.
-fn sweep(submission: &mut Submission, run_dir: &RunDir, no_resubmit: bool) -> Result<(), CliError> {
+fn sweep(
+    submission: &mut Submission,
+    run_dir: &RunDir,
+    verdict: &Verdict,
+    no_resubmit: bool,
+) -> Result<(), CliError> {
     let finished = run_dir.finished().map_err(CliError::store)?;
     let is_durable =
         |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
     let missing = state::missing_rows(submission.chunks(), &is_durable);
-    if missing == 0 || submission.file().engine == Engine::Kubernetes {
+    if missing == 0 {
+        if !verdict.missing.is_empty() {
+            print_lossy(&format!("every row of this submission is done; {SUBMIT}"));
+        }
+        return Ok(());
+    }
+    if submission.file().engine == Engine::Kubernetes {
+        print_lossy(&format!("{} of this submission missing; {SUBMIT}", count(missing, "row")));
         return Ok(());
     }
     let slurm = Slurm::on_path();
-    let jobs = state::jobs_of_chunks(submission, &slurm).unwrap_or_else(|error| {
-        eprintln_lossy(&format!("note: the queue could not be asked: {error}"));
-        std::collections::BTreeMap::new()
-    });
-    let sweep = Sweep::of(submission, &jobs, &is_durable);
+    let (jobs, live) = match queue(submission, &slurm) {
+        Ok(queue) => queue,
+        // What may still wait or run must not be submitted a second time.
+        Err(error) => {
+            print_lossy(&format!(
+                "not submitted again, because the queue could not be asked: {error}\n`dflow collect {}` looks again; {SUBMIT}",
+                submission.dir().display()
+            ));
+            return Ok(());
+        }
+    };
+    let sweep = Sweep::of(submission, &jobs, &live, &is_durable);
     // It may have been cancelled while this was collecting.
     submission.refresh().map_err(CliError::cluster)?;
     if let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) {
-        print_lossy(&format!(
-            "{}; `dflow submit` of the same pipeline submits what is missing",
-            said(&sweep, &reason)
-        ));
+        print_lossy(&format!("{}; {SUBMIT}", said(&sweep, &reason)));
         return Ok(());
     }
     again(submission, &slurm, &sweep, missing).map_err(CliError::cluster)
+}
+
+/// The jobs of the submission's chunks, and all that the run has in the queue.
+fn queue(submission: &Submission, slurm: &Slurm) -> Result<(BTreeMap<usize, Job>, Keys), ClusterError> {
+    let jobs = state::jobs_of_chunks(submission, slurm)?;
+    Ok((jobs, state::live(submission.run_dir(), slurm)?.keys))
 }
 
 /// Why the missing rows are left as they are; none if they are to be tried again.
@@ -143,9 +170,17 @@ fn again(
     sweep: &Sweep,
     missing: usize,
 ) -> Result<(), ClusterError> {
-    submission.update(|file| file.missing.push(missing))?;
+    let (seen, mut is_first) = (submission.file().missing.len(), false);
+    submission.update(|file| {
+        is_first = file.missing.len() == seen;
+        file.missing.extend(is_first.then_some(missing));
+    })?;
+    if !is_first {
+        print_lossy("another `dflow collect` is submitting what failed");
+        return Ok(());
+    }
     let number = submission.file().missing.len() as u32;
-    let exclude = sweep.exclude(submission);
+    let exclude = launch::left_out(submission, sweep.exclude(submission), slurm)?;
     let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
     launch::launch(submission, slurm, arrays, &[])?;
     let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };

@@ -80,6 +80,9 @@ pub(super) fn run(args: &SubmitArgs, global: &Global) -> CliResult {
         slurm.check().map_err(CliError::cluster)?;
     }
     let prepared = prepare(args, &slurm, global)?;
+    if !args.dry_run {
+        prepared.restore_collectors(&slurm).map_err(CliError::cluster)?;
+    }
     let Some(submission) = prepared.submission(args).map_err(CliError::cluster)? else {
         return Ok(exit::OK);
     };
@@ -113,7 +116,7 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     script::job(&submission, &arrays).map_err(CliError::cluster)?;
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
-    if let Err(error) = launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs) {
+    if let Err(error) = launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs()) {
         return Err(cut_short(submission, error));
     }
     if global.json {
@@ -124,23 +127,41 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     Ok(exit::OK)
 }
 
-/// The error of a submission that did not get to its end, with what became of it.
-fn cut_short(submission: Submission, error: ClusterError) -> CliError {
-    let arrays = submission.file().arrays.iter().filter(|array| array.job.is_some()).count();
-    // Refused, and so surely not in the queue: nothing is worth keeping.
+/// The error of a submission that did not get to its end, with what became of it and what to do.
+fn cut_short(mut submission: Submission, error: ClusterError) -> CliError {
+    // Refused, and so surely not in the queue.
     let is_refused = error.is_usage();
     let CliError { code, text } = CliError::cluster(error);
-    let done = match arrays {
-        0 if is_refused => {
-            // A folder that stays is of no harm.
-            let _ = submission.discard();
-            "nothing was submitted".to_owned()
+    // Where it cannot be read again, it is as it was known before.
+    let _ = submission.refresh();
+    let said = what_became(&submission, is_refused);
+    if is_refused && submission.file().arrays.iter().all(|array| array.job.is_none()) {
+        // Nothing in it is worth keeping; a folder that stays is of no harm.
+        let _ = submission.discard();
+    }
+    CliError { code, text: format!("{}\n{said}", text.trim_end()) }
+}
+
+fn what_became(submission: &Submission, is_refused: bool) -> String {
+    let file = submission.file();
+    let submitted = file.arrays.iter().filter(|array| array.job.is_some()).count();
+    let mend = if is_refused { "mend that, then run" } else { "run" };
+    let again = "the same command again: it submits what is missing and not in the queue";
+    match submitted {
+        0 if is_refused => format!("nothing was submitted; {mend} the same command again"),
+        0 => format!("nothing is known to be submitted; {mend} {again}"),
+        all if all == file.arrays.len() => format!(
+            "{} submitted, and will run, but no job that collects after them; {mend} the same command again before they are \
+             over, and it starts that job{}; or, when they are over: dflow collect {}",
+            count(all, "array"),
+            if is_refused { " (`collect:` in `cluster:` or in the site file says how)" } else { "" },
+            submission.dir().display()
+        ),
+        some => {
+            let of = count(file.arrays.len(), "array");
+            format!("{some} of {of} already submitted, and will run; {mend} {again}")
         }
-        0 => "nothing is known to be submitted".to_owned(),
-        _ => format!("{} already submitted, and will run", count(arrays, "array")),
-    };
-    let advice = "run the same command again: it submits what is missing and not in the queue";
-    CliError { code, text: format!("{}\n{done}; {advice}", text.trim_end()) }
+    }
 }
 
 fn summary(submission: &Submission, output: &str) -> String {

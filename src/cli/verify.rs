@@ -59,7 +59,14 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value).map_err(CliError::failure)
 }
 
-pub(super) fn verdict_text(run: &Path, verdict: &Verdict) -> String {
+fn verdict_text(run: &Path, verdict: &Verdict) -> String {
+    let mut lines = verdict_lines(run, verdict);
+    lines.extend(verdict.remedy().map(str::to_owned));
+    lines.join("\n")
+}
+
+/// What was found, without what to do about it.
+pub(super) fn verdict_lines(run: &Path, verdict: &Verdict) -> Vec<String> {
     let mut lines: Vec<String> = verdict.notes.iter().map(|note| format!("note: {note}")).collect();
     lines.extend(verdict.problems.iter().map(|problem| format!("problem: {problem}")));
     for cell in &verdict.missing {
@@ -86,8 +93,7 @@ pub(super) fn verdict_text(run: &Path, verdict: &Verdict) -> String {
         verdict.planned,
         verdict.unplanned
     ));
-    lines.extend(verdict.remedy().map(str::to_owned));
-    lines.join("\n")
+    lines
 }
 
 fn listed<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> String {

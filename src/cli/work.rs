@@ -18,7 +18,7 @@ use crate::plan::{Plan, Shard, Unit};
 use crate::run::{RunSummary, signal};
 use crate::spec::device::DeviceList;
 use crate::store::{Part, RunDir, Status};
-use crate::worker::device::{self, Device};
+use crate::worker::device::{self, Device, DeviceError};
 
 /// Variables that number the tasks of an array, in the order in which they are looked at.
 const INDEX: [&str; 3] = ["DFLOW_CHUNK", "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
@@ -103,13 +103,18 @@ fn resolve(submission: &Submission, global: &Global) -> Result<(Global, Resolved
 
 fn devices(args: &WorkArgs, submission: &Submission, plan: &Plan) -> Result<Vec<Device>, CliError> {
     let list = args.devices.as_ref().unwrap_or(&plan.devices);
-    let devices = device::resolve(list).map_err(CliError::usage)?;
+    let devices = device::resolve(list).map_err(|error| match error {
+        // The same everywhere.
+        DeviceError::NoCuda(_) => CliError::usage(error),
+        _ => CliError { code: exit::DEVICES, text: error.to_string() },
+    })?;
     let gpus = TaskShape::of(&submission.file().cluster, list).gpus;
     if gpus > 0 && devices.iter().all(|device| device.kind.visible().is_none()) {
-        return Err(CliError::usage(format!(
+        let text = format!(
             "`devices: {list}`: the task asks for {gpus} GPUs and none is granted (CUDA_VISIBLE_DEVICES is empty or not \
              set); look at the partition's GPUs (sinfo -o '%P %G'), or write `devices: cpu` and `gpus: 0`"
-        )));
+        );
+        return Err(CliError { code: exit::DEVICES, text });
     }
     Ok(devices)
 }

@@ -18,12 +18,23 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What it said, without the names of the programs and daemons that said it.
+    /// What it said, without the names of the programs that said it.
     pub fn message(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = text.lines().map(plain).filter(|line| !line.is_empty()).collect();
         lines.join("; ")
     }
+}
+
+/// A line without `sbatch: error: ` and the like before it.
+fn plain(line: &str) -> &str {
+    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let line = line.trim();
+    let rest = match line.split_once(": ") {
+        Some((program, rest)) if is_word(program) => rest,
+        _ => line,
+    };
+    ["error: ", "fatal: "].iter().find_map(|word| rest.strip_prefix(word)).unwrap_or(line)
 }
 
 /// Runs programs; tests have a stand-in.
@@ -84,5 +95,26 @@ impl Commands for SearchPath {
         let output = command.output().map_err(ClusterError::io("start", path))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Answer { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_does_not_repeat_who_said_it() {
+        for (err, message) in [
+            ("squeue: error: Invalid user: nobody", "Invalid user: nobody"),
+            ("sbatch: error: a\nsbatch: fatal: b\n", "a; b"),
+            (
+                "slurm_load_jobs error: Invalid job id specified",
+                "slurm_load_jobs error: Invalid job id specified",
+            ),
+            ("allocation failure: busy", "allocation failure: busy"),
+        ] {
+            assert_eq!(Answer { err: err.to_owned(), ..Answer::default() }.message(), message);
+        }
+        assert_eq!(Answer { out: "said here".to_owned(), ..Answer::default() }.message(), "said here");
     }
 }

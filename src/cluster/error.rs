@@ -103,7 +103,8 @@ pub enum ClusterError {
     },
     /// The scheduler did not answer, however often it was asked.
     #[error(
-        "{program} did not get through in {tries} tries: {message}\n  = help: the controller is busy or away; what was submitted so far is recorded, submit again later: only what is missing is submitted"
+        "{program} did not get through in {}: {message}\n  = help: the controller is busy or away: try later; what was submitted so far is recorded",
+        times(*.tries)
     )]
     Busy {
         /// Such as `sbatch`.
@@ -129,9 +130,16 @@ pub enum ClusterError {
         /// Why not.
         reason: &'static str,
     },
+    /// It was cancelled while it was being submitted.
+    #[error("the submission was cancelled meanwhile; `dflow submit` of the same pipeline makes a new one")]
+    Cancelled,
     /// A manifest that cannot be made.
     #[error("{0}")]
     Manifest(String),
+}
+
+fn times(count: usize) -> String {
+    if count == 1 { "one try".to_owned() } else { format!("{count} tries") }
 }
 
 impl ClusterError {

@@ -1,8 +1,9 @@
 //! The manifest of an Indexed Job of Kubernetes: the same contract as a Slurm array.
 //!
-//! The index comes from `JOB_COMPLETION_INDEX`. Pods that are evicted or that stop early with 75 start again without
-//! being counted (`podFailurePolicy`), wrong input (2) fails its index at once, everything else counts against
-//! `backoffLimitPerIndex`. Field names are those of `batch/v1` since Kubernetes 1.33.
+//! The index comes from `JOB_COMPLETION_INDEX`. Pods that are evicted start again without being counted
+//! (`podFailurePolicy`), wrong input (2) fails its index at once, everything else counts against `backoffLimitPerIndex`,
+//! with growing pauses: stopping early (75), devices that are not to be had (73), a volume that is full (74). Field names
+//! are those of `batch/v1` since Kubernetes 1.33.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +12,11 @@ use super::error::ClusterError;
 use super::submission::Submission;
 use super::task::TaskShape;
 use crate::exit;
-use crate::spec::cluster::KubernetesSpec;
+use crate::spec::cluster::{KubernetesSpec, PodSecuritySpec};
 
 const MANIFEST: &str = include_str!("template/job.k8s.yaml");
 
-/// Restarts of an index that count.
+/// Restarts of an index that count, where the spec does not say.
 const BACKOFF: u32 = 6;
 /// The resource of a GPU.
 const GPU: &str = "nvidia.com/gpu";
@@ -38,9 +39,9 @@ pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
         ("METADATA", metadata(spec)),
         ("CHUNKS", file.chunks.to_string()),
         ("AT_ONCE", at_once.max(1).to_string()),
-        ("BACKOFF", file.cluster.max_restarts.map_or(BACKOFF, |restarts| restarts.min(BACKOFF)).to_string()),
+        ("BACKOFF", file.cluster.max_restarts.unwrap_or(BACKOFF).to_string()),
+        ("DEADLINE", deadline(spec)),
         ("MOST_FAILED", file.chunks.to_string()),
-        ("EARLY", exit::STOPPED_EARLY.to_string()),
         ("USAGE", exit::USAGE.to_string()),
         ("GRACE", shape.warn.max(60).to_string()),
         ("POD", pod(spec)),
@@ -48,6 +49,7 @@ pub fn manifest(submission: &Submission) -> Result<String, ClusterError> {
         ("COMMAND", command(submission)?),
         ("DIRECTORY", quoted_path(directory)?),
         ("ENV", env(spec)),
+        ("SECURITY", container_security(spec)),
         ("RESOURCES", resources(submission, shape)),
         ("MOUNTS", mounts(spec)),
         ("VOLUMES", volumes(spec)),
@@ -95,8 +97,20 @@ fn metadata(spec: &KubernetesSpec) -> String {
     namespace + &entries(2, "labels", spec.labels.as_ref())
 }
 
+/// Of the job, not of a pod.
+fn deadline(spec: &KubernetesSpec) -> String {
+    spec.deadline.map_or_else(String::new, |span| format!("\n  activeDeadlineSeconds: {}", span.seconds()))
+}
+
 fn pod(spec: &KubernetesSpec) -> String {
     let mut text = entries(6, "nodeSelector", spec.node_selector.as_ref());
+    text.push_str(&pod_security(spec));
+    if let Some(secrets) = spec.pull_secrets.as_ref().filter(|secrets| !secrets.is_empty()) {
+        text.push_str("\n      imagePullSecrets:");
+        for secret in secrets {
+            text.push_str(&format!("\n        - {{ name: {} }}", quoted(secret)));
+        }
+    }
     if let Some(class) = &spec.priority_class {
         text.push_str(&format!("\n      priorityClassName: {class}"));
     }
@@ -107,6 +121,29 @@ fn pod(spec: &KubernetesSpec) -> String {
         }
     }
     text
+}
+
+fn pod_security(spec: &KubernetesSpec) -> String {
+    let Some(security) = spec.security.filter(|security| *security != PodSecuritySpec::default()) else {
+        return String::new();
+    };
+    let mut lines = Vec::new();
+    if security.restricted {
+        lines.push("runAsNonRoot: true".to_owned());
+        lines.push("seccompProfile: { type: RuntimeDefault }".to_owned());
+    }
+    let ids =
+        [("runAsUser", security.user), ("runAsGroup", security.group), ("fsGroup", security.volume_group)];
+    lines.extend(ids.into_iter().filter_map(|(name, id)| Some(format!("{name}: {}", id?))));
+    let lines = lines.iter().map(|line| format!("\n        {line}"));
+    format!("\n      securityContext:{}", lines.collect::<String>())
+}
+
+fn container_security(spec: &KubernetesSpec) -> String {
+    let restricted = "\n          securityContext:\n            allowPrivilegeEscalation: false\
+                      \n            capabilities: { drop: [ALL] }";
+    let is_restricted = spec.security.is_some_and(|security| security.restricted);
+    (if is_restricted { restricted } else { "" }).to_owned()
 }
 
 /// The command: `dflow work SUBMISSION`, whose chunk is the completion index.

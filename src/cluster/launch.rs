@@ -3,13 +3,19 @@
 //! What is about to be submitted is recorded before, with its name, and its id after: wherever this is cut short, the
 //! next submission knows what may be in the queue.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use super::error::ClusterError;
 use super::queue::list_of;
-use super::script::{array_options, collect, job};
+use super::script::{array_arguments, array_options, collect, job};
 use super::slurm::{Request, Slurm};
+use super::state::collector_jobs;
 use super::submission::{Array, Collector, Submission};
+use crate::spec::cluster::ClusterSpec;
 
-/// Cuts chunks into arrays: every index of an array is below `most`, and chunks ascend.
+/// Deals chunks to arrays, in turns, so that each has as many long ones as the others and they end together; every index
+/// of an array is below `most`. `chunks` ascend.
 pub fn arrays(
     submission: &Submission,
     chunks: &[usize],
@@ -18,20 +24,36 @@ pub fn arrays(
     exclude: &str,
 ) -> Vec<Array> {
     let number = submission.file().arrays.len();
-    let blocks = chunks.chunk_by(|a, b| a / most == b / most);
-    let array = |(k, block): (usize, &[usize])| {
-        let first = block[0] / most * most;
-        let indices: Vec<usize> = block.iter().map(|chunk| chunk - first).collect();
-        Array {
-            name: format!("dflow-{}-{}", submission.id(), number + k),
-            first,
-            tasks: list_of(&indices),
-            sweep,
-            exclude: exclude.to_owned(),
-            job: None,
-        }
+    let stride = chunks.last().map_or(1, |last| last / most + 1);
+    let dealt = (0..stride).map(|first| {
+        let own = chunks.iter().filter(|chunk| *chunk % stride == first);
+        (first, own.map(|chunk| chunk / stride).collect::<Vec<_>>())
+    });
+    let array = |(k, (first, indices)): (usize, (usize, Vec<usize>))| Array {
+        name: format!("dflow-{}-{}", submission.id(), number + k),
+        first,
+        stride,
+        tasks: list_of(&indices),
+        sweep,
+        exclude: exclude.to_owned(),
+        job: None,
     };
-    blocks.enumerate().map(array).collect()
+    dealt.filter(|(_, indices)| !indices.is_empty()).enumerate().map(array).collect()
+}
+
+/// The nodes that arrays of a submission leave out beside those of its spec: `nodes`, unless no other would remain. Then
+/// none: whatever ailed all of them may be mended, and jobs that are kept off every node wait for ever.
+///
+/// # Errors
+/// [`ClusterError::Path`].
+pub fn left_out(submission: &Submission, nodes: String, slurm: &Slurm) -> Result<String, ClusterError> {
+    if nodes.is_empty() {
+        return Ok(nodes);
+    }
+    let spec = submission.file().cluster.exclude.as_deref();
+    let all = spec.into_iter().chain([nodes.as_str()]).collect::<Vec<_>>().join(",");
+    let script = script_path(submission, "job.sbatch")?;
+    Ok(if slurm.has_nodes_besides(&all, &script) { nodes } else { String::new() })
 }
 
 /// Writes the scripts of a new submission, with the commands that start `arrays`.
@@ -46,38 +68,72 @@ pub fn write_scripts(submission: &Submission, arrays: &[Array]) -> Result<(), Cl
 /// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
 ///
 /// # Errors
-/// As [`Slurm::submit`]; what was submitted before stays, and is recorded.
+/// As [`Slurm::submit`]; what was submitted before stays, and is recorded. [`ClusterError::Cancelled`] when somebody
+/// cancels the submission meanwhile.
 pub fn launch(
     submission: &mut Submission,
     slurm: &Slurm,
     arrays: Vec<Array>,
     after: &[u64],
 ) -> Result<(), ClusterError> {
-    let begin = submission.file().arrays.len();
-    let count = arrays.len();
-    submission.update(|file| file.arrays.extend(arrays))?;
+    submission.update(|file| file.arrays.extend(arrays.iter().cloned()))?;
     let script = script_path(submission, "job.sbatch")?;
     let mut jobs = after.to_vec();
-    for i in begin..begin + count {
-        let array = &submission.file().arrays[i];
+    for (i, array) in arrays.iter().enumerate() {
+        if submission.is_cancelled() {
+            return Err(ClusterError::Cancelled);
+        }
         let request = Request {
             name: &array.name,
-            options: array_options(submission, array),
+            options: array_options(submission, &arrays, i),
             script: &script,
-            arguments: vec![array.first.to_string()],
+            arguments: array_arguments(submission, array),
         };
         let id = slurm.submit(&request)?;
-        submission.update(|file| file.arrays[i].job = Some(id))?;
+        submission.update(|file| {
+            let recorded = file.arrays.iter_mut().filter(|other| other.name == array.name);
+            recorded.for_each(|recorded| recorded.job = Some(id));
+        })?;
         jobs.push(id);
     }
     launch_collector(submission, slurm, &jobs)
 }
 
+/// Starts the job that collects of every submission that has none any more, because it was refused or the controller lost
+/// it; returns the ids of these submissions. `live` is what they have in the queue, by their folders. The job is made as
+/// `cluster` says now: what was refused may have been mended.
+///
+/// # Errors
+/// As [`launch`].
+pub fn restore_collectors(
+    live: &BTreeMap<PathBuf, BTreeSet<u64>>,
+    cluster: &ClusterSpec,
+    slurm: &Slurm,
+) -> Result<Vec<String>, ClusterError> {
+    let mut restored = Vec::new();
+    for (dir, jobs) in live {
+        let mut submission = Submission::open(dir)?;
+        if submission.is_cancelled() || !collector_jobs(&submission, slurm)?.is_empty() {
+            continue;
+        }
+        submission.update(|file| file.cluster.collect.clone_from(&cluster.collect))?;
+        submission.write_file("collect.sbatch", &collect(&submission)?)?;
+        launch_collector(&mut submission, slurm, &jobs.iter().copied().collect::<Vec<_>>())?;
+        restored.push(submission.id().to_owned());
+    }
+    Ok(restored)
+}
+
 /// `afterany`: a failed, cancelled or timed-out task must not keep the results from being collected.
 fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) -> Result<(), ClusterError> {
-    let number = submission.file().collectors.len();
-    let name = format!("dflow-{}-collect-{number}", submission.id());
-    submission.update(|file| file.collectors.push(Collector { name: name.clone(), job: None }))?;
+    if submission.is_cancelled() {
+        return Err(ClusterError::Cancelled);
+    }
+    let mut name = String::new();
+    submission.update(|file| {
+        name = format!("dflow-{}-collect-{}", file.id, file.collectors.len());
+        file.collectors.push(Collector { name: name.clone(), job: None });
+    })?;
     let jobs: Vec<String> = jobs.iter().map(u64::to_string).collect();
     let request = Request {
         name: &name,
@@ -86,7 +142,10 @@ fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) ->
         arguments: Vec::new(),
     };
     let id = slurm.submit(&request)?;
-    submission.update(|file| file.collectors[number].job = Some(id))
+    submission.update(|file| {
+        let recorded = file.collectors.iter_mut().filter(|collector| collector.name == name);
+        recorded.for_each(|recorded| recorded.job = Some(id));
+    })
 }
 
 fn script_path(submission: &Submission, name: &str) -> Result<String, ClusterError> {
@@ -103,8 +162,9 @@ mod tests {
 
     use super::*;
     use crate::cluster::commands::{Answer, Commands};
+    use crate::cluster::queue::indices_of;
     use crate::cluster::submission::tests::{PINV, document_of, submission_in};
-    use crate::spec::cluster::ClusterSpec;
+    use crate::spec::cluster::{ClusterSpec, CollectSpec};
 
     /// Takes so many submissions, then refuses; keeps every call.
     struct Takes(usize, Rc<RefCell<Vec<String>>>);
@@ -113,6 +173,9 @@ mod tests {
         fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
             let mut calls = self.1.borrow_mut();
             calls.push(format!("{program} {}", arguments.join(" ")));
+            if program == "squeue" {
+                return Ok(Answer { ok: true, ..Answer::default() });
+            }
             let ok = calls.len() <= self.0;
             let out = (100 + calls.len()).to_string();
             Ok(Answer {
@@ -138,15 +201,80 @@ mod tests {
     #[test]
     fn chunks_are_cut_into_arrays_that_slurm_takes() {
         let submission = submission_in(Path::new("/r"), ClusterSpec::default());
-        let cut = |chunks: &[usize], most| {
+        let dealt = |chunks: &[usize], most| {
             let arrays = arrays(&submission, chunks, most, 0, "");
-            arrays.into_iter().map(|array| (array.first, array.tasks)).collect::<Vec<_>>()
+            arrays.into_iter().map(|array| (array.first, array.stride, array.tasks)).collect::<Vec<_>>()
+        };
+        let is = |wanted: &[(usize, usize, &str)]| {
+            let own = |(first, stride, tasks): &(usize, usize, &str)| (*first, *stride, (*tasks).to_owned());
+            wanted.iter().map(own).collect::<Vec<_>>()
         };
         let all: Vec<usize> = (0..2500).collect();
-        let wanted = [(0, "0-999"), (1000, "0-999"), (2000, "0-499")];
-        assert_eq!(cut(&all, 1000), wanted.map(|(first, tasks)| (first, tasks.to_owned())));
-        assert_eq!(cut(&[3, 4, 1999], 1000), [(0, "3-4".to_owned()), (1000, "999".to_owned())]);
-        assert_eq!(cut(&[], 1000), []);
+        assert_eq!(dealt(&all, 1000), is(&[(0, 3, "0-833"), (1, 3, "0-832"), (2, 3, "0-832")]));
+        assert_eq!(dealt(&all[..1000], 1000), is(&[(0, 1, "0-999")]));
+        assert_eq!(dealt(&[3, 4, 1999], 1000), is(&[(0, 2, "2"), (1, 2, "1,999")]));
+        assert_eq!(dealt(&[], 1000), []);
+    }
+
+    #[test]
+    fn arrays_share_the_long_chunks_and_every_chunk_has_its_task() {
+        let submission = submission_in(Path::new("/r"), ClusterSpec::default());
+        let all: Vec<usize> = (0..2500).collect();
+        let arrays = arrays(&submission, &all, 1000, 0, "");
+        let chunks_of = |array: &Array| -> Vec<usize> {
+            indices_of(&array.tasks).unwrap().into_iter().map(|index| array.chunk(index)).collect()
+        };
+        // Chunks shrink from the first to the last: half of all is as good as half of each array.
+        for array in &arrays {
+            let early = chunks_of(array).iter().filter(|chunk| **chunk < 1250).count();
+            assert!((416..=418).contains(&early), "{early} of {}", array.tasks);
+        }
+        let mut chunks: Vec<usize> = arrays.iter().flat_map(chunks_of).collect();
+        chunks.sort_unstable();
+        assert_eq!(chunks, all);
+    }
+
+    /// Of two nodes.
+    struct TwoNodes;
+
+    impl Commands for TwoNodes {
+        fn run(&self, _: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+            let ok = !(arguments[1].contains("node1") && arguments[1].contains("node2"));
+            let err = "allocation failure: Requested node configuration is not available".to_owned();
+            Ok(Answer { ok, out: String::new(), err: if ok { String::new() } else { err } })
+        }
+    }
+
+    #[test]
+    fn no_array_leaves_out_every_node() {
+        let slurm = Slurm::with(TwoNodes, Vec::new());
+        let submission = submission_in(Path::new("/r"), ClusterSpec::default());
+        let without = |nodes: &str| left_out(&submission, nodes.to_owned(), &slurm).unwrap();
+        assert_eq!((&*without(""), &*without("node2"), &*without("node1,node2")), ("", "node2", ""));
+        let spec = ClusterSpec { exclude: Some("node1".to_owned()), ..ClusterSpec::default() };
+        let submission = submission_in(Path::new("/r"), spec);
+        assert_eq!(left_out(&submission, "node2".to_owned(), &slurm).unwrap(), "", "the spec's count, too");
+    }
+
+    #[test]
+    fn a_submission_without_its_collecting_job_gets_one_as_it_is_made_now() {
+        let root = tempfile::tempdir().unwrap();
+        let (submission, _, result) = launched(root.path(), 2);
+        assert!(result.is_err() && submission.file().collectors[0].job.is_none());
+        let live = BTreeMap::from([(submission.dir().to_owned(), BTreeSet::from([101, 102]))]);
+        let collect = CollectSpec { partition: Some("cpu".to_owned()), ..CollectSpec::default() };
+        let cluster = ClusterSpec { collect: Some(collect), ..ClusterSpec::default() };
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let slurm = Slurm::with(Takes(9, Rc::clone(&calls)), Vec::new());
+        assert_eq!(restore_collectors(&live, &cluster, &slurm).unwrap(), [submission.id()]);
+        let last = calls.borrow().last().cloned().unwrap();
+        assert!(last.contains("--dependency=afterany:101:102") && last.ends_with("collect.sbatch"), "{last}");
+        let script = std::fs::read_to_string(submission.dir().join("collect.sbatch")).unwrap();
+        assert!(script.contains("#SBATCH --partition=cpu"), "{script}");
+        assert!(Submission::open(submission.dir()).unwrap().file().collectors[1].job.is_some());
+        // One that was cancelled is left alone.
+        Submission::open(submission.dir()).unwrap().mark_cancelled().unwrap();
+        assert!(restore_collectors(&live, &cluster, &slurm).unwrap().is_empty());
     }
 
     #[test]
@@ -157,7 +285,7 @@ mod tests {
         let id = submission.id();
         assert!(
             calls[1].contains(&format!("--job-name=dflow-{id}-1 --array=0"))
-                && calls[1].ends_with("job.sbatch 1")
+                && calls[1].ends_with("job.sbatch 1 2")
         );
         assert!(calls[2].contains("--dependency=afterany:7:101:102") && calls[2].ends_with("collect.sbatch"));
         let ids: Vec<_> = submission.file().arrays.iter().map(|array| array.job).collect();

@@ -8,6 +8,7 @@
 //!
 //! No process of ours stays alive between these: everything that has to be known later lies in files.
 
+pub mod cancel;
 pub mod chunks;
 pub mod commands;
 pub mod cost;
@@ -15,6 +16,7 @@ mod error;
 mod frozen;
 pub mod kubernetes;
 pub mod launch;
+mod lock;
 mod progress;
 pub mod queue;
 mod queue_watch;

@@ -12,6 +12,8 @@ use crate::spec::cluster::ClusterSpec;
 
 const JOB: &str = include_str!("template/job.sbatch");
 const COLLECT: &str = include_str!("template/collect.sbatch");
+/// What both do about nodes that cannot write.
+const AVOID: &str = include_str!("template/avoid.sh");
 
 /// Restarts of a task by its own script.
 const MAX_RESTARTS: u32 = 20;
@@ -26,7 +28,7 @@ pub fn job(submission: &Submission, arrays: &[Array]) -> Result<String, ClusterE
     let file = submission.file();
     let spec = &file.cluster;
     let shape = TaskShape::of(spec, &file.devices);
-    let started = arrays.iter().map(|array| format!("#   {}", by_hand(submission, array)));
+    let started = (0..arrays.len()).map(|i| format!("#   {}", by_hand(submission, arrays, i)));
     let warn = shape.warn.to_string();
     let max_restarts = spec.max_restarts.unwrap_or(MAX_RESTARTS).to_string();
     let gaps = [
@@ -47,29 +49,43 @@ pub fn collect(submission: &Submission) -> Result<String, ClusterError> {
     filled(COLLECT, submission, &gaps)
 }
 
-/// Options of sbatch for one array, beside its name.
-pub fn array_options(submission: &Submission, array: &Array) -> Vec<String> {
-    let file = submission.file();
-    // Arrays of one submission share its throttle.
-    let siblings = file.arrays.iter().filter(|other| other.sweep == array.sweep).count().max(1) as u32;
-    let throttle = file.cluster.throttle.map(|throttle| (throttle / siblings).max(1));
-    let throttle = throttle.map_or_else(String::new, |throttle| format!("%{throttle}"));
+/// Options of sbatch for array `i` of `arrays`, which are submitted together, beside its name.
+pub fn array_options(submission: &Submission, arrays: &[Array], i: usize) -> Vec<String> {
+    let (throttle, array) = (submission.file().cluster.throttle, &arrays[i]);
+    let throttle = throttle.map_or_else(String::new, |all| format!("%{}", share(all, arrays.len(), i)));
     let mut options = vec![format!("--array={}{throttle}", array.tasks)];
-    let exclude = excluded(file.cluster.exclude.as_deref(), &array.exclude);
+    let exclude = excluded(submission, array);
     options.extend((!exclude.is_empty()).then(|| format!("--exclude={exclude}")));
     options
 }
 
-/// Nodes that the spec excludes, and others.
-fn excluded(spec: Option<&str>, more: &str) -> String {
-    let parts = [spec.unwrap_or_default(), more];
+/// Arguments of the script of the tasks for an array: first chunk, stride, and the nodes that are left out, if any.
+pub fn array_arguments(submission: &Submission, array: &Array) -> Vec<String> {
+    let exclude = excluded(submission, array);
+    let mut arguments = vec![array.first.to_string(), array.stride.to_string()];
+    arguments.extend((!exclude.is_empty()).then_some(exclude));
+    arguments
+}
+
+/// What array `i` of so many has of a throttle that they share: together no more than it, but every array one task.
+fn share(throttle: u32, arrays: usize, i: usize) -> usize {
+    let throttle = throttle as usize;
+    (throttle / arrays + usize::from(i < throttle % arrays)).max(1)
+}
+
+/// Nodes that the spec excludes, and those that the array does besides.
+fn excluded(submission: &Submission, array: &Array) -> String {
+    let parts = [submission.file().cluster.exclude.as_deref().unwrap_or_default(), &array.exclude];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
 }
 
 /// The command that submits an array, for people.
-fn by_hand(submission: &Submission, array: &Array) -> String {
-    let options = array_options(submission, array).join(" ");
-    format!("sbatch --job-name={} {options} job.sbatch {}", array.name, array.first)
+fn by_hand(submission: &Submission, arrays: &[Array], i: usize) -> String {
+    let (name, options) = (&arrays[i].name, array_options(submission, arrays, i).join(" "));
+    format!(
+        "sbatch --job-name={name} {options} job.sbatch {}",
+        array_arguments(submission, &arrays[i]).join(" ")
+    )
 }
 
 fn job_directives(spec: &ClusterSpec, shape: TaskShape) -> String {
@@ -149,6 +165,7 @@ fn filled(template: &str, submission: &Submission, gaps: &[(&str, String)]) -> R
         ("SUBMISSION", quoted_path(submission.dir())?),
         ("LOGS", quoted_path(&submission.logs())?),
         ("DIRECTORY", quoted_path(&file.directory)?),
+        ("AVOID", AVOID.trim_end().to_owned()),
         ("SETUP", setup(&file.cluster)),
         ("COMMAND", file.command.clone()),
     ];
@@ -196,3 +213,5 @@ fn checked(path: &Path) -> Result<&str, ClusterError> {
 
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod trials;

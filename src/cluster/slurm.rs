@@ -12,11 +12,15 @@ use super::error::ClusterError;
 use super::queue::{self, Job};
 pub use refusal::is_transient;
 
-/// Seconds before each repetition of a command that did not get through: a little over two minutes altogether.
+/// Seconds before each repetition of a command that did not get through: a little over two minutes altogether, beside
+/// what the commands themselves wait for an answer.
 const PAUSES: [u64; 6] = [2, 5, 10, 20, 40, 60];
 
 /// Most tasks of an array where the cluster does not say: one less than Slurm's default `MaxArraySize`.
 const MOST_TASKS: usize = 1000;
+
+/// What Slurm says of a job that could never run, because no node of the cluster is or may be its own.
+const NO_NODE: &str = "node configuration is not available";
 
 /// A cluster that is reached through Slurm's commands.
 pub struct Slurm {
@@ -61,13 +65,67 @@ impl Slurm {
     ///
     /// # Errors
     /// What Slurm refuses, at once; [`ClusterError::Busy`] when it does not answer.
+    ///
+    /// A refusal in unknown words may come after the job was taken: then, too, the queue is asked first.
     pub fn submit(&self, request: &Request<'_>) -> Result<u64, ClusterError> {
         let name = format!("--job-name={}", request.name);
         let mut arguments = vec!["--parsable", &name];
         arguments.extend(request.options.iter().map(String::as_str));
         arguments.push(request.script);
         arguments.extend(request.arguments.iter().map(String::as_str));
-        self.patiently("sbatch", &arguments, || self.job_named(request.name))
+        let mut pauses = self.pauses.iter();
+        loop {
+            let message = match self.send(&arguments)? {
+                Sent::Taken(id) => return Ok(id),
+                Sent::Unclear(error) => return self.job_named(request.name)?.ok_or(error),
+                Sent::Lost(message) => message,
+            };
+            if let Some(id) = self.look_for(request.name, &message, &mut pauses)? {
+                return Ok(id);
+            }
+        }
+    }
+
+    /// Runs sbatch once.
+    fn send(&self, arguments: &[&str]) -> Result<Sent, ClusterError> {
+        let answer = self.commands.run("sbatch", arguments)?;
+        if answer.ok {
+            return Ok(match job_id(&answer.out) {
+                Some(id) => Sent::Taken(id),
+                None => Sent::Unclear(unexpected("sbatch", answer.out)),
+            });
+        }
+        let message = answer.message();
+        if is_transient(&message) {
+            return Ok(Sent::Lost(message));
+        }
+        let is_known = refusal::is_known(&message);
+        let error = refusal::explain("sbatch", message);
+        if is_known { Err(error) } else { Ok(Sent::Unclear(error)) }
+    }
+
+    /// Asks the queue for what was sent without an answer, in the same patience as sbatch's: none says that it is not
+    /// there, so that it may be sent again.
+    fn look_for<'a>(
+        &self,
+        name: &str,
+        message: &str,
+        pauses: &mut impl Iterator<Item = &'a Duration>,
+    ) -> Result<Option<u64>, ClusterError> {
+        let filter = format!("--name={name}");
+        loop {
+            let pause = pauses.next();
+            std::thread::sleep(pause.copied().unwrap_or_default());
+            let found = self.queue(&filter, &[]).map(|jobs| jobs.iter().map(|job| job.id).min());
+            match (found, pause) {
+                (Ok(None) | Err(ClusterError::Busy { .. }), None) => {
+                    let (program, tries) = ("sbatch".to_owned(), self.pauses.len() + 1);
+                    return Err(ClusterError::Busy { program, tries, message: message.to_owned() });
+                }
+                (Err(ClusterError::Busy { .. }), Some(_)) => {}
+                (answer, _) => return answer,
+            }
+        }
     }
 
     /// The jobs and array tasks of these ids that the controller still knows, those that ended some minutes ago included.
@@ -87,12 +145,22 @@ impl Slurm {
     /// # Errors
     /// As [`Self::jobs`].
     pub fn jobs_named(&self, names: &[String]) -> Result<Vec<Job>, ClusterError> {
-        if names.is_empty() { Ok(Vec::new()) } else { self.squeue(&format!("--name={}", names.join(","))) }
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut jobs = self.squeue(&format!("--name={}", names.join(",")))?;
+        jobs.retain(|job| names.contains(&job.name));
+        Ok(jobs)
     }
 
     fn squeue(&self, filter: &str) -> Result<Vec<Job>, ClusterError> {
+        self.queue(filter, &self.pauses)
+    }
+
+    /// What squeue shows, asked again after each of these pauses while it does not get through.
+    fn queue(&self, filter: &str, pauses: &[Duration]) -> Result<Vec<Job>, ClusterError> {
         let arguments = ["--noheader", "--array", "--all", "--states=all", "-o", queue::FORMAT, filter];
-        let answer = match self.answer("squeue", &arguments) {
+        let answer = match self.answer("squeue", &arguments, pauses) {
             // All of them ended long ago.
             Err(ClusterError::Refused { message, .. }) if message.contains("Invalid job id") => {
                 return Ok(Vec::new());
@@ -114,7 +182,7 @@ impl Slurm {
     pub fn cancel(&self, ids: &[u64]) -> Result<(), ClusterError> {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        match self.answer("scancel", &ids) {
+        match self.answer("scancel", &ids, &self.pauses) {
             Err(ClusterError::Refused { message, .. })
                 if message.contains("Invalid job id")
                     || message.contains("already completing or completed") =>
@@ -123,6 +191,14 @@ impl Slurm {
             }
             other => other.map(|_| ()),
         }
+    }
+
+    /// Whether a node would be left for the job of a script that is kept off the nodes of `exclude`; also where that
+    /// cannot be told.
+    pub fn has_nodes_besides(&self, exclude: &str, script: &str) -> bool {
+        let exclude = format!("--exclude={exclude}");
+        let answer = self.commands.run("sbatch", &["--test-only", &exclude, script]);
+        answer.map_or(true, |answer| answer.ok || !answer.message().contains(NO_NODE))
     }
 
     /// Most tasks of one array: what the cluster says, at most a thousand.
@@ -135,9 +211,10 @@ impl Slurm {
         said.map_or(MOST_TASKS, |size| size.clamp(1, MOST_TASKS))
     }
 
-    /// Runs a command until it gets through.
-    fn answer(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
-        let mut pauses = self.pauses.iter();
+    /// Runs a command until it gets through, again after each of these pauses.
+    fn answer(&self, program: &str, arguments: &[&str], pauses: &[Duration]) -> Result<Answer, ClusterError> {
+        let tries = pauses.len() + 1;
+        let mut pauses = pauses.iter();
         loop {
             let answer = self.commands.run(program, arguments)?;
             if answer.ok {
@@ -148,46 +225,21 @@ impl Slurm {
                 return Err(refusal::explain(program, message));
             }
             let Some(pause) = pauses.next() else {
-                return Err(ClusterError::Busy {
-                    program: program.to_owned(),
-                    tries: self.pauses.len() + 1,
-                    message,
-                });
+                return Err(ClusterError::Busy { program: program.to_owned(), tries, message });
             };
             std::thread::sleep(*pause);
         }
     }
+}
 
-    /// Runs sbatch until it gets through, or until `done` finds what it has done without saying so.
-    fn patiently(
-        &self,
-        program: &str,
-        arguments: &[&str],
-        done: impl Fn() -> Result<Option<u64>, ClusterError>,
-    ) -> Result<u64, ClusterError> {
-        let mut pauses = self.pauses.iter();
-        loop {
-            let answer = self.commands.run(program, arguments)?;
-            if answer.ok {
-                return match (job_id(&answer.out), done) {
-                    (Some(id), _) => Ok(id),
-                    (None, done) => done()?.ok_or_else(|| unexpected(program, answer.out)),
-                };
-            }
-            let message = answer.message();
-            if !is_transient(&message) {
-                return Err(refusal::explain(program, message));
-            }
-            let Some(pause) = pauses.next() else {
-                let (program, tries) = (program.to_owned(), self.pauses.len() + 1);
-                return done()?.ok_or(ClusterError::Busy { program, tries, message });
-            };
-            std::thread::sleep(*pause);
-            if let Some(id) = done()? {
-                return Ok(id);
-            }
-        }
-    }
+/// What became of a submission.
+enum Sent {
+    /// The controller has it.
+    Taken(u64),
+    /// The controller did not answer: it may have it.
+    Lost(String),
+    /// What it answered does not say whether it has it.
+    Unclear(ClusterError),
 }
 
 /// The id of `sbatch --parsable`: `12`, or `12;cluster`; lines before it are remarks of the site.

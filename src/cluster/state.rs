@@ -1,13 +1,13 @@
 //! How a submission stands: chunks by what the rows, the queue and the logs say, and what is worth submitting again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
 use super::queue::{Ending, Job, Phase};
 use super::slurm::Slurm;
-use super::submission::Submission;
+use super::submission::{Engine, Submission};
 use super::task_log::{self, Attempt};
 use crate::exit;
 
@@ -37,7 +37,7 @@ pub(super) fn by_chunk(submission: &Submission, mut jobs: Vec<Job>) -> BTreeMap<
     for job in jobs {
         let array = arrays.iter().find(|array| array.job == Some(job.id) || array.name == job.name);
         if let Some((array, index)) = array.zip(job.index) {
-            chunks.insert(array.first + index, job);
+            chunks.insert(array.chunk(index), job);
         }
     }
     chunks
@@ -47,13 +47,13 @@ pub(super) fn by_chunk(submission: &Submission, mut jobs: Vec<Job>) -> BTreeMap<
 ///
 /// # Errors
 /// As [`Slurm::jobs`].
-pub fn collector_jobs(submission: &Submission, slurm: &Slurm) -> Result<Vec<u64>, ClusterError> {
+pub fn collector_jobs(submission: &Submission, slurm: &Slurm) -> Result<Vec<Job>, ClusterError> {
     let collectors = &submission.file().collectors;
     let ids: Vec<u64> = collectors.iter().filter_map(|job| job.job).collect();
     let lost = collectors.iter().filter(|job| job.job.is_none());
     let lost: Vec<String> = lost.map(|job| job.name.clone()).collect();
     let jobs = slurm.jobs(&ids)?.into_iter().chain(slurm.jobs_named(&lost)?);
-    Ok(jobs.filter(|job| job.phase.is_live()).map(|job| job.id).collect())
+    Ok(jobs.filter(|job| job.phase.is_live()).collect())
 }
 
 /// Chunks of a submission of which a row is not durable.
@@ -78,10 +78,13 @@ pub fn missing_rows(chunks: &ChunkFile, is_durable: IsDurable<'_>) -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Live {
     /// Cell hashes and sample ids of its chunks.
-    pub keys: HashSet<(String, String)>,
-    /// Its jobs.
-    pub jobs: BTreeSet<u64>,
+    pub keys: Keys,
+    /// Its arrays, by the folder of their submission.
+    pub arrays: BTreeMap<PathBuf, BTreeSet<u64>>,
 }
+
+/// Cell hashes and sample ids.
+pub type Keys = HashSet<(String, String)>;
 
 /// What the submissions of the run in `root` still have in the queue.
 ///
@@ -92,13 +95,35 @@ pub fn live(root: &Path, slurm: &Slurm) -> Result<Live, ClusterError> {
     for submission in Submission::all(root)? {
         for (chunk, job) in jobs_of_chunks(&submission, slurm)? {
             if job.phase.is_live() {
-                let keys = submission.chunks().keys(chunk).into_iter().flatten();
-                live.keys.extend(keys.map(|(hash, sample)| (hash.to_owned(), sample.to_owned())));
-                live.jobs.insert(job.id);
+                live.keys.extend(keys_of(submission.chunks(), chunk));
+                live.arrays.entry(submission.dir().to_owned()).or_default().insert(job.id);
             }
         }
     }
     Ok(live)
+}
+
+fn keys_of(chunks: &ChunkFile, chunk: usize) -> impl Iterator<Item = (String, String)> {
+    let keys = chunks.keys(chunk).into_iter().flatten();
+    keys.map(|(hash, sample)| (hash.to_owned(), sample.to_owned()))
+}
+
+/// What the submissions of the run in `root` handed to Kubernetes, with their folders, oldest first: nobody asks it how its
+/// jobs stand, so that all of them are taken to live until they are cancelled.
+///
+/// # Errors
+/// As [`Submission::all`].
+pub fn in_kubernetes(root: &Path) -> Result<Vec<(Submission, Keys)>, ClusterError> {
+    let is_there = |submission: &Submission| {
+        submission.file().engine == Engine::Kubernetes && !submission.is_cancelled()
+    };
+    let all = Submission::all(root)?.into_iter().filter(is_there);
+    let with_keys = |submission: Submission| {
+        let chunks = submission.chunks();
+        let keys = (0..chunks.chunks.len()).flat_map(|chunk| keys_of(chunks, chunk)).collect();
+        (submission, keys)
+    };
+    Ok(all.map(with_keys).collect())
 }
 
 /// What becomes of the chunks with rows missing.
@@ -108,30 +133,42 @@ pub struct Sweep {
     pub again: Vec<usize>,
     /// Chunks that somebody cancelled; they stay so.
     pub cancelled: Vec<usize>,
-    /// Chunks that still wait or run.
+    /// Chunks of which something still waits or runs, in this submission or in another one.
     pub live: Vec<usize>,
     /// Nodes on which chunks ended without a single row, and none was completed.
     pub bad_nodes: BTreeSet<String>,
 }
 
 impl Sweep {
-    /// What is known of the chunks of `submission` with rows missing. Only what failed is worth another try: a task that
-    /// was cancelled, also while it waited, is not brought back.
-    pub fn of(submission: &Submission, jobs: &BTreeMap<usize, Job>, is_durable: IsDurable<'_>) -> Self {
+    /// What is known of the chunks of `submission` with rows missing; `live` is what the run has in the queue. Only what
+    /// failed is worth another try: a task that was cancelled, also while it waited, is not brought back.
+    pub fn of(
+        submission: &Submission,
+        jobs: &BTreeMap<usize, Job>,
+        live: &Keys,
+        is_durable: IsDurable<'_>,
+    ) -> Self {
         let attempts = task_log::read(&submission.logs());
         let mut last: BTreeMap<usize, &Attempt> = BTreeMap::new();
         for attempt in &attempts {
             last.insert(attempt.chunk, attempt);
         }
+        let is_live = |chunk| {
+            let mut missing = keys_of(submission.chunks(), chunk).filter(|(cell, id)| !is_durable(cell, id));
+            missing.any(|key| live.contains(&key))
+        };
         let mut sweep = Self::default();
         for chunk in open_chunks(submission.chunks(), is_durable) {
             let phase = jobs.get(&chunk).map(|job| job.phase);
             match (phase, last.get(&chunk)) {
                 (Some(phase), _) if phase.is_live() => sweep.live.push(chunk),
-                // Without a phase the controller has forgotten it. It never started, or was told to end: nothing says
-                // that it failed.
+                _ if is_live(chunk) => sweep.live.push(chunk),
+                // Without a phase the controller has forgotten it. One that never started did not fail; one that was told
+                // to end may have been preempted on a cluster that does not requeue.
                 (Some(Phase::Over(Ending::Cancelled)), _) | (None, None) => sweep.cancelled.push(chunk),
-                (None, Some(attempt)) if attempt.terminated => sweep.cancelled.push(chunk),
+                (None, Some(attempt)) if attempt.terminated && submission.is_cancelled() => {
+                    sweep.cancelled.push(chunk);
+                }
                 (Some(_), _) | (None, Some(_)) => sweep.again.push(chunk),
             }
         }

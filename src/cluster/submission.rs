@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::chunks::Chunk;
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
+use super::lock::Lock;
 use crate::atomic;
 use crate::plan::{Plan, Unit};
 use crate::spec::cluster::ClusterSpec;
@@ -24,6 +25,9 @@ use crate::store::run_dir::Written;
 pub const FOLDER: &str = "submit";
 /// Version of the form of `submission.json`.
 const FORMAT_VERSION: u32 = 1;
+/// File whose presence says that the submission was cancelled: nobody who writes `submission.json` at the same time can undo
+/// it.
+const CANCELLED: &str = "cancelled";
 /// Random hexadecimal digits at the end of an id.
 const SHORT: usize = 8;
 
@@ -59,6 +63,9 @@ pub struct Array {
     pub name: String,
     /// Chunk of its task 0.
     pub first: usize,
+    /// Chunks from one task to the next: the arrays of a submission take turns.
+    #[serde(default = "one")]
+    pub stride: usize,
     /// Its task indices in Slurm's form, `0-399` or `3,7`.
     pub tasks: String,
     /// How often what is missing was submitted again before.
@@ -68,6 +75,17 @@ pub struct Array {
     pub exclude: String,
     /// Id of the array; none until Slurm said it.
     pub job: Option<u64>,
+}
+
+const fn one() -> usize {
+    1
+}
+
+impl Array {
+    /// The chunk of a task.
+    pub const fn chunk(&self, index: usize) -> usize {
+        self.first + self.stride * index
+    }
 }
 
 /// One job that collects.
@@ -243,6 +261,7 @@ impl Submission {
     /// # Errors
     /// [`ClusterError::Io`]; what it says is then as before.
     pub fn update(&mut self, change: impl FnOnce(&mut SubmissionFile)) -> Result<(), ClusterError> {
+        let _lock = Lock::of(&self.dir);
         let mut file = read_file(&self.dir)?;
         change(&mut file);
         let before = std::mem::replace(&mut self.file, file);
@@ -256,6 +275,20 @@ impl Submission {
     pub fn refresh(&mut self) -> Result<(), ClusterError> {
         self.file = read_file(&self.dir)?;
         Ok(())
+    }
+
+    /// Records that it is cancelled, for good.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn mark_cancelled(&mut self) -> Result<(), ClusterError> {
+        self.write_file(CANCELLED, "")?;
+        self.update(|file| file.cancelled = true)
+    }
+
+    /// Whether it was cancelled, also by another process a moment ago.
+    pub fn is_cancelled(&self) -> bool {
+        self.file.cancelled || self.dir.join(CANCELLED).exists()
     }
 
     /// Removes its folder, if nothing of it was ever submitted.
@@ -372,7 +405,9 @@ fn read_file(dir: &Path) -> Result<SubmissionFile, ClusterError> {
     if found != FORMAT_VERSION {
         return Err(ClusterError::Version { path, found, expected: FORMAT_VERSION });
     }
-    serde_json::from_slice(&bytes).map_err(damaged)
+    let mut file: SubmissionFile = serde_json::from_slice(&bytes).map_err(damaged)?;
+    file.cancelled |= dir.join(CANCELLED).exists();
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -380,6 +415,12 @@ impl Submission {
     /// With these arrays; nothing is written.
     pub(super) fn keep_arrays(&mut self, arrays: &[Array]) {
         self.file.arrays = arrays.to_vec();
+    }
+
+    /// Of this engine; nothing is written.
+    pub(super) fn with_engine(mut self, engine: Engine) -> Self {
+        self.file.engine = engine;
+        self
     }
 }
 

@@ -140,6 +140,33 @@ pub struct KubernetesSpec {
     /// Priority class of the pods.
     #[serde(default)]
     pub priority_class: Option<String>,
+    /// Secrets that the image is pulled with.
+    #[serde(default)]
+    pub pull_secrets: Option<Vec<String>>,
+    /// Time after which the whole job is ended; default: never.
+    #[serde(default)]
+    pub deadline: Option<Span>,
+    /// Whom the pods run as, and what they may do.
+    #[serde(default)]
+    pub security: Option<PodSecuritySpec>,
+}
+
+/// Whom pods run as, and what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PodSecuritySpec {
+    /// User id; default: the image's.
+    #[serde(default)]
+    pub user: Option<u32>,
+    /// Group id; default: the image's.
+    #[serde(default)]
+    pub group: Option<u32>,
+    /// Group that owns the volumes.
+    #[serde(default)]
+    pub volume_group: Option<u32>,
+    /// No root, no capabilities and no more privileges later: what clusters with the `restricted` standard ask for.
+    #[serde(default)]
+    pub restricted: bool,
 }
 
 impl ClusterSpec {
@@ -253,6 +280,9 @@ mod tests {
             "kubernetes: { image: \"\", volumes: { a: /b } }",
             "kubernetes: { image: a, volumes: {} }",
             "kubernetes: { image: a, volumes: { Claim: relative } }",
+            "kubernetes: { image: a, volumes: { a: /b }, deadline: 0 }",
+            "kubernetes: { image: a, volumes: { a: /b }, pull_secrets: [ Ä ] }",
+            "kubernetes: { image: a, volumes: { a: /b }, security: { user: 0, restricted: true } }",
         ] {
             assert!(read(text).is_err(), "{text}");
         }

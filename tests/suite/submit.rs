@@ -90,7 +90,7 @@ fn a_submission_is_frozen_submitted_and_collected_afterwards() {
     let cluster = Cluster::new();
     cluster.submit().succeeds().stdout("submitted 16 rows in 1 chunk: array 101, then job 102 collects");
     let [array, collector] = &cluster.calls("sbatch")[1..] else { panic!("two jobs after the check") };
-    assert!(array.contains("--array=0%4") && array.ends_with("job.sbatch 0"), "{array}");
+    assert!(array.contains("--array=0%4") && array.ends_with("job.sbatch 0 1"), "{array}");
     assert!(
         collector.contains("--dependency=afterany:101") && collector.ends_with("collect.sbatch"),
         "{collector}"
@@ -108,7 +108,7 @@ fn only_what_is_neither_done_nor_in_the_queue_is_submitted_again() {
     let cluster = Cluster::new();
     cluster.submit().succeeds();
     for state in ["PENDING", "RUNNING", "COMPLETING", "REQUEUED"] {
-        cluster.queue(&format!("101_0|{state}||x|None\\n"));
+        cluster.queue(&format!("101_0|{state}||x|None\\n102|PENDING||y|Dependency\\n"));
         cluster
             .submit()
             .succeeds()
@@ -169,6 +169,7 @@ fn cancelling_takes_the_collecting_job_first_and_is_remembered() {
     assert_eq!(cluster.calls("scancel"), ["102", "101"]);
     assert_eq!(cluster.file(0)["cancelled"], true);
     cluster.run(&["cancel", "a", "--submission", "nope"]).fails_with(2).stderr("there are 20");
+    cluster.run(&["cancel", "a", "--submission", ""]).fails_with(2).stderr("--submission");
     cluster.run(&["cancel", "p.yaml"]).fails_with(1);
     cluster.queue("101_0|FAILED|node1|x|None\\n");
     let dir = cluster.submissions()[0].display().to_string();
@@ -196,6 +197,96 @@ fn collecting_submits_again_what_failed_and_ends_with_the_tables() {
     done.succeeds().stdout("complete: 16 ok").stdout("d-flow");
     assert!(fs::read_to_string(cluster.0.path("a/tables.md")).unwrap().contains("| d-flow"));
     cluster.run(&["collect", "a"]).fails_with(2).stderr("is no submission");
+}
+
+#[test]
+fn nothing_is_submitted_again_by_a_collecting_job_that_cannot_ask_the_queue() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
+    cluster.command("squeue", "echo 'squeue: error: Munge decode failed: Expired credential' >&2; exit 1");
+    let dir = cluster.submissions()[0].display().to_string();
+    let collected = cluster.run(&["collect", &dir]);
+    collected
+        .fails_with(4)
+        .stdout("the queue could not be asked")
+        .stdout("`dflow submit` of the same pipeline");
+    assert_eq!(cluster.calls("sbatch").len(), 3, "the check, an array and a collecting job");
+}
+
+#[test]
+fn what_a_newer_submission_has_in_the_queue_is_not_submitted_again() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    cluster.queue("101_0|FAILED|node1|x|None\\n");
+    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
+    cluster.submit().succeeds().stdout("array 104");
+    cluster.queue("101_0|FAILED|node1|x|None\\n104_0|RUNNING|node2|y|None\\n105|PENDING||z|Dependency\\n");
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("1 chunk still waiting or running");
+    assert_eq!(cluster.calls("sbatch").len(), 6, "two submissions of three calls");
+}
+
+#[test]
+fn a_refused_collecting_job_is_mended_and_submitted_again() {
+    let cluster = Cluster::new();
+    let collect = "case \"$*\" in *collect.sbatch) grep -q -- --partition=cpu \"${!#}\" || {\n\
+                   echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1; } ;; esac\n";
+    cluster.command("sbatch", &format!("{collect}echo $(( 99 + $(wc -l < $0.calls) ))"));
+    let refused = cluster.submit();
+    refused
+        .fails_with(2)
+        .stderr("1 array submitted, and will run, but no job that collects")
+        .stderr("`collect:`");
+    cluster.queue("101_0|RUNNING|node1|x|None\\n");
+    cluster.0.file("site.yaml", &format!("{SITE}collect: {{ partition: cpu }}\n"));
+    let again = cluster.submit();
+    again.succeeds().stderr("started again").stdout("nothing to submit: 0 of 16 rows done, 16 in chunks");
+    let last = cluster.calls("sbatch").last().cloned().unwrap();
+    assert!(last.contains("--dependency=afterany:101") && last.ends_with("collect.sbatch"), "{last}");
+    assert_eq!(cluster.submissions().len(), 1);
+}
+
+#[test]
+fn rows_that_nobody_merged_are_pointed_out() {
+    let cluster = Cluster::new();
+    cluster.0.file("site.yaml", &SITE.replace("gpus: 2", "gpus: 0"));
+    cluster.submit().succeeds();
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.run(&["work", &dir, "--chunk", "0"]).succeeds();
+    cluster.queue("102|PENDING||y|Dependency\\n");
+    cluster.submit().succeeds().stdout("16 of 16 rows done").stdout("job 102 collects");
+    // The controller was restarted and has forgotten it.
+    cluster.queue("");
+    cluster.submit().succeeds().stdout("no job is there to collect: dflow collect");
+    cluster.run(&["collect", &dir]).succeeds();
+    let done = cluster.submit();
+    done.succeeds().stdout("16 of 16 rows done");
+    assert!(!done.results().contains("dflow collect"), "{}", done.results());
+}
+
+#[test]
+fn devices_that_are_not_to_be_had_have_an_exit_code_of_their_own() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.run(&["work", &dir, "--chunk", "0"]).fails_with(73).stderr("none is granted");
+}
+
+#[test]
+fn what_was_handed_to_kubernetes_is_not_handed_to_it_twice() {
+    let cluster = Cluster::new();
+    let mount = cluster.0.path("").display().to_string();
+    let volumes = format!("volumes: {{ results: {} }}", mount.trim_end_matches('/'));
+    cluster.0.file("site.yaml", &format!("{SITE}kubernetes: {{ image: dflow, {volumes} }}\n"));
+    cluster.run(&["submit", "p.yaml", "--k8s"]).succeeds();
+    let again = cluster.run(&["submit", "p.yaml", "--k8s"]);
+    again.succeeds().stdout("nothing to submit").stderr("16 rows left out").stderr("dflow cancel a");
+    assert_eq!(cluster.submissions().len(), 1);
+    cluster.run(&["submit", "p.yaml", "--k8s", "--force"]).succeeds().stdout("completionMode: Indexed");
+    cluster.run(&["cancel", "a"]).succeeds().stdout("kubectl delete job dflow-");
+    cluster.run(&["submit", "p.yaml", "--k8s"]).succeeds().stdout("completionMode: Indexed");
+    assert_eq!(cluster.submissions().len(), 3);
 }
 
 #[test]

@@ -8,14 +8,15 @@ use crate::cli::pipeline::Resolved;
 use crate::cli::run::{open_units, say_missing_weights, say_what_stays_without};
 use crate::cli::{CliError, Global, eprintln_lossy, print_lossy};
 use crate::cluster::cost::{self, Basis, Cost};
+use crate::cluster::state::{self, Keys, Live};
 use crate::cluster::submission::New;
 use crate::cluster::{
-    Chunk, ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, script, site, state,
+    Chunk, ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, launch, script, site,
 };
 use crate::plan::{Assumptions, Unit};
 use crate::spec::cluster::ClusterSpec;
 use crate::store::fs::OsFs;
-use crate::store::{Columns, Found, Key, Layout, RunDir, Start, checkpoint, read_samples};
+use crate::store::{Columns, Found, Key, Layout, Record, RunDir, Start, checkpoint, read_samples};
 use crate::ui::text::count;
 
 /// A resolved pipeline with what is left of it.
@@ -29,8 +30,8 @@ pub(super) struct Prepared {
     todo: Vec<Unit>,
     /// Expected cost by cell.
     costs: Vec<Cost>,
-    /// Jobs of earlier submissions that still wait or run.
-    pub(super) live_jobs: Vec<u64>,
+    /// What earlier submissions still have in the queue.
+    pub(super) live: Live,
 }
 
 /// Resolves the pipeline with all its checks, and finds what is neither durable nor under way.
@@ -45,24 +46,32 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
     say_missing_weights(&resolved, global)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let open = todo.len();
-    let mut live_jobs = Vec::new();
+    let mut live = Live::default();
+    if !args.force {
+        let notes = leave_out_handed_over(root, &resolved, &mut todo).map_err(CliError::cluster)?;
+        notes.iter().for_each(|note| eprintln_lossy(note));
+    }
     if args.slurm && !args.force {
         match leave_out_live(root, slurm, &resolved, &mut todo) {
             // The script can be looked at from anywhere.
             Err(error) if args.dry_run => eprintln_lossy(&format!("note: {}", error.text)),
-            jobs => live_jobs = jobs?,
+            found => live = found?,
         }
     }
     say_what_is_left_out(&resolved, open, todo.len());
-    let measured = match run {
-        Some(_) => measured(root)?,
-        None => cost::Measured::new(),
+    let merged = match run {
+        Some(_) => merged(root)?,
+        None => Vec::new(),
     };
+    if todo.is_empty() && live.keys.is_empty() && merged.len() < finished.rows.len() {
+        say_how_to_collect(root, slurm).map_err(CliError::cluster)?;
+    }
+    let measured = cost::measured(&merged);
     let assumptions =
         Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
     let costs = cost::costs(plan, &measured, assumptions);
     let (home, data) = (global.home.clone(), global.data.clone());
-    Ok(Prepared { resolved, cluster, home, data, todo, costs, live_jobs })
+    Ok(Prepared { resolved, cluster, home, data, todo, costs, live })
 }
 
 /// The pipeline's section over the site file.
@@ -74,25 +83,74 @@ fn cluster_spec(args: &SubmitArgs, resolved: &Resolved) -> Result<ClusterSpec, C
     Ok(chunk.over(own.over(site)))
 }
 
-/// Removes what is in chunks that still wait or run; the jobs of those.
+/// Removes what was handed to Kubernetes, and says of what; a job there is not asked whether it still runs.
+fn leave_out_handed_over(
+    root: &Path,
+    resolved: &Resolved,
+    todo: &mut Vec<Unit>,
+) -> Result<Vec<String>, ClusterError> {
+    let mut notes = Vec::new();
+    for (submission, keys) in state::in_kubernetes(root)? {
+        let before = todo.len();
+        leave_out(resolved, todo, &keys);
+        let (left_out, short, id) = (before - todo.len(), submission.short(), submission.id());
+        notes.extend((left_out > 0).then(|| {
+            format!(
+                "note: {} left out: the job dflow-{short} of Kubernetes may still solve {}; if it is over or deleted, \
+                 `dflow cancel {} --submission {id}` says so, and --force submits in any case",
+                count(left_out, "row"),
+                if left_out == 1 { "it" } else { "them" },
+                root.display()
+            )
+        }));
+    }
+    Ok(notes)
+}
+
+fn leave_out(resolved: &Resolved, todo: &mut Vec<Unit>, keys: &Keys) {
+    if keys.is_empty() {
+        return;
+    }
+    todo.retain(|unit| {
+        let (hash, sample) = resolved.plan.key(*unit);
+        !keys.contains(&(hash.to_string(), sample.to_owned()))
+    });
+}
+
+/// Removes what is in chunks that still wait or run; says what is in the queue.
 fn leave_out_live(
     root: &Path,
     slurm: &Slurm,
     resolved: &Resolved,
     todo: &mut Vec<Unit>,
-) -> Result<Vec<u64>, CliError> {
+) -> Result<Live, CliError> {
     let live = state::live(root, slurm).map_err(|error| {
         let CliError { code, text } = CliError::cluster(error);
         let advice = "what is in the queue is not known; --force submits all that is missing all the same";
         CliError { code, text: format!("{}\n{advice}", text.trim_end()) }
     })?;
-    if !live.keys.is_empty() {
-        todo.retain(|unit| {
-            let (hash, sample) = resolved.plan.key(*unit);
-            !live.keys.contains(&(hash.to_string(), sample.to_owned()))
-        });
-    }
-    Ok(live.jobs.into_iter().collect())
+    leave_out(resolved, todo, &live.keys);
+    Ok(live)
+}
+
+/// Everything is durable, but not everything merged: nobody may be there to do it.
+fn say_how_to_collect(root: &Path, slurm: &Slurm) -> Result<(), ClusterError> {
+    let all = Submission::all(root)?;
+    let Some(newest) = all.last() else {
+        print_lossy(&format!("not every row is merged: dflow merge {}", root.display()));
+        return Ok(());
+    };
+    let collecting = all.iter().map(|submission| state::collector_jobs(submission, slurm));
+    // A queue that is not known, or not there, has no job to wait for.
+    let job = collecting.flat_map(Result::unwrap_or_default).map(|job| job.id).next();
+    print_lossy(&match job {
+        Some(id) => format!("not every row is merged yet: job {id} collects"),
+        None => format!(
+            "not every row is merged, and no job is there to collect: dflow collect {}",
+            newest.dir().display()
+        ),
+    });
+    Ok(())
 }
 
 fn say_what_is_left_out(resolved: &Resolved, open: usize, todo: usize) {
@@ -109,14 +167,28 @@ fn say_what_is_left_out(resolved: &Resolved, open: usize, todo: usize) {
     }
 }
 
-fn measured(root: &Path) -> Result<cost::Measured, CliError> {
+/// The rows of `samples.parquet`.
+fn merged(root: &Path) -> Result<Vec<Record>, CliError> {
     let run_dir = RunDir::existing(root).map_err(CliError::store)?;
-    let records =
-        read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)?;
-    Ok(cost::measured(&records))
+    read_samples(&**run_dir.fs(), run_dir.layout(), Columns::WithoutTrace).map_err(CliError::store)
 }
 
 impl Prepared {
+    /// Starts the jobs that collect which are missing from the queue.
+    pub(super) fn restore_collectors(&self, slurm: &Slurm) -> Result<(), ClusterError> {
+        for id in launch::restore_collectors(&self.live.arrays, &self.cluster, slurm)? {
+            eprintln_lossy(&format!(
+                "submission {id} had no job to collect its rows any more: started again"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Arrays of earlier submissions that still wait or run.
+    pub(super) fn live_jobs(&self) -> Vec<u64> {
+        self.live.arrays.values().flatten().copied().collect()
+    }
+
     /// The submission, not yet written; none if nothing is left.
     pub(super) fn submission(&self, args: &SubmitArgs) -> Result<Option<Submission>, ClusterError> {
         if self.todo.is_empty() {

@@ -20,6 +20,9 @@ kubernetes:
   env: { DFLOW_CPU: x86-64-v3, SAYS: \"a \\\"word\\\": yes\" }
   tolerate: [ nvidia.com/gpu ]
   priority_class: batch-low
+  pull_secrets: [ registry-lab ]
+  deadline: 2-00:00:00
+  security: { user: 1000, group: 100, volume_group: 100, restricted: true }
 ";
 
 fn made(root: &str, text: &str) -> Result<String, ClusterError> {
@@ -50,13 +53,32 @@ fn a_manifest_is_yaml_with_the_contract_in_it() {
     let rules = spec["podFailurePolicy"]["rules"].as_array().unwrap();
     let codes: Vec<_> =
         rules.iter().map(|rule| (&rule["action"], &rule["onExitCodes"]["values"][0])).collect();
-    assert_eq!(codes[1..], [(&"Ignore".into(), &75.into()), (&"FailIndex".into(), &2.into())]);
-    let container = &spec["template"]["spec"]["containers"][0];
+    assert_eq!(
+        codes[1..],
+        [(&"FailIndex".into(), &2.into())],
+        "whatever else fails is counted: restarts end"
+    );
+    assert_eq!((&spec["backoffLimitPerIndex"], &spec["activeDeadlineSeconds"]), (&6.into(), &172_800.into()));
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["imagePullSecrets"][0]["name"], "registry-lab");
+    let context = &pod["securityContext"];
+    assert_eq!(
+        (&context["runAsUser"], &context["runAsGroup"], &context["fsGroup"], &context["runAsNonRoot"]),
+        (&1000.into(), &100.into(), &100.into(), &true.into())
+    );
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
     let command: Vec<&str> =
         container["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     assert_eq!(command[..2], ["dflow", "work"]);
     assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "2");
     assert_eq!(container["env"][1]["value"], "a \"word\": yes");
+}
+
+#[test]
+fn restarts_are_bounded_by_the_spec() {
+    let text = made("/mnt/results/small", &format!("max_restarts: 9\n{SPEC}")).unwrap();
+    assert!(text.contains("backoffLimitPerIndex: 9\n"), "{text}");
 }
 
 #[test]

@@ -34,15 +34,14 @@ fn spec(text: &str) -> ClusterSpec {
 
 fn array(name: &str, first: usize, tasks: &str) -> Array {
     let (name, tasks) = (name.to_owned(), tasks.to_owned());
-    Array { name, first, tasks, sweep: 0, exclude: String::new(), job: None }
+    Array { name, first, stride: 2, tasks, sweep: 0, exclude: String::new(), job: None }
 }
 
 /// The two scripts of a submission, its random id replaced.
 fn scripts(root: &str, cluster: ClusterSpec) -> (String, String) {
     let mut submission = submission_in(Path::new(root), cluster);
     let id = submission.id().to_owned();
-    let arrays =
-        [array(&format!("dflow-{id}-0"), 0, "0-999"), array(&format!("dflow-{id}-1"), 1000, "0-233")];
+    let arrays = [array(&format!("dflow-{id}-0"), 0, "0-616"), array(&format!("dflow-{id}-1"), 1, "0-616")];
     submission.keep_arrays(&arrays);
     let plain = |text: String| text.replace(&id, "20261122T203405.123Z-0a1b2c3d");
     (plain(job(&submission, &arrays).unwrap()), plain(collect(&submission).unwrap()))
@@ -98,12 +97,32 @@ fn paths_are_one_word_of_bash() {
 
 #[test]
 fn arrays_share_the_throttle_and_leave_nodes_out() {
-    let mut submission = submission_in(Path::new("/r"), spec("throttle: 9\nexclude: node9"));
-    let arrays = [array("a", 0, "0-9"), array("b", 10, "0-9")];
-    submission.keep_arrays(&arrays);
-    assert_eq!(array_options(&submission, &arrays[0]), ["--array=0-9%4", "--exclude=node9"]);
-    let again = Array { sweep: 1, exclude: "node1,node2".to_owned(), ..array("c", 0, "3,7") };
-    assert_eq!(array_options(&submission, &again), ["--array=3,7%9", "--exclude=node9,node1,node2"]);
+    let submission = submission_in(Path::new("/r"), spec("throttle: 9\nexclude: node9"));
+    let arrays = [array("a", 0, "0-9"), array("b", 1, "0-9")];
+    assert_eq!(array_options(&submission, &arrays, 0), ["--array=0-9%5", "--exclude=node9"]);
+    assert_eq!(array_options(&submission, &arrays, 1), ["--array=0-9%4", "--exclude=node9"]);
+    assert_eq!(array_arguments(&submission, &arrays[1]), ["1", "2", "node9"]);
+    let again = [Array { sweep: 1, exclude: "node1,node2".to_owned(), ..array("c", 0, "3,7") }];
+    assert_eq!(array_options(&submission, &again, 0), ["--array=3,7%9", "--exclude=node9,node1,node2"]);
+    assert_eq!(array_arguments(&submission, &again[0]), ["0", "2", "node9,node1,node2"]);
+}
+
+#[test]
+fn a_dry_run_shows_the_throttle_of_each_array() {
+    // Nothing is recorded of the arrays yet.
+    let submission = submission_in(Path::new("/r"), spec("throttle: 32"));
+    let arrays = [array("a", 0, "0-9"), array("b", 1, "0-9"), array("c", 2, "0-9")];
+    let text = job(&submission, &arrays).unwrap();
+    for shown in
+        ["--array=0-9%11 job.sbatch 0 2", "--array=0-9%11 job.sbatch 1 2", "--array=0-9%10 job.sbatch 2 2"]
+    {
+        assert!(text.contains(shown), "{shown} in {text}");
+    }
+    assert_eq!(
+        (0..3).map(|i| share(2, 3, i)).collect::<Vec<_>>(),
+        [1, 1, 1],
+        "an array of none would never end"
+    );
 }
 
 #[test]

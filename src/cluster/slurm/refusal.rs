@@ -68,17 +68,28 @@ pub fn is_transient(message: &str) -> bool {
     TRANSIENT.iter().any(|part| message.contains(&part.to_lowercase()))
 }
 
+/// What to do about a message, if it is known.
+fn help_for(message: &str) -> Option<&'static str> {
+    let message = message.to_lowercase();
+    REFUSALS.iter().find(|(part, _)| message.contains(&part.to_lowercase())).map(|(_, help)| *help)
+}
+
+/// Whether a message surely says that a job was not taken.
+pub(super) fn is_known(message: &str) -> bool {
+    help_for(message).is_some()
+}
+
 /// The error of a message that no waiting mends.
 pub(super) fn explain(program: &str, message: String) -> ClusterError {
-    let lower = message.to_lowercase();
-    let known = REFUSALS.iter().find(|(part, _)| lower.contains(&part.to_lowercase()));
-    let help = known.map_or_else(
-        || {
-            format!(
-                "nothing was submitted by this {program}; mend `cluster:` or the site file and submit again"
-            )
+    let help = help_for(&message).map_or_else(
+        || match program {
+            "sbatch" => {
+                "if these words are about an option, mend it in `cluster:` or in the site file; the people of the cluster                  know what else they mean"
+                    .to_owned()
+            }
+            _ => format!("these are the words of {program}: the people of the cluster know what they mean"),
         },
-        |(_, help)| (*help).to_owned(),
+        str::to_owned,
     );
     ClusterError::Refused { program: program.to_owned(), message, help }
 }

@@ -109,8 +109,9 @@ fn nothing_is_submitted_again_before_the_queue_could_be_asked() {
         "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1";
     let fake = FakeSlurm::new().command("sbatch", &[BUSY, "echo 13"]).command("squeue", &[away]);
     let error = fake.slurm().submit(&request()).unwrap_err();
-    assert!(matches!(&error, ClusterError::Busy { program, tries: 4, .. } if program == "squeue"), "{error}");
-    assert_eq!(fake.calls("sbatch").len(), 1);
+    assert!(matches!(&error, ClusterError::Busy { program, tries: 4, .. } if program == "sbatch"), "{error}");
+    // One patience for both, not one within the other.
+    assert_eq!((fake.calls("sbatch").len(), fake.calls("squeue").len()), (1, 4));
 }
 
 #[test]
@@ -142,14 +143,37 @@ fn a_refusal_comes_at_once_and_says_what_to_set() {
             "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
             "--chunk",
         ),
-        ("something else", "mend `cluster:`"),
+        ("something else", "mend it in `cluster:`"),
     ] {
         let script = format!("printf '%s\\n' \"sbatch: error: {message}\" >&2; exit 1");
-        let fake = FakeSlurm::new().command("sbatch", &[&script]);
+        let fake = FakeSlurm::new().command("sbatch", &[&script]).command("squeue", &["true"]);
         let error = fake.slurm().submit(&request()).unwrap_err();
         assert!(matches!(error, ClusterError::Refused { .. }) && error.to_string().contains(word), "{error}");
+        assert!(!error.to_string().contains("sbatch: error"), "{error}");
         assert_eq!(fake.calls("sbatch").len(), 1, "{message}");
     }
+}
+
+#[test]
+fn an_unknown_refusal_is_believed_when_the_queue_says_so_too() {
+    let odd = "echo 'sbatch: error: lua: prolog went astray' >&2; exit 1";
+    let fake = FakeSlurm::new()
+        .command("sbatch", &[odd])
+        .command("squeue", &["echo '12_[0-3%2]|PENDING||dflow-x-0|None'"]);
+    assert_eq!(fake.slurm().submit(&request()).unwrap(), 12, "it was taken all the same");
+    let away = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1";
+    let fake = FakeSlurm::new().command("sbatch", &[odd]).command("squeue", &[away]);
+    let error = fake.slurm().submit(&request()).unwrap_err();
+    assert!(!error.is_usage(), "it may be in the queue: {error}");
+    assert_eq!(fake.calls("sbatch").len(), 1);
+}
+
+#[test]
+fn a_single_try_is_told_as_one() {
+    let fake = FakeSlurm::new()
+        .command("squeue", &["echo 'squeue: error: Socket timed out on send/recv operation' >&2; exit 1"]);
+    let error = Slurm { pauses: Vec::new(), ..fake.slurm() }.jobs(&[3]).unwrap_err().to_string();
+    assert!(error.starts_with("squeue did not get through in one try: Socket timed out"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::queue;
 use crate::cluster::submission::Array;
-use crate::cluster::submission::tests::submission_in;
+use crate::cluster::submission::tests::{PINV, document_of, submission_in};
 use crate::spec::cluster::ClusterSpec;
 
 /// A submission of two chunks (all ten samples of cell a, five of cell b) with logs of its tasks.
@@ -46,7 +46,12 @@ fn what_failed_is_tried_again_and_what_was_cancelled_is_not() {
     let logs = start(0, "node1", "event=stopped code=1 signal=none");
     let submission = submission(root.path(), &logs);
     let with = |state: &str| {
-        Sweep::of(&submission, &BTreeMap::from([(0, job(state, "")), (1, job(state, ""))]), NOTHING)
+        Sweep::of(
+            &submission,
+            &BTreeMap::from([(0, job(state, "")), (1, job(state, ""))]),
+            &Keys::new(),
+            NOTHING,
+        )
     };
     assert_eq!(with("FAILED").again, [0, 1]);
     assert_eq!(with("TIMEOUT").again, [0, 1]);
@@ -61,14 +66,50 @@ fn where_the_controller_forgot_the_logs_say_what_failed() {
     for (line, again) in [
         ("event=stopped code=1 signal=none", true),
         ("event=end reason=restarts-used-up", true),
-        ("event=stopped code=75 signal=term", false),
-        ("event=waiting for=term", false),
+        // Preempted, on a cluster that cancels what it preempts.
+        ("event=stopped code=75 signal=term", true),
+        ("event=waiting for=term", true),
     ] {
         let submission = submission(root.path(), &start(0, "node1", line));
-        let sweep = Sweep::of(&submission, &BTreeMap::new(), NOTHING);
+        let sweep = Sweep::of(&submission, &BTreeMap::new(), &Keys::new(), NOTHING);
         assert_eq!(sweep.again, if again { vec![0] } else { vec![] }, "{line}");
         assert!(sweep.cancelled.contains(&1), "it never started");
     }
+}
+
+#[test]
+fn what_was_cancelled_with_the_submission_stays_so() {
+    let root = tempfile::tempdir().unwrap();
+    let mut submission = submission(root.path(), &start(0, "node1", "event=stopped code=75 signal=term"));
+    submission.create(&document_of(PINV)).unwrap();
+    submission.mark_cancelled().unwrap();
+    let sweep = Sweep::of(&submission, &BTreeMap::new(), &Keys::new(), NOTHING);
+    assert_eq!((sweep.again, sweep.cancelled), (vec![], vec![0, 1]));
+}
+
+#[test]
+fn what_another_submission_has_in_the_queue_is_left_to_it() {
+    let root = tempfile::tempdir().unwrap();
+    let submission = submission(root.path(), "");
+    let jobs = BTreeMap::from([(0, job("FAILED", "node1")), (1, job("FAILED", "node1"))]);
+    let first = submission.chunks().cells[0].hash.clone();
+    let live = Keys::from([(first.clone(), "s3".to_owned())]);
+    let sweep = Sweep::of(&submission, &jobs, &live, NOTHING);
+    assert_eq!((sweep.again, sweep.live), (vec![1], vec![0]));
+    // What is durable is in nobody's way.
+    let sweep = Sweep::of(&submission, &jobs, &live, &|hash, sample| hash == first && sample == "s3");
+    assert_eq!((sweep.again, sweep.live), (vec![0, 1], vec![]));
+}
+
+#[test]
+fn what_was_handed_to_kubernetes_is_taken_to_live_until_it_is_cancelled() {
+    let root = tempfile::tempdir().unwrap();
+    let made = submission_in(root.path(), ClusterSpec::default()).with_engine(Engine::Kubernetes);
+    made.create(&document_of(PINV)).unwrap();
+    let [(found, keys)] = &in_kubernetes(root.path()).unwrap()[..] else { panic!("one submission") };
+    assert_eq!((found.id(), keys.len()), (made.id(), 15));
+    Submission::open(made.dir()).unwrap().mark_cancelled().unwrap();
+    assert!(in_kubernetes(root.path()).unwrap().is_empty());
 }
 
 #[test]
@@ -80,7 +121,7 @@ fn a_node_is_to_blame_only_where_others_did_their_work() {
         let submission = submission(root.path(), &logs.concat());
         let second = submission.chunks().cells[1].hash.clone();
         let jobs = BTreeMap::from([(0, job("FAILED", "node1"))]);
-        Sweep::of(&submission, &jobs, &|hash, _| hash == second)
+        Sweep::of(&submission, &jobs, &Keys::new(), &|hash, _| hash == second)
     };
     assert!(bad(&[ended(0, "node1", 1)]).bad_nodes.is_empty(), "nothing was ever completed");
     let sweep = bad(&[ended(0, "node1", 1), ended(1, "node2", 0)]);
@@ -111,6 +152,7 @@ fn nodes_stay_left_out() {
     let array = |exclude: &str| Array {
         name: "a".to_owned(),
         first: 0,
+        stride: 1,
         tasks: "0".to_owned(),
         sweep: 1,
         exclude: exclude.to_owned(),

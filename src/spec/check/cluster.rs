@@ -158,6 +158,18 @@ fn check_kubernetes(found: &mut Found, at: &str, spec: &KubernetesSpec) {
             found.value(&join(at, name), format!("{name} has lower-case letters, digits and `-` only"));
         }
     }
+    for (i, secret) in spec.pull_secrets.iter().flatten().enumerate() {
+        let at = format!("{}[{i}]", join(at, "pull_secrets"));
+        let holds = secret.split('.').all(is_object_name);
+        found.require(holds, &at, "a secret has lower-case letters, digits, `-` and `.` only");
+    }
+    found.require(
+        spec.deadline.is_none_or(|span| span.seconds() > 0),
+        &join(at, "deadline"),
+        "a length of time above 0",
+    );
+    let is_root = spec.security.is_some_and(|security| security.restricted && security.user == Some(0));
+    found.require(!is_root, &join(at, "security.user"), "`restricted` pods cannot run as root (0)");
     let message = "the run directory must lie in a volume: name a claim and where it is mounted, such as { results: /mnt/results }";
     found.require(!spec.volumes.is_empty(), &join(at, "volumes"), message);
     for (claim, path) in &spec.volumes {
