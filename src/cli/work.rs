@@ -172,5 +172,7 @@ fn end(summary: &RunSummary, chunk: usize, planned: usize, global: &Global) -> C
         }
         return Ok(exit::STOPPED_EARLY);
     }
-    Err(CliError::failure(format!("{left}: {}", summary.broken.join("; "))))
+    // Where no device takes the models, another machine's may.
+    let code = if summary.ready { exit::FAILURE } else { exit::DEVICES };
+    Err(CliError { code, text: format!("{left}: {}", summary.broken.join("; ")) })
 }

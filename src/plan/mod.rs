@@ -12,6 +12,8 @@ mod resolve;
 pub mod resources;
 pub mod shard;
 pub mod summary;
+#[cfg(test)]
+pub(crate) mod toy;
 
 use serde::{Deserialize, Serialize};
 

@@ -247,6 +247,7 @@ impl Scheduler {
             Event::Ready { slots, memory, attempt, pid, .. } => {
                 let seat = &mut self.seats[index];
                 (seat.slots, seat.state, seat.ready_at, seat.evals) = (slots, State::Ready, now, 0);
+                self.summary.ready = true;
                 self.show(RunEvent::WorkerReady { device, slots, memory, attempt, pid });
                 self.share_out();
             }

@@ -1,13 +1,10 @@
 //! Made-up records for the store's tests.
 
 use super::record::{Record, SCHEMA_VERSION, Status, TracePoint};
-use crate::plan::{ClassifierInfo, DatasetInfo, ImageShape, ModelInfo, Plan, Resources, StateShape, Unit};
-use crate::spec::dataset::DatasetRef;
+use crate::plan::toy::Toy;
+use crate::plan::{Plan, Unit};
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
-use crate::spec::metric::MetricSpec;
-use crate::spec::model::ModelRef;
-use crate::spec::operator::OperatorSpec;
 
 /// A record with every column set, different for every `i`, with values that are awkward to store.
 pub(super) fn record(i: usize) -> Record {
@@ -97,43 +94,7 @@ pub(crate) fn document(text: &str) -> Document {
 
 /// The plan of a [`document`], on a made-up dataset of ten images.
 pub(crate) fn plan(document: &Document) -> Plan {
-    Plan::resolve(document, &Toy).unwrap()
-}
-
-struct Toy;
-
-impl Resources for Toy {
-    fn dataset(&self, _: &DatasetRef) -> Result<DatasetInfo, String> {
-        Ok(DatasetInfo {
-            id: "toy".to_owned(),
-            manifest: "m0".to_owned(),
-            split: "test".to_owned(),
-            shape: StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 }),
-            classes: 0,
-            samples: (0..10).map(|i| format!("s{i}")).collect(),
-        })
-    }
-
-    fn model(&self, _: &ModelRef, _: &DatasetRef) -> Result<ModelInfo, String> {
-        let shape = StateShape::Image(ImageShape { channels: 3, height: 32, width: 32 });
-        Ok(ModelInfo { identity: "w0".to_owned(), shape, classes: 0, predicts_noise: true, finish: false })
-    }
-
-    fn classifier(&self, _: &str) -> Result<ClassifierInfo, String> {
-        Err("no classifier".to_owned())
-    }
-
-    fn metric(&self, _: &MetricSpec) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn operator(&self, _: &OperatorSpec, _: ImageShape) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn initial_points(&self, _: &str, _: &DatasetInfo) -> Result<String, String> {
-        Err("there are no points".to_owned())
-    }
+    Plan::resolve(document, &Toy(10)).unwrap()
 }
 
 /// The row of a planned sample.

@@ -243,7 +243,7 @@ fn without_a_worker_left_the_rest_is_counted() {
     play.tell(0, broken(Cause::Crash));
     assert!(play.scheduler.is_over());
     let summary = play.summary();
-    assert_eq!((summary.finished, summary.left), (1, 9));
+    assert_eq!((summary.finished, summary.left, summary.ready), (1, 9, true));
 }
 
 #[test]
@@ -261,7 +261,10 @@ fn a_stop_reaches_every_worker_once_and_ends_pauses() {
     assert_eq!(play.tell(2, broken(Cause::Crash)), [], "not started again");
     assert!(play.scheduler.is_over());
     let summary = play.summary();
-    assert_eq!((summary.stopped.as_deref(), summary.left), (Some("asked to"), 9));
+    assert_eq!((summary.stopped.as_deref(), summary.left, summary.ready), (Some("asked to"), 9, true));
+    let mut broken_from_the_start = Play::with_limits(1, 1, Limits { max_restarts: 0, ..Limits::default() });
+    broken_from_the_start.tell(0, broken(Cause::Start));
+    assert!(!broken_from_the_start.summary().ready);
 }
 
 #[test]

@@ -50,11 +50,12 @@ pub(crate) fn an_unwritable_directory_is_one_clear_error(trial: &mut Trial<'_>) 
 /// GPUs are counted for the task but not shown to it, as on a site with a broken gres.conf.
 pub(crate) fn no_gpus_granted_is_one_clear_error(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
-    let run = Run::new(&cluster, "gpus: 1, chunk: 1h, setup: [ unset CUDA_VISIBLE_DEVICES ]");
+    let run =
+        Run::new(&cluster, "gpus: 1, chunk: 1h, max_restarts: 0, setup: [ unset CUDA_VISIBLE_DEVICES ]");
     let submission = run.submit();
     let jobs = run.wait_over();
     let tasks = submission.tasks(&jobs);
-    assert!(tasks.iter().all(|task| task.state == "FAILED" && task.exit_code == 2), "{}", table(&jobs));
+    assert!(tasks.iter().all(|task| task.state == "FAILED" && task.exit_code == 73), "{}", table(&jobs));
     let logs = submission.logs();
     let errors: Vec<&str> = logs.lines().filter(|line| line.contains("CUDA_VISIBLE_DEVICES")).collect();
     assert_eq!(errors.len(), tasks.len(), "one error a task:\n{logs}");
