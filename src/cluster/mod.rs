@@ -16,7 +16,6 @@ mod error;
 mod frozen;
 pub mod kubernetes;
 pub mod launch;
-mod lock;
 mod progress;
 pub mod queue;
 mod queue_watch;

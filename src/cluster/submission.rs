@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::chunks::Chunk;
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
-use super::lock::Lock;
 use crate::atomic;
 use crate::plan::{Plan, Unit};
 use crate::spec::cluster::ClusterSpec;
@@ -19,6 +18,7 @@ use crate::spec::device::DeviceList;
 use crate::spec::diagnostic::Source;
 use crate::spec::document::Document;
 use crate::store::attempt::AttemptId;
+use crate::store::fs::{Fs, OsFs};
 use crate::store::run_dir::Written;
 
 /// Folder of a run directory that holds its submissions.
@@ -28,6 +28,8 @@ const FORMAT_VERSION: u32 = 1;
 /// File whose presence says that the submission was cancelled: nobody who writes `submission.json` at the same time can undo
 /// it.
 const CANCELLED: &str = "cancelled";
+/// File whose lock a writer of `submission.json` holds. It stays.
+const LOCK: &str = "submission.lock";
 /// Random hexadecimal digits at the end of an id.
 const SHORT: usize = 8;
 
@@ -261,7 +263,8 @@ impl Submission {
     /// # Errors
     /// [`ClusterError::Io`]; what it says is then as before.
     pub fn update(&mut self, change: impl FnOnce(&mut SubmissionFile)) -> Result<(), ClusterError> {
-        let _lock = Lock::of(&self.dir);
+        // Without one, where there are none, only two processes of the same moment are not kept apart.
+        let _lock = OsFs.lock(&self.dir.join(LOCK)).ok().flatten();
         let mut file = read_file(&self.dir)?;
         change(&mut file);
         let before = std::mem::replace(&mut self.file, file);

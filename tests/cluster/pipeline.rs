@@ -132,6 +132,23 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// As [`Self::hold_a_task`], and every other task that runs: none ends, and so none begins.
+    #[track_caller]
+    pub(crate) fn hold_all_tasks(&self) -> Vec<Held> {
+        let mut held = vec![self.hold_a_task()];
+        self.cluster.wait_until("all that run are held", || {
+            let running = self.cluster.jobs().into_iter().filter(Job::is_running).filter_map(|job| job.task);
+            let open: Vec<usize> =
+                running.filter(|task| held.iter().all(|held| held.task != *task)).collect();
+            for task in &open {
+                let processes = self.cluster.processes_of(*task);
+                held.extend((!processes.is_empty()).then(|| Held::new(*task, processes)));
+            }
+            open.is_empty()
+        });
+        held
+    }
+
     /// Whether a chunk has left checkpoints. Chunks have the numbers of their array tasks here.
     fn has_checkpoint(&self, chunk: usize) -> bool {
         let files = std::fs::read_dir(self.directory().join("checkpoints")).into_iter().flatten().flatten();

@@ -136,3 +136,17 @@ fn what_was_submitted_is_on_disk_before_the_next_step() {
     assert!(submission.update(|file| file.cancelled = false).is_err());
     assert!(submission.file().cancelled, "it is what the file says");
 }
+
+#[test]
+fn writers_of_the_same_moment_lose_nothing_of_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    let submission = created(root.path());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut submission = submission.clone();
+            scope
+                .spawn(move || (0..10).for_each(|i| submission.update(|file| file.missing.push(i)).unwrap()));
+        }
+    });
+    assert_eq!(Submission::open(submission.dir()).unwrap().file().missing.len(), 40);
+}

@@ -1,7 +1,7 @@
 //! slurmctld is killed and started again.
 
 use super::Trial;
-use crate::pipeline::Run;
+use crate::pipeline::{Held, Run};
 use crate::queue::{Job, table};
 use crate::sandbox::Cluster;
 
@@ -10,15 +10,15 @@ pub(crate) fn a_controller_killed_later_stops_no_task(trial: &mut Trial<'_>) {
     let cluster = Cluster::start();
     let run = Run::new(&cluster, "gpus: 1, chunk: 4s, throttle: 2");
     let submission = run.submit();
-    let held = run.hold_a_task();
-    // What it has written down it will know again.
+    // What it has written down it will know again: nothing may end or begin between that and its end.
+    let held = run.hold_all_tasks();
     let array = submission.arrays()[0];
     cluster.save_state(array);
     let running: Vec<Option<usize>> =
         cluster.jobs().into_iter().filter(Job::is_running).map(|job| job.task).collect();
     let finished = run.finished_solves();
     cluster.node("controller", &["crash"]);
-    held.release();
+    held.iter().for_each(Held::release);
     cluster.wait_until("a solve without a controller", || run.finished_solves() > finished);
     cluster.node("controller", &["heal"]);
     let jobs = run.wait_over();
