@@ -140,7 +140,7 @@ fn read(root: &Path) -> Result<()> {
     let dir = RunDir::existing(root)?;
     let layout = dir.layout();
     measured("finished", |fs| Ok(dflow::store::gather::finished(fs, layout)?))?;
-    measured("finished of one tag", |fs| Ok(dflow::store::gather::finished_of(fs, layout, "c7s0")?))?;
+    measured("what a task need not solve", |fs| Ok(dflow::store::gather::done_for(fs, layout, "c7s0")?))?;
     let verdict = measured("verify", |fs| Ok(verify(fs, layout, dir.plan(), Depth::Keys)?))?;
     println!("{}", json!({ "planned": verdict.planned, "ok": verdict.ok, "failed": verdict.failed.len() }));
     measured("visit all rows", |fs| {

@@ -45,6 +45,9 @@ pub(super) struct SolveArgs {
     telemetry_every: u64,
 }
 
+/// A worker process that says nothing for so long while it solves hangs, unless its evaluations take so long.
+const SILENCE: Duration = Duration::from_secs(600);
+
 /// Seconds between two readings, unless the user says otherwise.
 const TELEMETRY_EVERY: u64 = 5;
 
@@ -165,7 +168,9 @@ impl Job<'_> {
             observe(&RunEvent::Preparing { what: what.to_owned() });
         }
         let max_failures = self.options.max_failures.map(NonZeroUsize::get);
-        let limits = Limits { max_failures, stop_within: self.stop_within, ..Limits::default() };
+        // A thread cannot be killed.
+        let silence = workers.threads.is_none().then_some(SILENCE);
+        let limits = Limits { max_failures, stop_within: self.stop_within, silence, ..Limits::default() };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, stop);
         live.end();

@@ -17,7 +17,7 @@ use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
 use crate::run::{RunSummary, signal};
 use crate::spec::device::DeviceList;
-use crate::store::{Part, RunDir, Status};
+use crate::store::{Part, RunDir};
 use crate::worker::device::{self, Device, DeviceError};
 
 /// Variables that number the tasks of an array, in the order in which they are looked at.
@@ -105,7 +105,7 @@ fn devices(args: &WorkArgs, submission: &Submission, plan: &Plan) -> Result<Vec<
     let list = args.devices.as_ref().unwrap_or(&plan.devices);
     let devices = device::resolve(list).map_err(|error| match error {
         // The same everywhere.
-        DeviceError::NoCuda(_) => CliError::usage(error),
+        DeviceError::NoCuda(_) | DeviceError::GrantedWithoutCuda(_) => CliError::usage(error),
         _ => CliError { code: exit::DEVICES, text: error.to_string() },
     })?;
     let gpus = TaskShape::of(&submission.file().cluster, list).gpus;
@@ -142,12 +142,10 @@ fn open_run(submission: &Submission, chunk: usize) -> Result<RunDir, CliError> {
 /// failed elsewhere may be why it was submitted.
 fn open_units(plan: &Plan, units: &[Unit], run_dir: &RunDir) -> Result<Vec<Unit>, CliError> {
     let tag = run_dir.part().map_or("", |part| &part.tag);
-    let own = run_dir.finished_of(tag).map_err(CliError::store)?;
-    let others = run_dir.finished_elsewhere().map_err(CliError::store)?;
+    let done = run_dir.done_for(tag).map_err(CliError::store)?;
     let is_open = |unit: &&Unit| {
         let (hash, sample) = plan.key(**unit);
-        let key = (hash.to_string(), sample.to_owned());
-        !own.rows.contains_key(&key) && others.rows.get(&key) != Some(Status::Ok)
+        !done.rows.contains_key(&(hash.to_string(), sample.to_owned()))
     };
     Ok(units.iter().filter(is_open).copied().collect())
 }
@@ -172,7 +170,7 @@ fn end(summary: &RunSummary, chunk: usize, planned: usize, global: &Global) -> C
         }
         return Ok(exit::STOPPED_EARLY);
     }
-    // Where no device takes the models, another machine's may.
-    let code = if summary.ready { exit::FAILURE } else { exit::DEVICES };
+    // Where no device solves anything, another machine's may.
+    let code = if summary.finished > summary.failed { exit::FAILURE } else { exit::DEVICES };
     Err(CliError { code, text: format!("{left}: {}", summary.broken.join("; ")) })
 }

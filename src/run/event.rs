@@ -120,8 +120,6 @@ pub struct RunSummary {
     pub broken: Vec<String>,
     /// Whether one of them could not write its results.
     pub unwritable: bool,
-    /// Whether any worker ever had its models.
-    pub ready: bool,
     /// Where the workers' time went, in order of devices.
     pub usage: Vec<Usage>,
     /// Wall seconds.

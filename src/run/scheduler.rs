@@ -21,6 +21,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest waiting time before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// A worker is not taken for hanging before it is silent for so many times its longest silence: evaluations differ.
+const SILENCES: u32 = 20;
+
 /// What bounds a run.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -30,11 +33,14 @@ pub struct Limits {
     pub max_restarts: u32,
     /// Time after a stop was asked for in which every worker is to end; one that hangs is then ended. None: any.
     pub stop_within: Option<Duration>,
+    /// A worker that says nothing for so long, and for many times its longest silence before, hangs and is killed. None: it
+    /// is waited for.
+    pub silence: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_failures: None, max_restarts: 3, stop_within: None }
+        Self { max_failures: None, max_restarts: 3, stop_within: None, silence: None }
     }
 }
 
@@ -72,8 +78,14 @@ struct Seat {
     evals: u32,
     /// The samples it was given and has not ended.
     held: BTreeMap<Unit, Held>,
-    /// Breakdowns since a sample was last finished here.
+    /// Breakdowns since a sample was last solved here.
     breakdowns: u32,
+    /// When its worker last said something.
+    heard: Duration,
+    /// The longest that its worker said nothing while it solved.
+    longest: Duration,
+    /// Why it was killed; its end is still to be heard of.
+    killed: Option<String>,
 }
 
 /// How far a sample is that a worker holds.
@@ -111,7 +123,36 @@ impl Seat {
     fn new(device: &str) -> Self {
         let device = device.to_owned();
         let (ready_at, held) = (Duration::ZERO, BTreeMap::new());
-        Self { device, state: State::Starting, slots: 0, ready_at, evals: 0, held, breakdowns: 0 }
+        Self {
+            device,
+            state: State::Starting,
+            slots: 0,
+            ready_at,
+            evals: 0,
+            held,
+            breakdowns: 0,
+            heard: Duration::ZERO,
+            longest: Duration::ZERO,
+            killed: None,
+        }
+    }
+
+    fn is_solving(&self) -> bool {
+        self.state == State::Ready && self.held.values().any(|held| matches!(held, Held::Started { .. }))
+    }
+
+    /// Its worker has said something.
+    fn hear(&mut self, now: Duration) {
+        if self.is_solving() {
+            self.longest = self.longest.max(now.saturating_sub(self.heard));
+        }
+        self.heard = now;
+    }
+
+    /// When its worker is taken for hanging.
+    fn hangs_at(&self, limits: &Limits) -> Option<Duration> {
+        let silence = limits.silence.filter(|_| self.is_solving() && self.killed.is_none())?;
+        Some(self.heard + silence.max(self.longest * SILENCES))
     }
 
     /// Samples still to be done of those it holds.
@@ -146,6 +187,8 @@ pub struct Scheduler {
     crashed: BTreeMap<Unit, String>,
     /// Samples that are to become failed rows.
     condemned: VecDeque<(Unit, String)>,
+    /// Whether a sample was solved since the last crash.
+    is_proven: bool,
     seats: Vec<Seat>,
     typical: Typical,
     limits: Limits,
@@ -165,6 +208,7 @@ impl Scheduler {
             suspects: VecDeque::new(),
             crashed: BTreeMap::new(),
             condemned: VecDeque::new(),
+            is_proven: false,
             seats: devices.iter().map(|device| Seat::new(device)).collect(),
             typical: Typical::default(),
             limits,
@@ -192,7 +236,8 @@ impl Scheduler {
             State::Pausing(until) => Some(until),
             _ => None,
         });
-        pauses.chain(self.deadline).min()
+        let hanging = self.seats.iter().filter_map(|seat| seat.hangs_at(&self.limits));
+        pauses.chain(hanging).chain(self.deadline).min()
     }
 
     /// How the run ended.
@@ -212,9 +257,23 @@ impl Scheduler {
                 self.actions.push(Action::Launch(index));
             }
         }
+        self.kill_silent();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
             self.end_hanging();
+        }
+    }
+
+    /// Their ends then come as those of any worker that breaks down.
+    fn kill_silent(&mut self) {
+        for index in 0..self.seats.len() {
+            let seat = &mut self.seats[index];
+            if seat.hangs_at(&self.limits).is_some_and(|at| at <= self.now) {
+                let minutes = (self.now - seat.heard).as_secs() / 60;
+                seat.killed =
+                    Some(format!("it said nothing for {minutes} min while it solved, and was killed"));
+                self.actions.push(Action::Kill(index));
+            }
         }
     }
 
@@ -242,12 +301,12 @@ impl Scheduler {
             // Said before it was killed.
             return;
         }
+        self.seats[index].hear(now);
         let device = self.seats[index].device.clone();
         match event {
             Event::Ready { slots, memory, attempt, pid, .. } => {
                 let seat = &mut self.seats[index];
                 (seat.slots, seat.state, seat.ready_at, seat.evals) = (slots, State::Ready, now, 0);
-                self.summary.ready = true;
                 self.show(RunEvent::WorkerReady { device, slots, memory, attempt, pid });
                 self.share_out();
             }
@@ -270,7 +329,11 @@ impl Scheduler {
             Event::Finished(sample) => {
                 let seat = &mut self.seats[index];
                 seat.held.remove(&sample.unit);
-                seat.breakdowns = 0;
+                // A failed one, written down perhaps without being solved, says nothing good of the device.
+                if sample.error.is_none() {
+                    seat.breakdowns = 0;
+                    self.is_proven = true;
+                }
                 self.summary.finished += 1;
                 self.summary.failed += usize::from(sample.error.is_some());
                 if sample.error.is_none() {
@@ -408,8 +471,13 @@ impl Scheduler {
         }
     }
 
-    /// What can only fail is written down by any worker that lives.
+    /// What can only fail is written down by any worker that lives; but, as long as there are others to try, not before one
+    /// was solved after the crash: a device on which everything breaks down says nothing about any sample.
     fn hand_out_condemned(&mut self) {
+        let others = || self.seats.iter().flat_map(|seat| seat.held.keys()).next().is_some();
+        if !self.is_proven && (!self.queue.is_empty() || !self.suspects.is_empty() || others()) {
+            return;
+        }
         let Some(index) = self.seats.iter().position(|seat| seat.state == State::Ready) else { return };
         for (unit, error) in std::mem::take(&mut self.condemned) {
             self.seats[index].held.insert(unit, Held::Waiting);
@@ -447,6 +515,8 @@ impl Scheduler {
     /// A worker broke down: what it held is given to the others, and it starts again after a pause.
     fn broken(&mut self, now: Duration, index: usize, cause: Cause, error: String) {
         let seat = &mut self.seats[index];
+        let error = seat.killed.take().unwrap_or(error);
+        self.is_proven &= cause != Cause::Crash;
         let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
         seat.breakdowns += 1;
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);

@@ -11,8 +11,9 @@ use super::fs::Fs;
 use super::index::Index;
 use super::layout::Layout;
 use super::names::{Entry, Names};
+use super::record::Status;
 use super::rows::{Grid, Rows};
-use super::sources::{Scope, Writers, read_entries};
+use super::sources::{Scope, Source, Writers, read_entries};
 pub(super) use super::sources::{note_damage, paths};
 
 /// Something about the files that is no error, but worth saying.
@@ -77,23 +78,27 @@ pub struct Finished {
 
 /// Which rows of a run directory are durable, whoever wrote them; none if there is no such directory.
 pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    finished_in(fs, layout, Scope::ALL)
+    finished_if(fs, layout, Scope::ALL, |_, _| true)
 }
 
-/// As [`finished`], from the journals and parts of attempts with this tag only.
-pub fn finished_of(fs: &dyn Fs, layout: &Layout, tag: &str) -> Result<Finished, StoreError> {
-    finished_in(fs, layout, Scope { writers: Writers::Tagged(tag), samples: false, ..Scope::ALL })
+/// What a part of a run with this tag need not solve: its own rows, ok or failed, and those that are ok in
+/// `samples.parquet` or in the journals and parts of attempts without a tag. Lists each folder once.
+pub fn done_for(fs: &dyn Fs, layout: &Layout, tag: &str) -> Result<Finished, StoreError> {
+    let scope = Scope { writers: Writers::TaggedOrNot(tag), ..Scope::ALL };
+    let is_own = |source: &Source| Writers::Tagged(tag).holds(&source.path);
+    finished_if(fs, layout, scope, |source, entry| entry.status == Status::Ok || is_own(source))
 }
 
-/// As [`finished`], from `samples.parquet` and the journals and parts of attempts without a tag only.
-pub fn finished_elsewhere(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
-    finished_in(fs, layout, Scope { writers: Writers::Untagged, ..Scope::ALL })
-}
-
-fn finished_in(fs: &dyn Fs, layout: &Layout, scope: Scope<'_>) -> Result<Finished, StoreError> {
+/// The rows of which `counts` holds.
+fn finished_if(
+    fs: &dyn Fs,
+    layout: &Layout,
+    scope: Scope<'_>,
+    counts: impl Fn(&Source, &Entry) -> bool,
+) -> Result<Finished, StoreError> {
     let (mut names, mut grid, mut cells) = (Names::default(), Grid::default(), NamedCells::default());
-    let found = read_entries(fs, layout, scope, &mut names, |_, entries| {
-        for entry in &entries {
+    let found = read_entries(fs, layout, scope, &mut names, |source, entries| {
+        for entry in entries.iter().filter(|entry| counts(&source, entry)) {
             grid.add(entry.cell, entry.sample, entry.status);
             cells.add(entry);
         }

@@ -10,7 +10,7 @@ use super::attempt::AttemptId;
 use super::checkpoint::{Checkpoints, Origin, remove_finished};
 use super::error::StoreError;
 use super::fs::{Fs, OsFs, read_if_exists, write_atomic};
-use super::gather::{Finished, finished, finished_elsewhere, finished_of};
+use super::gather::{Finished, done_for, finished};
 use super::handle::Store;
 use super::layout::Layout;
 use super::log::create_dirs;
@@ -267,7 +267,7 @@ impl RunDir {
     }
 
     /// The same run for one part of the work: whatever is written through it (rows, checkpoints, artifacts, features)
-    /// carries the tag in its attempt id, so that the part's files are found by their names ([`Self::finished_of`]).
+    /// carries the tag in its attempt id, so that the part's files are found by their names ([`Self::done_for`]).
     ///
     /// # Panics
     /// As [`AttemptId::tagged`], when the first attempt begins.
@@ -326,14 +326,10 @@ impl RunDir {
         finished(&*self.fs, &self.layout)
     }
 
-    /// Which rows are durable in files of attempts with this tag: lists two folders, and reads those files only.
-    pub fn finished_of(&self, tag: &str) -> Result<Finished, StoreError> {
-        finished_of(&*self.fs, &self.layout, tag)
-    }
-
-    /// Which rows are durable in `samples.parquet` and in files of attempts without a tag.
-    pub fn finished_elsewhere(&self) -> Result<Finished, StoreError> {
-        finished_elsewhere(&*self.fs, &self.layout)
+    /// What a part of the work with this tag need not solve: its own rows, ok or failed, and those that others had made
+    /// ok, as far as these are merged or of no part.
+    pub fn done_for(&self, tag: &str) -> Result<Finished, StoreError> {
+        done_for(&*self.fs, &self.layout, tag)
     }
 
     /// Merges, removes checkpoints of durable rows, and writes into `run.json` how the whole run stands. The result

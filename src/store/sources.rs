@@ -42,18 +42,19 @@ pub(super) enum Writers<'a> {
     All,
     /// Those with this tag.
     Tagged(&'a str),
-    /// Those without a tag.
-    Untagged,
+    /// Those with this tag, and those without any.
+    TaggedOrNot(&'a str),
 }
 
 impl Writers<'_> {
-    fn holds(self, path: &Path) -> bool {
+    /// Whether they have written this journal or part.
+    pub(super) fn holds(self, path: &Path) -> bool {
         let name = path.file_name().and_then(|name| name.to_str());
         match (self, name.and_then(AttemptId::of_file)) {
             (Self::All, _) => true,
             (Self::Tagged(tag), Some(id)) => id.tag() == Some(tag),
-            (Self::Untagged, Some(id)) => id.tag().is_none(),
-            (Self::Tagged(_) | Self::Untagged, None) => false,
+            (Self::TaggedOrNot(tag), Some(id)) => id.tag().is_none_or(|other| other == tag),
+            (Self::Tagged(_) | Self::TaggedOrNot(_), None) => false,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::gather::{Note, Rounds, finished};
 use super::merge::{Columns, MergeReport, merge, merge_within, read_samples};
 use super::record::{Key, Record, Status, TracePoint};
 use super::run_dir::{Part, RunDir, Start};
-use super::samples::{assert_same, document, failed, plan, record, row};
+use super::samples::{assert_same, document, failed, failed_row, plan, record, row};
 use super::table::to_records;
 use super::verify::{Depth, compare, verify};
 use super::winners::{Limits, Winners};
@@ -103,12 +103,12 @@ fn a_part_of_the_work_finds_its_own_rows_by_its_tag() {
     // Another task's damage is not this task's affair.
     let other = AttemptId::tagged("c12");
     fs.create_new(&dir.layout().parts().join(format!("{other}-000.parquet"))).unwrap().append(b"x").unwrap();
-    let found = dir.finished_of("c1").unwrap();
+    let found = dir.done_for("c1").unwrap();
     let expected: Vec<Key> =
         units.iter().skip(1).step_by(2).map(|unit| row(start.plan, *unit).key()).collect();
     assert_eq!((found.rows.len(), found.notes.len()), (3, 0));
     assert!(expected.iter().all(|key| found.rows.contains_key(key)));
-    assert_eq!(dir.finished_of("c").unwrap().rows.len(), 0, "no tag is a beginning of another");
+    assert_eq!(dir.done_for("c").unwrap().rows.len(), 0, "no tag is a beginning of another");
     assert_eq!(dir.finished().unwrap().rows.len(), 6);
 }
 
@@ -118,14 +118,20 @@ fn rows_that_are_merged_or_of_no_part_are_found_by_every_part() {
     let document = document("dataset: { name: toy, limit: 6 }");
     let start = Start { plan: &plan(&document), document: &document };
     let dir = RunDir::open_on(Arc::new(fs.clone()), Path::new("/reports/run"), &start).unwrap();
-    let rows: Vec<Record> = start.plan.units(Shard::WHOLE).map(|unit| row(start.plan, unit)).collect();
+    let units: Vec<_> = start.plan.units(Shard::WHOLE).collect();
+    let rows: Vec<Record> = units.iter().map(|unit| row(start.plan, *unit)).collect();
     dir.clone().with_part(part("c0")).store().unwrap().append(&rows[0]).unwrap();
     dir.finish(start.plan).unwrap();
     dir.store().unwrap().append(&rows[1]).unwrap();
     dir.clone().with_part(part("c0")).store().unwrap().append(&rows[2]).unwrap();
-    let found = dir.finished_elsewhere().unwrap();
-    let has = |row: &Record| found.rows.contains_key(&row.key());
-    assert_eq!((found.rows.len(), has(&rows[0]), has(&rows[1])), (2, true, true));
+    // Failed rows are done where they failed, and elsewhere perhaps why they are tried again.
+    dir.store().unwrap().append(&failed_row(start.plan, units[3])).unwrap();
+    dir.clone().with_part(part("c1")).store().unwrap().append(&failed_row(start.plan, units[4])).unwrap();
+    for (tag, expected) in [("c0", [0, 1, 2].as_slice()), ("c1", &[0, 1, 4])] {
+        let found = dir.done_for(tag).unwrap();
+        let has: Vec<usize> = (0..6).filter(|i| found.rows.contains_key(&rows[*i].key())).collect();
+        assert_eq!(has, expected, "{tag}");
+    }
 }
 
 #[test]

@@ -83,6 +83,11 @@ pub enum DeviceError {
         "Slurm has granted GPUs ({0}), but CUDA_VISIBLE_DEVICES shows none: start dflow directly in the batch script or with srun --gpus, or ask for no GPUs and use `--devices cpu`"
     )]
     Hidden(String),
+    /// GPUs that this binary leaves idle, on any machine.
+    #[error(
+        "{0} GPUs are granted (CUDA_VISIBLE_DEVICES), but this binary was built without CUDA: build with `cargo build --release --features cuda`, or use `--devices cpu` and ask for no GPUs"
+    )]
+    GrantedWithoutCuda(usize),
     /// GPUs that would lie idle.
     #[error(
         "{granted} GPUs are granted (CUDA_VISIBLE_DEVICES), but {reason}; or use `--devices cpu` and ask for no GPUs"
@@ -156,10 +161,7 @@ fn checked_visible(gpus: &Gpus) -> Result<usize, DeviceError> {
     let granted = entries.len();
     let reason = match count {
         _ if count >= granted => return Ok(count),
-        _ if !cfg!(feature = "cuda") => {
-            "this binary was built without CUDA: build with `cargo build --release --features cuda`"
-                .to_owned()
-        }
+        _ if !cfg!(feature = "cuda") => return Err(DeviceError::GrantedWithoutCuda(granted)),
         0 => "none answers: look at `nvidia-smi` on this node".to_owned(),
         _ => format!("only {count} of them answer: look at `nvidia-smi` on this node"),
     };

@@ -82,7 +82,7 @@ impl Disk {
 
     /// The samples of a chunk that its task still has to solve.
     pub fn left(&self, chunk: usize, units: &[Unit]) -> Vec<Unit> {
-        let finished = self.dir.finished_of(&tag(chunk)).expect("the files can be read");
+        let finished = self.dir.done_for(&tag(chunk)).expect("the files can be read");
         let is_left = |unit: &&Unit| !finished.rows.contains_key(&key(&self.plan, **unit));
         units.iter().filter(is_left).copied().collect()
     }
