@@ -18,6 +18,7 @@ use crate::catalog::Catalog;
 use crate::cluster::queue::Job;
 use crate::cluster::state::{self, Keys, Sweep};
 use crate::cluster::submission::Engine;
+use crate::cluster::task_log::Attempt;
 use crate::cluster::{ClusterError, Slurm, Submission, launch};
 use crate::exit;
 use crate::plan::{Plan, Shard};
@@ -147,10 +148,19 @@ fn why_not(submission: &Submission, sweep: &Sweep, missing: usize, no_resubmit: 
     } else if file.missing.len() >= sweeps as usize {
         Some(format!("submitted again {} already", count(sweeps as usize, "time")))
     } else if !sweep.is_worth_it(before, missing) {
-        Some("the last tries made no row and no node is to blame: see the logs of the tasks".to_owned())
+        let newest =
+            sweep.newest.as_ref().map_or_else(|| format!("see {}", submission.logs().display()), told);
+        Some(format!("the last tries made no row and no node is to blame: {newest}"))
     } else {
         None
     }
+}
+
+/// Where to read about a try that failed, and what it said last.
+fn told(attempt: &Attempt) -> String {
+    let log = attempt.log.display();
+    let error = attempt.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    format!("see {log} ({} on {}){error}", attempt.ending(), attempt.node)
 }
 
 fn said(sweep: &Sweep, reason: &str) -> String {

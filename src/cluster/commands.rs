@@ -51,14 +51,18 @@ pub trait Commands {
 pub struct SearchPath(OsString);
 
 /// Variables of the job that this process may itself run in, which a job that it submits must not inherit: Slurm leaves
-/// `SLURM_RESTART_COUNT` unset on a first start, and the others unset outside of arrays.
-const NOT_INHERITED: [&str; 7] = [
+/// `SLURM_RESTART_COUNT` unset on a first start, those of arrays outside of them, and those of memory where no option names
+/// any; a task would take the memory of the job that submitted it for its own.
+const NOT_INHERITED: [&str; 10] = [
     "SLURM_RESTART_COUNT",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_ARRAY_TASK_COUNT",
     "SLURM_ARRAY_TASK_MIN",
     "SLURM_ARRAY_TASK_MAX",
+    "SLURM_MEM_PER_NODE",
+    "SLURM_MEM_PER_CPU",
+    "SLURM_MEM_PER_GPU",
     "DFLOW_CHUNK",
 ];
 

@@ -30,7 +30,7 @@ pub mod task_log;
 pub use chunks::{Chunk, Sizing, Stretch, cut};
 pub use error::ClusterError;
 pub use frozen::ChunkFile;
-pub use progress::{ChunkCounts, ChunkReader, QueueCounts, Waiting};
+pub use progress::{ChunkCounts, ChunkReader, FailedChunk, QueueCounts, Waiting};
 pub use queue_watch::{Answer, Question, QueueWatch};
 pub use slurm::Slurm;
 pub use submission::{Array, Submission, WorkOptions};

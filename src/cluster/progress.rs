@@ -1,11 +1,15 @@
 //! How the chunks of a run stand, for people: what the rows tell, and what the queue said last.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use self::failures::FailedChunk;
+use self::failures::Failures;
 use super::error::ClusterError;
 use super::queue::{Ending, Job, Phase};
 use super::queue_watch::{Answer, Question};
@@ -45,6 +49,8 @@ pub struct QueueCounts {
     pub running: usize,
     /// Over with rows missing.
     pub failed: usize,
+    /// The newest of these.
+    pub newest_failed: Option<FailedChunk>,
     /// Cancelled with rows missing.
     pub cancelled: usize,
     /// The controller does not know them (any more).
@@ -80,12 +86,13 @@ struct Known {
     submission: Submission,
     /// Chunks that had rows missing when they were looked at last: a row that is durable stays so.
     open: Vec<usize>,
+    failures: Failures,
 }
 
 impl Known {
     fn new(submission: Submission) -> Self {
         let open = (0..submission.chunks().chunks.len()).collect();
-        Self { submission, open }
+        Self { submission, open, failures: Failures::default() }
     }
 }
 
@@ -135,7 +142,7 @@ impl ChunkReader {
     /// How the newest submission stands; none if nothing was ever submitted.
     pub fn counts(&mut self, answer: &Answer<'_>, is_durable: IsDurable<'_>) -> Option<ChunkCounts> {
         let mut known: Vec<&mut Known> = self.submissions.values_mut().collect();
-        let Known { submission, open } = known.pop()?;
+        let Known { submission, open, failures } = known.pop()?;
         open.retain(|chunk| is_open(submission.chunks(), *chunk, is_durable));
         let total = submission.chunks().chunks.len();
         let mut counts = ChunkCounts {
@@ -156,6 +163,8 @@ impl ChunkReader {
         let newest = of(submission);
         let was_cancelled = submission.file().cancelled;
         open.iter().for_each(|chunk| queue.add(newest.get(chunk), was_cancelled));
+        queue.newest_failed = failures.newest(submission, &newest, open);
+        counts.notes.extend(queue.newest_failed.as_ref().map(FailedChunk::note));
         let older = known.iter().flat_map(|known| of(&known.submission).into_values());
         queue.older = older.filter(|job| job.phase.is_live()).count();
         let waiting: Vec<&Job> = open.iter().filter_map(|chunk| newest.get(chunk)).collect();

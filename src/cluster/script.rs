@@ -1,7 +1,7 @@
 //! The batch scripts: written into the submission, readable, and able to stand alone.
 //!
-//! What a task does about signals, restarts and nodes that cannot write is all in `template/job.sbatch`; here its gaps
-//! are filled.
+//! What a task does about signals, restarts and nodes that cannot write or start dflow is all in `template/job.sbatch`; here
+//! its gaps are filled.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::spec::cluster::ClusterSpec;
 
 const JOB: &str = include_str!("template/job.sbatch");
 const COLLECT: &str = include_str!("template/collect.sbatch");
-/// What both do about nodes that cannot write.
+/// How both keep away from nodes that are no good.
 const AVOID: &str = include_str!("template/avoid.sh");
 
 /// Restarts of a task by its own script.
@@ -141,7 +141,8 @@ impl Lines {
     }
 }
 
-/// What runs before dflow: modules, then the site's own lines; a module that is not there ends the task.
+/// What runs before dflow: modules, then the site's own lines; a module that is not there ends the script, which sees to it
+/// that another node is tried.
 fn setup(spec: &ClusterSpec) -> String {
     let mut lines = Vec::new();
     for module in spec.modules.iter().flatten() {

@@ -137,6 +137,8 @@ pub struct Sweep {
     pub live: Vec<usize>,
     /// Nodes on which chunks ended without a single row, and none was completed.
     pub bad_nodes: BTreeSet<String>,
+    /// The newest of the last tries of what failed.
+    pub newest: Option<Attempt>,
 }
 
 impl Sweep {
@@ -180,6 +182,9 @@ impl Sweep {
         let good = attempts.iter().filter(|attempt| attempt.code == Some(exit::OK));
         let good = good.map(|attempt| attempt.node.as_str()).collect();
         sweep.bad_nodes = bad_nodes(&empty, &last, &good, jobs);
+        sweep.bad_nodes.extend(without_setup(&empty, &last, &attempts));
+        let last_tries = sweep.again.iter().filter_map(|chunk| last.get(chunk));
+        sweep.newest = last_tries.max().map(|attempt| (*attempt).clone());
         sweep
     }
 
@@ -214,6 +219,25 @@ fn bad_nodes(
     let silent = silent.filter_map(|chunk| jobs.get(chunk)).map(|job| job.nodes.as_str());
     let nodes = logged.chain(silent).filter(|node| !node.is_empty() && !good.contains(node));
     nodes.map(str::to_owned).collect()
+}
+
+/// Nodes on which the setup failed, or dflow could not be started, for chunks that ended so: on no node of them dflow ever
+/// ran, but on others it did. Where it never ran anywhere, the setup is wrong.
+fn without_setup(
+    empty: &BTreeSet<usize>,
+    last: &BTreeMap<usize, &Attempt>,
+    attempts: &[Attempt],
+) -> BTreeSet<String> {
+    let ran = attempts
+        .iter()
+        .filter(|attempt| !attempt.setup_failed && attempt.code.is_some_and(|code| code != exit::UNWRITABLE));
+    let ran: BTreeSet<&str> = ran.map(|attempt| attempt.node.as_str()).collect();
+    let ended_so =
+        |chunk: &usize| empty.contains(chunk) && last.get(chunk).is_some_and(|attempt| attempt.setup_failed);
+    let failed = attempts.iter().filter(|attempt| attempt.setup_failed && ended_so(&attempt.chunk));
+    let nodes = failed.map(|attempt| attempt.node.as_str()).filter(|node| !node.is_empty());
+    let is_bad = |node: &&str| !ran.is_empty() && !ran.contains(node);
+    nodes.filter(is_bad).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 //! The controller forgets a task some minutes after its end; these lines do not.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// First word of the script's own lines.
 const MARK: &str = "dflow-task";
+/// How the line begins in which dflow says why it ends.
+const ERROR: &str = "error:";
+/// Signs of such a line that are kept.
+const LONGEST: usize = 400;
 
 /// One start of a task, as the log tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -23,6 +27,33 @@ pub struct Attempt {
     pub terminated: bool,
     /// Why it ended, in the script's words; none if it was killed.
     pub end: Option<String>,
+    /// Whether the setup failed, or dflow could not be started.
+    pub setup_failed: bool,
+    /// The last line that tells an error; while there is none, the last line that is not the script's.
+    pub error: Option<String>,
+    /// The log.
+    pub log: PathBuf,
+}
+
+impl Attempt {
+    /// How it ended, in a few words.
+    pub fn ending(&self) -> String {
+        match (self.code, &self.end) {
+            _ if self.setup_failed => "the setup failed".to_owned(),
+            (Some(code), _) => format!("code {code}"),
+            (None, Some(end)) => end.clone(),
+            (None, None) => "killed".to_owned(),
+        }
+    }
+
+    /// Keeps a line of output, if it tells more than what was kept before.
+    fn keep(&mut self, line: &str) {
+        let line = line.trim();
+        let is_error = |line: &str| line.starts_with(ERROR);
+        if !line.is_empty() && (is_error(line) || !self.error.as_deref().is_some_and(is_error)) {
+            self.error = Some(line.chars().take(LONGEST).collect());
+        }
+    }
 }
 
 /// The attempts of all tasks in a folder of logs, in the order of their starts; none if there is no such folder.
@@ -30,11 +61,18 @@ pub fn read(folder: &Path) -> Vec<Attempt> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut attempts = Vec::new();
     for path in entries.map(|entry| entry.path()) {
-        let Ok(file) = std::fs::File::open(&path) else { continue };
-        let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
-        attempts.extend(parse(lines.map(|line| String::from_utf8_lossy(&line).into_owned())));
+        attempts.extend(read_log(&path));
     }
     attempts.sort();
+    attempts
+}
+
+/// The attempts of one task, in their order; none if its log cannot be read.
+pub fn read_log(path: &Path) -> Vec<Attempt> {
+    let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
+    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+    let mut attempts = parse(lines.map(|line| String::from_utf8_lossy(&line).into_owned()));
+    attempts.iter_mut().for_each(|attempt| path.clone_into(&mut attempt.log));
     attempts
 }
 
@@ -43,6 +81,9 @@ fn parse(lines: impl Iterator<Item = String>) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::new();
     for line in lines {
         let Some((time, words)) = line.strip_prefix(MARK).and_then(|rest| rest.trim().split_once(' ')) else {
+            if let Some(last) = attempts.last_mut() {
+                last.keep(&line);
+            }
             continue;
         };
         let value = |key: &str| words.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -60,6 +101,7 @@ fn parse(lines: impl Iterator<Item = String>) -> Vec<Attempt> {
                         last.terminated |= value("signal") == Some("term");
                     }
                     "waiting" => last.terminated |= value("for") == Some("term"),
+                    "setup-failed" => last.setup_failed = true,
                     "end" => last.end = value("reason").map(str::to_owned),
                     _ => {}
                 }
@@ -108,6 +150,30 @@ dflow-task 2026-11-22T20:03:00Z chunk=4 task=7_4 node=node2 restart=1 event=end 
             let text = format!("{start}dflow-task t chunk=0 task=7_0 node=n restart=0 {line}");
             assert_eq!(of(&text)[0].terminated, terminated, "{line}");
         }
+    }
+
+    #[test]
+    fn the_last_error_is_kept_and_whether_dflow_was_started() {
+        let line = |words: &str| format!("dflow-task t chunk=0 task=7_0 node=n restart=0 {words}\n");
+        let start = line("event=start gpus=0");
+        let failed = format!(
+            "before\n{start}warming up\nerror: first\nerror: no such dataset\nbye\n{}{start}{}{}",
+            line("event=stopped code=2 signal=none"),
+            "line 9: dflow: No such file or directory\n\n",
+            line("event=stopped code=127 signal=none") + &line("event=setup-failed code=127"),
+        );
+        let told: Vec<_> = of(&failed).into_iter().map(|a| (a.ending(), a.setup_failed, a.error)).collect();
+        let error = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            told,
+            [
+                ("code 2".to_owned(), false, error("error: no such dataset")),
+                ("the setup failed".to_owned(), true, error("line 9: dflow: No such file or directory")),
+            ]
+        );
+        assert_eq!(of(&start)[0].ending(), "killed");
+        let used_up = of(&(start + &line("event=end reason=restarts-used-up")));
+        assert_eq!(used_up[0].ending(), "restarts-used-up");
     }
 
     #[test]

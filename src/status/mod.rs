@@ -11,7 +11,7 @@ mod progress;
 mod reader;
 mod snapshot;
 
-pub use crate::cluster::{ChunkCounts, QueueCounts, QueueWatch, Waiting};
+pub use crate::cluster::{ChunkCounts, FailedChunk, QueueCounts, QueueWatch, Waiting};
 pub use nodes::NodeWatch;
 pub use progress::{CellState, Progress};
 pub use reader::Reader;

@@ -11,6 +11,8 @@ use crate::run_test::{Finished, RunTest};
 
 const SITE: &str = "partition: gpu\ngpus: 2\nthrottle: 4\ntime: 1h\ncommand: /shared/bin/dflow\n";
 
+const SUBMIT: [&str; 5] = ["submit", "p.yaml", "--slurm", "--seconds-per-eval", "1"];
+
 /// A directory with the suite's pipeline, a site file, and stand-ins for Slurm's commands.
 struct Cluster(RunTest);
 
@@ -49,14 +51,20 @@ impl Cluster {
 
     /// Runs dflow with these commands and no others on its search path.
     fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with(arguments, &[])
+    }
+
+    /// The same, with these variables besides.
+    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
         let bin = self.0.path("bin").display().to_string();
         let settings = self.0.path("settings").display().to_string();
         let site = self.0.path("site.yaml").display().to_string();
-        self.0.run_with(arguments, &[("PATH", &bin), ("XDG_CONFIG_HOME", &settings), ("DFLOW_SITE", &site)])
+        let own = [("PATH", &*bin), ("XDG_CONFIG_HOME", &*settings), ("DFLOW_SITE", &*site)];
+        self.0.run_with(arguments, &[variables, &own].concat())
     }
 
     fn submit(&self) -> Finished {
-        self.run(&["submit", "p.yaml", "--slurm", "--seconds-per-eval", "1"])
+        self.run(&SUBMIT)
     }
 
     /// The folders of the submissions.
@@ -101,6 +109,20 @@ fn a_submission_is_frozen_submitted_and_collected_afterwards() {
     let file = cluster.file(0);
     assert_eq!((&file["arrays"][0]["job"], &file["collectors"][0]["job"]), (&101.into(), &102.into()));
     assert_eq!(file["cluster"]["partition"], "gpu");
+}
+
+#[test]
+fn a_job_does_not_inherit_what_slurm_said_of_the_job_that_submits_it() {
+    let cluster = Cluster::new();
+    cluster.command("sbatch", "/usr/bin/env >> $0.env; echo $(( 99 + $(wc -l < $0.calls) ))");
+    let names = ["SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_RESTART_COUNT"];
+    let variables = names.iter().chain(&["SLURM_CONF"]).map(|name| (*name, "7"));
+    cluster.run_with(&SUBMIT, &variables.collect::<Vec<_>>()).succeeds();
+    let environment = fs::read_to_string(cluster.0.path("bin/sbatch.env")).unwrap();
+    assert!(environment.contains("SLURM_CONF=7\n"), "{environment}");
+    for name in names {
+        assert!(!environment.contains(&format!("{name}=")), "{environment}");
+    }
 }
 
 #[test]
@@ -191,7 +213,15 @@ fn collecting_submits_again_what_failed_and_ends_with_the_tables() {
     assert!(cluster.calls("sbatch")[3].contains("--array=0%4") && cluster.calls("sbatch").len() == 5);
     // Nothing was made since.
     cluster.queue("103_0|FAILED|node1|x|NonZeroExitCode\\n");
-    cluster.run(&["collect", &dir]).fails_with(4).stdout("the last tries made no row");
+    let log = cluster.submissions()[0].join("logs/103_0.out");
+    let line =
+        |words: &str| format!("dflow-task 2026-11-22T20:00:00Z chunk=0 task=103_0 node=node1 {words}\n");
+    let (start, stop) = (line("event=start"), line("event=stopped code=2 signal=none"));
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    fs::write(&log, format!("{start}error: no such dataset\n{stop}")).unwrap();
+    let told = cluster.run(&["collect", &dir]);
+    told.fails_with(4).stdout("the last tries made no row");
+    told.stdout("logs/103_0.out (code 2 on node1): error: no such dataset; `dflow submit`");
     cluster.0.run(&["run", "p.yaml"]).succeeds();
     let done = cluster.run(&["collect", &dir]);
     done.succeeds().stdout("complete: 16 ok").stdout("d-flow");

@@ -91,6 +91,42 @@ fn a_chunk_is_done_when_its_rows_are_durable_whatever_the_queue_says() {
 }
 
 #[test]
+fn the_newest_failure_is_told_with_its_log_which_is_read_once() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    let submission = Submission::all(root.path()).unwrap().pop().unwrap();
+    std::fs::create_dir_all(submission.logs()).unwrap();
+    let log = |task: usize, words: &str| {
+        let line = format!("dflow-task t chunk={task} task=8_{task} node=node{task} restart=0");
+        let text = format!("{line} event=start gpus=0\n{line} {words}\n");
+        std::fs::write(submission.logs().join(format!("8_{task}.out")), text).unwrap();
+    };
+    let mut told = |lines: &str| {
+        let counts = reader.counts(&said(&jobs(lines)), NOTHING).unwrap();
+        let newest = counts.queue.unwrap().newest_failed;
+        (newest.map(|chunk| (chunk.ending, chunk.node)), counts.notes)
+    };
+    let of = |ending: &str, node: &str| Some((Some(ending.to_owned()), node.to_owned()));
+    let note = |task: &str| vec![format!("failed: submit/{}/logs/{task}.out", submission.id())];
+    assert_eq!(told("8_0|RUNNING|node0|y|None\n"), (None, vec![]));
+    log(1, "event=stopped code=2 signal=none");
+    let first = "8_0|RUNNING|node0|y|None\n8_1|FAILED|node1|y|NonZeroExitCode\n";
+    assert_eq!(told(first), (of("code 2", "node1"), note("8_1")));
+    log(1, "event=stopped code=1 signal=none");
+    assert_eq!(told(first).0, of("code 2", "node1"), "nothing has changed: it is not read again");
+    // The other one failed since.
+    log(0, "event=setup-failed code=127");
+    let both = first.replace("RUNNING", "FAILED");
+    assert_eq!(told(&both), (of("the setup failed", "node0"), note("8_0")));
+    std::fs::remove_file(submission.logs().join("8_1.out")).unwrap();
+    let silent = told("8_0|RUNNING|node0|y|None\n8_1|FAILED|node7|y|NonZeroExitCode\n");
+    assert_eq!(
+        silent,
+        (Some((None, "node7".to_owned())), vec!["failed without a log: sacct -j 8_1".to_owned()])
+    );
+}
+
+#[test]
 fn counts_are_by_chunk_and_node() {
     let lines = "1|PD||a|None\n2|R|node1|a|None\n3|R|node1|a|None\n4|CG|node2|a|None\n5|F|node2|a|None\n6|CA||a|None\n";
     let mut counts = QueueCounts::default();

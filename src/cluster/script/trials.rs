@@ -77,14 +77,33 @@ impl Trial {
     /// Runs task 4 of array 7 on node2.
     fn run_with(&self, cluster: &ClusterSpec, arguments: &[&str], restarts: u32) -> Ended {
         let submission = submission_in(self.0.path(), cluster.clone());
-        fs::create_dir_all(submission.logs()).unwrap();
         let text = job(&submission, &[]).unwrap();
+        let variables = [("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "4")];
+        self.start(&submission, &text, ("$task.out", &variables), arguments, restarts)
+    }
+
+    /// Runs collecting job 9 on node2.
+    fn collect_with(&self, cluster: &ClusterSpec, restarts: u32) -> Ended {
+        let submission = submission_in(self.0.path(), cluster.clone());
+        let text = collect(&submission).unwrap();
+        self.start(&submission, &text, ("collect-$job.out", &[("SLURM_JOB_ID", "9")]), &[], restarts)
+    }
+
+    fn start(
+        &self,
+        submission: &Submission,
+        text: &str,
+        (log_name, variables): (&str, &[(&str, &str)]),
+        arguments: &[&str],
+        restarts: u32,
+    ) -> Ended {
+        fs::create_dir_all(submission.logs()).unwrap();
         let text = text.replace("/home/user/bin/dflow", &self.path("bin/dflow").display().to_string());
         let text = text.replace("/home/user/work", &self.path("work").display().to_string());
         // One log for all starts, whatever the random id of the submission.
         let log = self.path("task.out");
         let own = submission.logs().display().to_string();
-        let text = text.replace(&format!("log={own}/$task.out"), &format!("log={}", log.display()));
+        let text = text.replace(&format!("log={own}/{log_name}"), &format!("log={}", log.display()));
         fs::write(self.path("job.sbatch"), text).unwrap();
         for name in ["calls", "sleeps", "requeued"] {
             let _ = fs::remove_file(self.path(name));
@@ -92,11 +111,7 @@ impl Trial {
         let mut command = Command::new("bash");
         command.arg(self.path("job.sbatch")).args(arguments);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()));
-        command.envs([
-            ("SLURM_ARRAY_JOB_ID", "7"),
-            ("SLURM_ARRAY_TASK_ID", "4"),
-            ("SLURMD_NODENAME", "node2"),
-        ]);
+        command.envs(variables.iter().copied()).env("SLURMD_NODENAME", "node2");
         command.env("SLURM_RESTART_COUNT", restarts.to_string());
         let output = command.output().unwrap();
         let lines = |path: &Path| -> Vec<String> {
@@ -110,6 +125,12 @@ impl Trial {
             log: fs::read_to_string(log).unwrap_or_default(),
         }
     }
+}
+
+/// A cluster with these lines of setup.
+fn with_setup(lines: &[&str]) -> ClusterSpec {
+    let setup = lines.iter().map(|line| (*line).to_owned()).collect();
+    ClusterSpec { setup: Some(setup), ..ClusterSpec::default() }
 }
 
 /// The nodes that a requeued task is kept off.
@@ -231,4 +252,89 @@ fn an_unclear_answer_about_the_nodes_keeps_the_task_off_this_one() {
     let trial = Trial::new("exit 74").file("nodes", "node2");
     trial.command("sbatch", "echo 'allocation failure: Access/permission denied' >&2; exit 1");
     assert_eq!(avoided(&trial.run()), "node2");
+}
+
+#[test]
+fn a_node_where_the_setup_ends_the_script_leaves_the_task_to_others_some_times() {
+    for (setup, code) in [
+        ("[[ $SLURMD_NODENAME = node2 ]] && exit 5", 5),
+        ("set -e; export A=a; false", 1),
+        ("exit 0", 1),
+        // Bash cannot read it.
+        (")", 2),
+    ] {
+        let (trial, cluster) = (Trial::new("echo started"), with_setup(&[setup]));
+        for restarts in 0..2 {
+            let ended = trial.run_with(&cluster, &["0"], restarts);
+            assert_eq!(avoided(&ended), "node2", "{setup}");
+            assert!(ended.waited >= 20, "it must not swallow an array: {ended:?}");
+            assert!(ended.log.contains("event=setup-failed code="), "{ended:?}");
+        }
+        let ended = trial.run_with(&cluster, &["0"], 2);
+        assert_eq!((ended.code, ended.calls.len(), ended.waited), (Some(code), 0, 0), "{ended:?}");
+        assert!(ended.log.ends_with("event=end reason=setup-failed\n"), "{ended:?}");
+        assert!(!ended.log.contains("started"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_start_the_program_leaves_the_task_to_others_some_times() {
+    for code in [126, 127] {
+        let trial = Trial::new("exit 0");
+        match code {
+            126 => {
+                fs::set_permissions(trial.path("bin/dflow"), fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            _ => fs::remove_file(trial.path("bin/dflow")).unwrap(),
+        }
+        for restarts in 0..2 {
+            let ended = trial.run_with(&ClusterSpec::default(), &["0"], restarts);
+            assert_eq!(avoided(&ended), "node2");
+            assert!(ended.log.contains(&format!("event=setup-failed code={code}")), "{ended:?}");
+        }
+        let ended = trial.run_with(&ClusterSpec::default(), &["0"], 2);
+        assert_eq!((ended.code, ended.calls.len()), (Some(code), 0), "{ended:?}");
+        assert!(ended.log.ends_with("event=end reason=setup-failed\n"), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_the_setup_sets_reaches_dflow_and_its_errors_do_not_end_the_script() {
+    let cluster = with_setup(&["export SET=by-setup", "set -e", "trap 'echo cleaned' EXIT"]);
+    let ended = Trial::new("echo \"it is $SET\"; exit 3").run_with(&cluster, &["0"], 0);
+    assert!(ended.log.contains("it is by-setup\n"), "{ended:?}");
+    assert!(ended.log.contains("event=stopped code=3 ") && ended.log.ends_with("cleaned\n"), "{ended:?}");
+    assert_eq!((ended.code, ended.calls.len()), (Some(3), 0), "{ended:?}");
+}
+
+#[test]
+fn a_task_that_was_told_to_end_in_its_setup_is_not_brought_back() {
+    let cluster = with_setup(&["kill -TERM $$", "touch $(dirname $0)/requeued", "exit 1"]);
+    let ended = Trial::new("exit 0").run_with(&cluster, &["0"], 0);
+    assert_eq!((ended.calls.len(), ended.code), (0, None), "{ended:?}");
+    assert!(ended.log.contains("event=waiting for=term"), "{ended:?}");
+}
+
+#[test]
+fn a_node_that_cannot_collect_leaves_it_to_another() {
+    let no_setup = ClusterSpec::default();
+    let missing = Trial::new("");
+    fs::remove_file(missing.path("bin/dflow")).unwrap();
+    for (trial, cluster, said, code) in [
+        (&Trial::new("exit 0"), &with_setup(&["exit 7"]), "node2 fails in the setup (code 7)", 7),
+        (&Trial::new("exit 0"), &with_setup(&["set -e; false"]), "node2 fails in the setup (code 1)", 1),
+        (&Trial::new("exit 0"), &with_setup(&[")"]), "node2 fails in the setup (code 2)", 2),
+        (&missing, &no_setup, "node2 cannot start the program (code 127)", 127),
+        (&Trial::new("exit 74"), &no_setup, "node2 cannot write into the run directory", 74),
+    ] {
+        let ended = trial.collect_with(cluster, 9);
+        assert_eq!(ended.calls, ["requeue 9", "update JobId=9 ExcNodeList=node2"], "{ended:?}");
+        assert!(ended.log.contains(said) && ended.waited >= 200, "{ended:?}");
+        let last = trial.collect_with(cluster, 10);
+        assert_eq!((last.code, last.calls.len()), (Some(code), 0), "{last:?}");
+        assert!(last.log.contains("given up after 10 restarts"), "{last:?}");
+    }
+    let done = Trial::new("echo \"$*\"; exit 3").collect_with(&with_setup(&["set -e", "true"]), 0);
+    assert_eq!((done.code, done.calls.len()), (Some(3), 0), "{done:?}");
+    assert!(done.log.starts_with("collect "), "{done:?}");
 }

@@ -146,6 +146,39 @@ fn a_node_that_cannot_write_is_bad_whoever_else_failed() {
 }
 
 #[test]
+fn nodes_without_setup_are_bad_where_dflow_ran_on_others() {
+    let root = tempfile::tempdir().unwrap();
+    let unusable = |chunk, node: &str, minute: u32| {
+        start(chunk, node, "event=setup-failed code=1").replace("20:0", &format!("20:{minute}"))
+    };
+    let bad = |logs: &[String]| {
+        let submission = submission(root.path(), &logs.concat());
+        Sweep::of(&submission, &BTreeMap::new(), &Keys::new(), NOTHING)
+    };
+    let tries = [unusable(0, "node1", 1), unusable(0, "node2", 2)];
+    let sweep = bad(&tries);
+    assert!(sweep.bad_nodes.is_empty() && !sweep.is_worth_it(15, 15), "the setup is wrong");
+    // It made no row, and yet dflow ran.
+    let ran = start(1, "node3", "event=stopped code=1 signal=none");
+    let sweep = bad(&[&tries[..], &[ran.clone()]].concat());
+    assert_eq!(sweep.bad_nodes, ["node1", "node2"].map(str::to_owned).into());
+    assert!(sweep.is_worth_it(15, 15), "elsewhere it may work");
+    let ran_later = start(0, "node3", "event=stopped code=1 signal=none").replace("20:0", "20:5");
+    assert!(bad(&[&tries[..], &[ran_later]].concat()).bad_nodes.is_empty(), "another node was found");
+}
+
+#[test]
+fn the_newest_failure_is_known_with_its_log() {
+    let root = tempfile::tempdir().unwrap();
+    let submission = submission(root.path(), &start(0, "node1", "event=stopped code=2 signal=none"));
+    let log = start(1, "node2", "x\nerror: no such dataset\n");
+    std::fs::write(submission.logs().join("7_1.out"), log).unwrap();
+    let newest = Sweep::of(&submission, &BTreeMap::new(), &Keys::new(), NOTHING).newest.unwrap();
+    assert_eq!((newest.chunk, newest.log), (1, submission.logs().join("7_1.out")));
+    assert_eq!(newest.error.unwrap(), "error: no such dataset");
+}
+
+#[test]
 fn nodes_stay_left_out() {
     let root = tempfile::tempdir().unwrap();
     let mut submission = submission(root.path(), "");

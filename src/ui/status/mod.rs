@@ -125,13 +125,18 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
 fn chunk_text(chunks: &ChunkCounts) -> String {
     let ChunkCounts { done, open, queue, .. } = chunks;
     let Some(queue) = queue else { return format!("{done} done, {open} open (queue not known)") };
-    let QueueCounts { queued, running, failed, cancelled, absent, older, waiting, .. } = queue;
+    let QueueCounts { queued, running, failed, newest_failed, cancelled, absent, older, waiting, .. } = queue;
     let waiting = waiting.as_ref().map(|waiting| match waiting.tasks {
         tasks if tasks == *queued => format!(" ({})", waiting.reason),
         tasks => format!(" ({tasks}: {})", waiting.reason),
     });
     let waiting = waiting.unwrap_or_default();
-    let always = format!("{queued} queued{waiting}, {running} running, {done} done, {failed} failed");
+    let why = newest_failed.as_ref().map_or_else(String::new, |chunk| {
+        let ending = chunk.ending.as_deref().unwrap_or("no log");
+        let newest = if *failed > 1 { "newest: " } else { "" };
+        format!(" ({newest}{ending} on {})", chunk.node)
+    });
+    let always = format!("{queued} queued{waiting}, {running} running, {done} done, {failed} failed{why}");
     let rare = [(cancelled, "cancelled"), (absent, "not in the queue"), (older, "of older submissions live")];
     let rare = rare.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!(", {count} {word}"));
     std::iter::once(always).chain(rare).collect()

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::status::{CellState, History, Now, Progress, Waiting};
+use crate::status::{CellState, FailedChunk, History, Now, Progress, Waiting};
 use crate::store::TelemetryRow;
 use crate::store::nodes::{DeviceState, Failure, Held, Node, NodeDevice, Rate, SlurmTask};
 
@@ -263,6 +263,26 @@ fn a_queue_that_is_not_known_is_never_said_to_be_empty() {
         text.contains("\nnote: the queue is as it was 2 min 05 s ago: the controller does not"),
         "{text}"
     );
+}
+
+#[test]
+fn why_a_chunk_failed_stands_beside_how_many() {
+    let mut snapshot = snapshot(cells(), nodes());
+    let chunk = |ending: Option<&str>| FailedChunk {
+        ending: ending.map(str::to_owned),
+        node: "node2".to_owned(),
+        ..FailedChunk::default()
+    };
+    for (failed, ending, text) in [
+        (1, Some("code 2"), "1 failed (code 2 on node2)"),
+        (3, Some("the setup failed"), "3 failed (newest: the setup failed on node2)"),
+        (1, None, "1 failed (no log on node2)"),
+    ] {
+        let queue = QueueCounts { failed, newest_failed: Some(chunk(ending)), ..QueueCounts::default() };
+        snapshot.chunks = Some(chunks(Some(queue)));
+        assert!(summary(&snapshot).contains(text), "{}", summary(&snapshot));
+        assert!(frame(&snapshot, PLAIN).join("\n").contains(text));
+    }
 }
 
 #[test]
