@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::{CliError, CliResult, Global, print_lossy};
+use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::cluster::cancel::{Cancelled, cancel};
+use crate::cluster::ending::{self, Patience};
 use crate::cluster::submission::Engine;
 use crate::cluster::{ClusterError, Slurm, Submission};
 use crate::exit;
@@ -50,18 +51,38 @@ pub(super) fn run(args: &CancelArgs, _: &Global) -> CliResult {
         }
         _ => {}
     }
-    for mut submission in chosen {
-        let line = match submission.file().engine {
-            Engine::Slurm => in_slurm(&mut submission),
-            Engine::Kubernetes => in_kubernetes(&mut submission),
-        };
-        print_lossy(&line.map_err(CliError::cluster)?);
-    }
+    end(chosen).map_err(CliError::cluster)?;
     Ok(exit::OK)
 }
 
-fn in_slurm(submission: &mut Submission) -> Result<String, ClusterError> {
-    let Cancelled { queued, running } = cancel(submission, &Slurm::on_path(), PAUSE)?;
+/// Cancels submissions, and waits for what ran: until a task is gone, its last checkpoint may be missing.
+fn end(mut chosen: Vec<Submission>) -> Result<(), ClusterError> {
+    let slurm = Slurm::on_path();
+    for submission in &mut chosen {
+        print_lossy(&match submission.file().engine {
+            Engine::Slurm => in_slurm(submission, &slurm)?,
+            Engine::Kubernetes => in_kubernetes(submission)?,
+        });
+    }
+    chosen.retain(|submission| submission.file().engine == Engine::Slurm);
+    let left = ending::wait(&chosen, &slurm, Patience::USUAL, |chunks| {
+        eprintln_lossy(&format!(
+            "waiting until {} checkpointed and ended: two minutes at the most",
+            have(chunks)
+        ));
+    })?;
+    if left > 0 {
+        print_lossy(&format!("{} not ended yet; `dflow submit` waits for that, too", have(left)));
+    }
+    Ok(())
+}
+
+fn have(chunks: usize) -> String {
+    format!("{} {}", count(chunks, "chunk"), if chunks == 1 { "has" } else { "have" })
+}
+
+fn in_slurm(submission: &mut Submission, slurm: &Slurm) -> Result<String, ClusterError> {
+    let Cancelled { queued, running } = cancel(submission, slurm, PAUSE)?;
     Ok(match queued + running {
         0 => format!("{}: nothing of it waits or runs any more", submission.id()),
         _ => format!(

@@ -131,7 +131,7 @@ fn sweep(
 /// The jobs of the submission's chunks, and all that the run has in the queue.
 fn queue(submission: &Submission, slurm: &Slurm) -> Result<(BTreeMap<usize, Job>, Keys), ClusterError> {
     let jobs = state::jobs_of_chunks(submission, slurm)?;
-    Ok((jobs, state::live(submission.run_dir(), slurm)?.keys))
+    Ok((jobs, state::live(submission.run_dir(), slurm)?.into_all_keys()))
 }
 
 /// Why the missing rows are left as they are; none if they are to be tried again.

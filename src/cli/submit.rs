@@ -13,7 +13,7 @@ use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::cluster::submission::Engine;
 use crate::cluster::{ClusterError, Slurm, Submission, TaskShape, kubernetes, launch, script};
 use crate::exit;
-use crate::spec::span::Span;
+use crate::spec::span::{Span, SpanError};
 use crate::store::{RunDir, Start};
 use crate::ui::text::count;
 
@@ -30,7 +30,7 @@ pub(super) struct SubmitArgs {
     #[arg(long)]
     k8s: bool,
     /// Time that a chunk of samples should take, such as 30m; default: `chunk` of `cluster:`, else 30m.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = parse_chunk)]
     chunk: Option<Span>,
     /// Site file: what `cluster:` of the pipeline leaves open; default: $DFLOW_SITE, else ~/.config/dflow/cluster.yaml.
     #[arg(long, value_name = "FILE")]
@@ -60,6 +60,11 @@ pub(super) struct SubmitArgs {
     /// Seconds between two checkpoints of a running solve.
     #[arg(long, value_name = "S", default_value_t = 60)]
     checkpoint_every: u64,
+}
+
+fn parse_chunk(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error: SpanError| error.to_string())?;
+    if span.seconds() > 0 { Ok(span) } else { Err("a length of time above 0".to_owned()) }
 }
 
 fn parse_slots(text: &str) -> Result<String, String> {
@@ -116,13 +121,25 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     script::job(&submission, &arrays).map_err(CliError::cluster)?;
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
-    if let Err(error) = launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs()) {
+    let launched = launch::check(&submission, slurm)
+        .and_then(|()| launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs()));
+    if let Err(error) = launched {
         return Err(cut_short(submission, error));
     }
     if global.json {
         print_lossy(&serde_json::to_string_pretty(submission.file()).map_err(CliError::failure)?);
     } else {
         print_lossy(&summary(&submission, &prepared.resolved.plan.output));
+    }
+    if let Some(job) = launch::stuck(&submission, slurm) {
+        eprintln_lossy(&format!(
+            "note: array {} waits and may never start ({}): `scontrol show job {}` says more; if the cluster has no such \
+             nodes: dflow cancel {}, mend `cluster:` or the site file, submit again",
+            job.id,
+            job.reason.trim(),
+            job.id,
+            prepared.resolved.plan.output
+        ));
     }
     Ok(exit::OK)
 }

@@ -133,6 +133,19 @@ pub enum ClusterError {
     /// It was cancelled while it was being submitted.
     #[error("the submission was cancelled meanwhile; `dflow submit` of the same pipeline makes a new one")]
     Cancelled,
+    /// Tasks of cancelled submissions do not end.
+    #[error(
+        "what was cancelled is still ending (squeue --jobs={jobs}), and its last checkpoints are not there yet\n  = help: \
+         run the same command when it is gone; `dflow cancel {}` cancels it once more; --force submits without waiting, and \
+         what both solve counts once",
+        run.display()
+    )]
+    Ending {
+        /// Ids of their arrays, as squeue takes them.
+        jobs: String,
+        /// The run directory.
+        run: PathBuf,
+    },
     /// A manifest that cannot be made.
     #[error("{0}")]
     Manifest(String),

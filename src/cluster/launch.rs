@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::error::ClusterError;
-use super::queue::list_of;
+use super::queue::{Job, Phase, list_of};
 use super::script::{array_arguments, array_options, collect, job};
-use super::slurm::{Request, Slurm};
+use super::slurm::{Request, Slurm, explain};
 use super::state::collector_jobs;
 use super::submission::{Array, Collector, Submission};
 use crate::spec::cluster::ClusterSpec;
+
+/// Why a job waits that asks for what its partition has not, or not now.
+const MAY_NEVER_START: [&str; 3] = ["PartitionConfig", "BadConstraints", "ReqNodeNotAvail"];
 
 /// Deals chunks to arrays, in turns, so that each has as many long ones as the others and they end together; every index
 /// of an array is below `most`. `chunks` ascend.
@@ -63,6 +66,52 @@ pub fn left_out(submission: &Submission, nodes: String, slurm: &Slurm) -> Result
 pub fn write_scripts(submission: &Submission, arrays: &[Array]) -> Result<(), ClusterError> {
     submission.write_file("job.sbatch", &job(submission, arrays)?)?;
     submission.write_file("collect.sbatch", &collect(submission)?)
+}
+
+/// Asks whether both kinds of jobs of a submission, whose scripts are written, would be taken, while nothing of it is in
+/// the queue yet: a refused job that collects would leave arrays behind that nobody collects after.
+///
+/// # Errors
+/// [`ClusterError::Refused`] with what is wrong; what Slurm cannot tell beforehand is none.
+pub fn check(submission: &Submission, slurm: &Slurm) -> Result<(), ClusterError> {
+    let spec = &submission.file().cluster;
+    let own = spec.collect.clone().unwrap_or_default();
+    let qos = own.qos.as_ref().or(spec.qos.as_ref());
+    let jobs = [
+        ("job.sbatch", "the tasks", spec.partition.as_ref(), spec.qos.as_ref(), spec.constraint.as_ref()),
+        (
+            "collect.sbatch",
+            "the job that collects (`collect:`)",
+            own.partition.as_ref().or(spec.partition.as_ref()),
+            qos,
+            own.constraint.as_ref(),
+        ),
+    ];
+    for (script, job, partition, qos, constraint) in jobs {
+        if let Some(message) = slurm.objection(&script_path(submission, script)?)? {
+            let asked = [
+                ("partition", partition),
+                ("account", spec.account.as_ref()),
+                ("qos", qos),
+                ("constraint", constraint),
+            ];
+            let asked = asked.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+            let asked = asked.collect::<Vec<_>>().join(", ");
+            let asked = if asked.is_empty() { asked } else { format!(" ({asked})") };
+            return Err(explain("sbatch", format!("{job} would be refused{asked}: {message}")));
+        }
+    }
+    Ok(())
+}
+
+/// A job of a submission that, by what Slurm says at one look, may never start, and why.
+pub fn stuck(submission: &Submission, slurm: &Slurm) -> Option<Job> {
+    let arrays: Vec<u64> = submission.file().arrays.iter().filter_map(|array| array.job).collect();
+    let is_stuck = |job: &Job| {
+        job.phase == Phase::Queued
+            && MAY_NEVER_START.iter().any(|reason| job.reason.trim().starts_with(reason))
+    };
+    slurm.glance(&arrays).ok()?.into_iter().find(is_stuck)
 }
 
 /// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
@@ -159,6 +208,7 @@ mod tests {
     use std::cell::RefCell;
     use std::path::Path;
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::*;
     use crate::cluster::commands::{Answer, Commands};
@@ -242,6 +292,76 @@ mod tests {
             let ok = !(arguments[1].contains("node1") && arguments[1].contains("node2"));
             let err = "allocation failure: Requested node configuration is not available".to_owned();
             Ok(Answer { ok, out: String::new(), err: if ok { String::new() } else { err } })
+        }
+    }
+
+    /// Tests scripts: takes what does not ask for partition `nope`, and what is told of others.
+    struct Tests(&'static str);
+
+    impl Commands for Tests {
+        fn run(&self, _: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+            let [option, script] = arguments else { panic!("a test of a script: {arguments:?}") };
+            assert_eq!(*option, "--test-only");
+            let ok = !std::fs::read_to_string(script).unwrap().contains("--partition=nope");
+            Ok(Answer { ok, out: String::new(), err: format!("allocation failure: {}", self.0) })
+        }
+    }
+
+    #[test]
+    fn what_would_be_refused_is_found_before_anything_is_submitted() {
+        let checked = |partition: Option<&str>, collect: Option<&str>, message| {
+            let root = tempfile::tempdir().unwrap();
+            let partition = partition.map(str::to_owned);
+            let collect = CollectSpec { partition: collect.map(str::to_owned), ..CollectSpec::default() };
+            let spec = ClusterSpec { partition, collect: Some(collect), ..ClusterSpec::default() };
+            let submission = submission_in(root.path(), spec);
+            submission.create(&document_of(PINV)).unwrap();
+            write_scripts(&submission, &arrays(&submission, &[0, 1], 10, 0, "")).unwrap();
+            check(&submission, &Slurm::with(Tests(message), Vec::new())).map_err(|error| error.to_string())
+        };
+        let wrong = "Invalid partition name specified";
+        assert_eq!(checked(Some("gpu"), Some("cpu"), wrong), Ok(()));
+        let error = checked(Some("gpu"), Some("nope"), wrong).unwrap_err();
+        let said =
+            ["the job that collects (`collect:`) would be refused (partition nope)", wrong, "sinfo -s"];
+        assert!(said.iter().all(|part| error.contains(part)), "{error}");
+        let error = checked(Some("nope"), None, wrong).unwrap_err();
+        assert!(error.contains("the tasks would be refused (partition nope)"), "{error}");
+        // Nodes that are down now come back, and an sbatch without this option submits none the less.
+        for other in ["Requested node configuration is not available", "unrecognized option '--test-only'"] {
+            assert_eq!(checked(Some("nope"), None, other), Ok(()), "{other}");
+        }
+    }
+
+    /// A queue of one line.
+    struct Shows(&'static str);
+
+    impl Commands for Shows {
+        fn run(&self, _: &str, _: &[&str]) -> Result<Answer, ClusterError> {
+            Ok(Answer {
+                ok: !self.0.is_empty(),
+                out: self.0.to_owned(),
+                err: "Socket timed out on send/recv operation".to_owned(),
+            })
+        }
+    }
+
+    #[test]
+    fn an_array_that_may_never_start_is_noticed_at_one_look() {
+        let root = tempfile::tempdir().unwrap();
+        let (submission, _, _) = launched(root.path(), 9);
+        for (line, reason) in [
+            ("101_[0]|PENDING||a|BadConstraints", Some("BadConstraints")),
+            (
+                "101_[0]|PENDING||a|ReqNodeNotAvail, UnavailableNodes:node1",
+                Some("ReqNodeNotAvail, UnavailableNodes:node1"),
+            ),
+            ("101_[0]|PENDING||a|Resources", None),
+            ("101_[0]|RUNNING|node1|a|None", None),
+            ("", None),
+        ] {
+            let found = stuck(&submission, &Slurm::with(Shows(line), vec![Duration::MAX]));
+            assert_eq!(found.map(|job| job.reason).as_deref(), reason, "{line}");
         }
     }
 

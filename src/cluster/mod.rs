@@ -12,6 +12,7 @@ pub mod cancel;
 pub mod chunks;
 pub mod commands;
 pub mod cost;
+pub mod ending;
 mod error;
 mod frozen;
 pub mod kubernetes;

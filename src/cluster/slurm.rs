@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::commands::{Answer, Commands, SearchPath};
 use super::error::ClusterError;
 use super::queue::{self, Job};
+pub(super) use refusal::explain;
 pub use refusal::is_transient;
 
 /// Seconds before each repetition of a command that did not get through: a little over two minutes altogether, beside
@@ -140,6 +141,18 @@ impl Slurm {
         self.squeue(&format!("--jobs={}", ids.join(",")))
     }
 
+    /// As [`Self::jobs`], asked once, whatever the answer.
+    ///
+    /// # Errors
+    /// As [`Self::jobs`].
+    pub fn glance(&self, ids: &[u64]) -> Result<Vec<Job>, ClusterError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+        self.queue(&format!("--jobs={}", ids.join(",")), &[])
+    }
+
     /// As [`Self::jobs`], of jobs of these names; the controller sends its whole queue for it.
     ///
     /// # Errors
@@ -199,6 +212,17 @@ impl Slurm {
         let exclude = format!("--exclude={exclude}");
         let answer = self.commands.run("sbatch", &["--test-only", &exclude, script]);
         answer.map_or(true, |answer| answer.ok || !answer.message().contains(NO_NODE))
+    }
+
+    /// What Slurm has against the job of a script, whatever its nodes do now; none, too, where that cannot be told before it
+    /// is submitted.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoProgram`].
+    pub fn objection(&self, script: &str) -> Result<Option<String>, ClusterError> {
+        let answer = self.commands.run("sbatch", &["--test-only", script])?;
+        let message = answer.message();
+        Ok((!answer.ok && refusal::is_about_request(&message)).then_some(message))
     }
 
     /// Most tasks of one array: what the cluster says, at most a thousand.

@@ -81,6 +81,26 @@ pub struct Live {
     pub keys: Keys,
     /// Its arrays, by the folder of their submission.
     pub arrays: BTreeMap<PathBuf, BTreeSet<u64>>,
+    /// What of cancelled submissions still ends, beside these: nobody goes on with it but a further submission.
+    pub ending: Leftover,
+}
+
+/// Chunks of cancelled submissions that are not gone yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leftover {
+    /// Cell hashes and sample ids.
+    pub keys: Keys,
+    /// Ids of their arrays.
+    pub jobs: BTreeSet<u64>,
+}
+
+impl Live {
+    /// Everything that may still write rows.
+    pub fn into_all_keys(self) -> Keys {
+        let Self { mut keys, ending, .. } = self;
+        keys.extend(ending.keys);
+        keys
+    }
 }
 
 /// Cell hashes and sample ids.
@@ -94,7 +114,13 @@ pub fn live(root: &Path, slurm: &Slurm) -> Result<Live, ClusterError> {
     let mut live = Live::default();
     for submission in Submission::all(root)? {
         for (chunk, job) in jobs_of_chunks(&submission, slurm)? {
-            if job.phase.is_live() {
+            if !job.phase.is_live() {
+                continue;
+            }
+            if submission.is_cancelled() {
+                live.ending.keys.extend(keys_of(submission.chunks(), chunk));
+                live.ending.jobs.insert(job.id);
+            } else {
                 live.keys.extend(keys_of(submission.chunks(), chunk));
                 live.arrays.entry(submission.dir().to_owned()).or_default().insert(job.id);
             }

@@ -10,7 +10,7 @@ use crate::plan::CellConflict;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}{}", path.display(), remedy(source))]
+    #[error("cannot {action} {}: {source}{}", path.display(), remedy(action, source))]
     Io {
         /// What was tried: "create", "write" …
         action: &'static str,
@@ -121,10 +121,14 @@ fn list(conflicts: &[CellConflict]) -> String {
     conflicts.iter().map(|conflict| format!("  {conflict}")).collect::<Vec<_>>().join("\n")
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(action: &str, error: &io::Error) -> &'static str {
     match error.kind() {
         _ if is_out_of_space(error) => {
             "; free some space (or quota) and run the same command again: finished samples are kept"
+        }
+        // Its parents are there: a file system that takes no folders, such as /proc.
+        io::ErrorKind::NotFound if action == "create directory" => {
+            "; nothing can be made there: choose an `output` directory that you may write to"
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "; choose an `output` directory that you may write to"

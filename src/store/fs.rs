@@ -45,8 +45,18 @@ pub trait Fs: fmt::Debug + Send + Sync {
 pub type LockGuard = Box<dyn Any + Send>;
 
 /// How often, and how far apart, a lock is asked for: ten seconds.
-const LOCK_ATTEMPTS: u32 = 200;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LOCK_ATTEMPTS: u32 = 200;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What became of asking for a lock.
+pub(super) enum Asked {
+    /// It is held.
+    Held(LockGuard),
+    /// Somebody else held it all the time.
+    Busy,
+    /// There is none to be had: a file system without, another user's file.
+    NoLocks,
+}
 
 /// A file open for appending.
 pub trait FsFile: fmt::Debug + Send {
@@ -121,23 +131,36 @@ impl Fs for OsFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        Ok(match self.ask_lock(path, LOCK_ATTEMPTS, LOCK_PAUSE)? {
+            Asked::Held(guard) => Some(guard),
+            Asked::NoLocks => None,
+            Asked::Busy => {
+                tracing::warn!("{} is held by another process for long; going on without", path.display());
+                None
+            }
+        })
+    }
+}
+
+impl OsFs {
+    /// As [`Fs::lock`], asked for so often with this pause after each time, with the reason why there is none.
+    pub(super) fn ask_lock(self, path: &Path, attempts: u32, pause: Duration) -> io::Result<Asked> {
         let file = match File::options().create(true).truncate(false).write(true).open(path) {
             // Another user's lock in a shared directory; whether we may write there, the write itself will tell.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Asked::NoLocks),
             file => file?,
         };
-        for _ in 0..LOCK_ATTEMPTS {
+        for _ in 0..attempts {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Box::new(file))),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Ok(()) => return Ok(Asked::Held(Box::new(file))),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
                 Err(TryLockError::Error(error)) => {
                     tracing::debug!("no locks in {}: {error}", path.display());
-                    return Ok(None);
+                    return Ok(Asked::NoLocks);
                 }
             }
         }
-        tracing::warn!("{} is held by another process for long; going on without", path.display());
-        Ok(None)
+        Ok(Asked::Busy)
     }
 }
 

@@ -29,6 +29,11 @@ impl Layout {
         self.root.join(".run.lock")
     }
 
+    /// `.submit.lock`: held by whoever submits, from its look at what is left until what it submitted is recorded.
+    pub fn submit_lock(&self) -> PathBuf {
+        self.root.join(".submit.lock")
+    }
+
     /// The merged rows: what readers open.
     pub fn samples(&self) -> PathBuf {
         self.root.join("samples.parquet")

@@ -23,6 +23,7 @@ pub(crate) mod counted;
 pub mod error;
 pub mod fault;
 pub mod features;
+mod fence;
 mod float_log;
 pub mod frame;
 mod frame_reader;
@@ -62,6 +63,7 @@ pub use error::StoreError;
 pub use features::{
     FeatureMerge, FeatureNet, FeatureReader, FeatureRow, FeatureWriter, NetKind, clean_cell, merge_features,
 };
+pub use fence::Fence;
 pub use gather::{Finished, Note};
 pub use handle::Store;
 pub use layout::Layout;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::thread;
 
 use serde_json::Value;
 
@@ -29,19 +30,23 @@ impl Cluster {
         cluster
     }
 
+    /// A stand-in that keeps a record of its calls. What `sbatch --test-only` answers is in `bin/sbatch.test`, if that is
+    /// there, and its calls do not count.
     fn command(&self, name: &str, body: &str) {
-        let script = format!("#!/bin/bash\nPATH=/usr/bin:/bin\necho \"$*\" >> $0.calls\n{body}\n");
+        let test = "if [[ ${1-} = --test-only ]]; then [[ ! -e $0.test ]] || . $0.test; exit; fi";
+        let script = format!("#!/bin/bash\nPATH=/usr/bin:/bin\n{test}\necho \"$*\" >> $0.calls\n{body}\n");
         self.0.file(&format!("bin/{name}"), &script);
         fs::set_permissions(self.0.path(format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// What squeue shows from now on.
+    /// What squeue shows from now on: the lines of `bin/queue`, which other stand-ins may change.
     fn queue(&self, lines: &str) {
+        self.0.file("bin/queue", &lines.replace("\\n", "\n"));
         let filter = "asked=$(sed -n 's/.*--jobs=\\([0-9,]*\\).*/\\1/p' <<< \"$*\")\n\
                       while IFS= read -r line; do\n\
                       \x20 [[ -n $asked && ,$asked, != *,${line%%[_|]*},* ]] || echo \"$line\"\n\
-                      done";
-        self.command("squeue", &format!("{filter} < <(printf '{lines}')"));
+                      done < ${0%/*}/queue";
+        self.command("squeue", filter);
     }
 
     fn calls(&self, name: &str) -> Vec<String> {
@@ -176,6 +181,9 @@ fn what_cannot_be_submitted_is_one_clear_error() {
     cluster.0.file("site.yaml", SITE).file("file", "");
     cluster.run(&["submit", "p.yaml", "--slurm", "--output", "file/a"]).fails_with(1).stderr("file/a");
     cluster.run(&["submit", "p.yaml"]).fails_with(2).stderr("--slurm");
+    let nowhere = cluster.run(&["submit", "p.yaml", "--slurm", "--output", "/proc/dflow-run"]);
+    nowhere.fails_with(74).stderr("/proc/dflow-run").stderr("choose an `output`");
+    cluster.run(&["submit", "p.yaml", "--slurm", "--chunk", "0"]).fails_with(2).stderr("above 0");
     cluster
         .run(&["submit", "p.yaml", "--slurm", "--set", "cluster.throttle=0"])
         .fails_with(2)
@@ -187,6 +195,7 @@ fn cancelling_takes_the_collecting_job_first_and_is_remembered() {
     let cluster = Cluster::new();
     cluster.submit().succeeds();
     cluster.queue("101_0|RUNNING|node1|x|None\\n102|PENDING||y|Dependency\\n");
+    cluster.command("scancel", "[[ $1 != 101 ]] || : > ${0%/*}/queue");
     cluster.run(&["cancel", "a"]).succeeds().stdout("cancelled 0 chunks that waited and 1 that ran");
     assert_eq!(cluster.calls("scancel"), ["102", "101"]);
     assert_eq!(cluster.file(0)["cancelled"], true);
@@ -197,6 +206,96 @@ fn cancelling_takes_the_collecting_job_first_and_is_remembered() {
     let dir = cluster.submissions()[0].display().to_string();
     cluster.run(&["collect", &dir]).fails_with(4).stdout("the submission was cancelled");
     assert_eq!(cluster.calls("sbatch").len(), 3, "the check and two jobs");
+}
+
+/// A squeue that shows array 101 in a state for so many looks at it, and nothing afterwards.
+fn shows_for(looks: usize, state: &str) -> String {
+    format!(
+        "[[ $* = *--jobs=101* ]] || exit 0\necho look >> $0.looks\n\
+         [[ $(wc -l < $0.looks) -gt {looks} ]] || echo '101_0|{state}|node1|x|None'"
+    )
+}
+
+#[test]
+fn cancelling_waits_until_what_ran_is_gone() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    // One look to cancel it, one that finds nothing new, and one that finds it ending.
+    cluster.command("squeue", &shows_for(3, "RUNNING"));
+    let cancelled = cluster.run(&["cancel", "a"]);
+    cancelled.succeeds().stdout("1 that ran").stderr("waiting until 1 chunk has checkpointed and ended");
+    assert!(!cancelled.results().contains("not ended"), "{}", cancelled.results());
+    assert_eq!(cluster.calls("scancel"), ["101"]);
+    assert_eq!(fs::read_to_string(cluster.0.path("bin/squeue.looks")).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn what_was_cancelled_is_submitted_again_when_it_has_ended() {
+    let cluster = Cluster::new();
+    cluster.submit().succeeds();
+    cluster.queue("101_0|RUNNING|node1|x|None\\n");
+    cluster.command("scancel", ": > ${0%/*}/queue");
+    cluster.run(&["cancel", "a"]).succeeds();
+    cluster.command("squeue", &shows_for(1, "COMPLETING"));
+    let looked = cluster.run(&["submit", "p.yaml", "--slurm", "--dry-run"]);
+    looked.succeeds().stdout("/shared/bin/dflow work").stderr("what was cancelled is still ending");
+    fs::remove_file(cluster.0.path("bin/squeue.looks")).unwrap();
+    cluster.command("squeue", &shows_for(2, "COMPLETING"));
+    let again = cluster.submit();
+    again.succeeds().stdout("submitted 16 rows in 1 chunk: array 104");
+    again.stderr("waiting until 1 chunk of what was cancelled");
+    assert_eq!(cluster.submissions().len(), 2);
+}
+
+#[test]
+fn of_several_at_the_same_time_one_submits() {
+    let cluster = Cluster::new();
+    let shown = "case \"$*\" in *--array=*) echo \"${id}_0|PENDING||x|None\" >> ${0%/*}/queue ;; esac";
+    cluster.command("sbatch", &format!("id=$(( 99 + $(wc -l < $0.calls) ))\n{shown}\necho $id"));
+    let ended: Vec<Finished> = thread::scope(|scope| {
+        let started: Vec<_> = (0..3).map(|_| scope.spawn(|| cluster.submit())).collect();
+        started.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let submitted = ended.iter().filter(|one| one.results().contains("submitted 16 rows")).count();
+    assert_eq!((submitted, cluster.submissions().len()), (1, 1));
+    let arrays = cluster.calls("sbatch").iter().filter(|call| call.contains("--array=")).count();
+    assert_eq!(arrays, 1, "{:?}", cluster.calls("sbatch"));
+}
+
+#[test]
+fn a_collecting_job_that_would_be_refused_keeps_the_arrays_back() {
+    let cluster = Cluster::new();
+    let refused = "echo 'allocation failure: Invalid partition name specified' >&2; exit 1";
+    cluster.0.file("bin/sbatch.test", &format!("case \"$2\" in *collect.sbatch) {refused} ;; esac\n"));
+    cluster.0.file("site.yaml", &format!("{SITE}collect: {{ partition: cpuu }}\n"));
+    let error = cluster.submit();
+    error.fails_with(2).stderr("the job that collects (`collect:`) would be refused (partition cpuu)");
+    error.stderr("sinfo -s").stderr("nothing was submitted");
+    assert_eq!(cluster.calls("sbatch"), ["--version"]);
+    assert!(cluster.submissions().is_empty());
+}
+
+#[test]
+fn an_array_that_may_never_start_is_pointed_out() {
+    let cluster = Cluster::new();
+    cluster.queue("101_[0]|PENDING||x|BadConstraints\\n102|PENDING||y|Dependency\\n");
+    cluster.submit().succeeds().stderr("array 101 waits and may never start (BadConstraints)");
+}
+
+#[test]
+fn gpus_for_a_program_without_cuda_are_refused() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let cluster = Cluster::new();
+    cluster.0.file("site.yaml", "gpus: 2\n");
+    let submit = ["submit", "p.yaml", "--slurm", "--devices", "auto"];
+    cluster.run(&submit).fails_with(2).stderr("cargo build --release --features cuda").stderr("`command:`");
+    assert_eq!(cluster.calls("sbatch"), ["--version"]);
+    assert!(!cluster.0.path("a").exists());
+    let shown = cluster.run(&[&submit[..], &["--dry-run"]].concat());
+    shown.succeeds().stdout("--gres=gpu:2").stderr("note: the tasks ask for GPUs");
+    cluster.run(&["submit", "p.yaml", "--slurm", "--devices", "sim"]).succeeds().stdout("submitted 16 rows");
 }
 
 #[test]

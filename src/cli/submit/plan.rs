@@ -8,6 +8,7 @@ use crate::cli::pipeline::Resolved;
 use crate::cli::run::{open_units, say_missing_weights, say_what_stays_without};
 use crate::cli::{CliError, Global, eprintln_lossy, print_lossy};
 use crate::cluster::cost::{self, Basis, Cost};
+use crate::cluster::ending::{self, Patience};
 use crate::cluster::state::{self, Keys, Live};
 use crate::cluster::submission::New;
 use crate::cluster::{
@@ -15,8 +16,9 @@ use crate::cluster::{
 };
 use crate::plan::{Assumptions, Unit};
 use crate::spec::cluster::ClusterSpec;
+use crate::spec::device::{DeviceList, DeviceSpec};
 use crate::store::fs::OsFs;
-use crate::store::{Columns, Found, Key, Layout, Record, RunDir, Start, checkpoint, read_samples};
+use crate::store::{Columns, Fence, Found, Key, Layout, Record, RunDir, Start, checkpoint, read_samples};
 use crate::ui::text::count;
 
 /// A resolved pipeline with what is left of it.
@@ -32,6 +34,8 @@ pub(super) struct Prepared {
     costs: Vec<Cost>,
     /// What earlier submissions still have in the queue.
     pub(super) live: Live,
+    /// Held until what is submitted is recorded.
+    _fence: Option<Fence>,
 }
 
 /// Resolves the pipeline with all its checks, and finds what is neither durable nor under way.
@@ -39,25 +43,29 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
     let resolved = args.pipeline.resolve(global)?;
     let cluster = cluster_spec(args, &resolved).map_err(CliError::cluster)?;
     let plan = &resolved.plan;
+    if args.slurm {
+        check_gpus(&cluster, &plan.devices, args.dry_run)?;
+    }
     let root = Path::new(&plan.output);
     let start = Start { plan, document: &resolved.document };
-    let Found { finished, run } = RunDir::look(root, &start).map_err(CliError::store)?;
+    let mut found = RunDir::look(root, &start).map_err(CliError::store)?;
     say_what_stays_without(root, plan, global);
     say_missing_weights(&resolved, global)?;
+    let fence = if args.dry_run { None } else { Some(fence(root)?) };
+    let (live, waited) =
+        if args.slurm && !args.force { in_queue(args, root, slurm)? } else { (Live::default(), false) };
+    if waited {
+        // With what ended meanwhile.
+        found = RunDir::look(root, &start).map_err(CliError::store)?;
+    }
+    let Found { finished, run } = found;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let open = todo.len();
-    let mut live = Live::default();
     if !args.force {
         let notes = leave_out_handed_over(root, &resolved, &mut todo).map_err(CliError::cluster)?;
         notes.iter().for_each(|note| eprintln_lossy(note));
     }
-    if args.slurm && !args.force {
-        match leave_out_live(root, slurm, &resolved, &mut todo) {
-            // The script can be looked at from anywhere.
-            Err(error) if args.dry_run => eprintln_lossy(&format!("note: {}", error.text)),
-            found => live = found?,
-        }
-    }
+    leave_out(&resolved, &mut todo, &live.keys);
     say_what_is_left_out(&resolved, open, todo.len());
     let merged = match run {
         Some(_) => merged(root)?,
@@ -71,7 +79,7 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
         Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
     let costs = cost::costs(plan, &measured, assumptions);
     let (home, data) = (global.home.clone(), global.data.clone());
-    Ok(Prepared { resolved, cluster, home, data, todo, costs, live })
+    Ok(Prepared { resolved, cluster, home, data, todo, costs, live, _fence: fence })
 }
 
 /// The pipeline's section over the site file.
@@ -117,20 +125,71 @@ fn leave_out(resolved: &Resolved, todo: &mut Vec<Unit>, keys: &Keys) {
     });
 }
 
-/// Removes what is in chunks that still wait or run; says what is in the queue.
-fn leave_out_live(
-    root: &Path,
-    slurm: &Slurm,
-    resolved: &Resolved,
-    todo: &mut Vec<Unit>,
-) -> Result<Live, CliError> {
-    let live = state::live(root, slurm).map_err(|error| {
+/// What earlier submissions have in the queue, as soon as the tasks of cancelled ones are gone, and whether these were
+/// waited for. A dry run waits for nothing, and needs no Slurm: the script can be looked at from anywhere.
+fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<(Live, bool), CliError> {
+    let said = |error: ClusterError| {
+        if matches!(error, ClusterError::Ending { .. }) {
+            return CliError::cluster(error);
+        }
         let CliError { code, text } = CliError::cluster(error);
         let advice = "what is in the queue is not known; --force submits all that is missing all the same";
         CliError { code, text: format!("{}\n{advice}", text.trim_end()) }
-    })?;
-    leave_out(resolved, todo, &live.keys);
-    Ok(live)
+    };
+    if !args.dry_run {
+        return ending::live(root, slurm, Patience::USUAL, |chunks| {
+            eprintln_lossy(&format!(
+                "waiting until {} of what was cancelled {} checkpointed and ended: two minutes at the most",
+                count(chunks, "chunk"),
+                if chunks == 1 { "has" } else { "have" }
+            ));
+        })
+        .map_err(said);
+    }
+    let live = state::live(root, slurm).unwrap_or_else(|error| {
+        eprintln_lossy(&format!("note: {}", said(error).text));
+        Live::default()
+    });
+    if !live.ending.jobs.is_empty() {
+        eprintln_lossy("note: what was cancelled is still ending; without --dry-run it is waited for");
+    }
+    Ok((live, false))
+}
+
+/// Keeps other submissions of the run out: they are to find in the queue what this one puts there.
+fn fence(root: &Path) -> Result<Fence, CliError> {
+    let held = Fence::of(root).map_err(CliError::store)?;
+    held.ok_or_else(|| {
+        CliError::failure(format!(
+            "another `dflow submit` of {} is under way, and nothing was submitted by this one; if anything is missing when \
+             it is over, run the same command again",
+            root.display()
+        ))
+    })
+}
+
+/// Refuses GPUs that this program could not use, where it is the one that is started on the nodes.
+fn check_gpus(cluster: &ClusterSpec, devices: &DeviceList, dry_run: bool) -> Result<(), CliError> {
+    let devices = cluster.devices.as_ref().unwrap_or(devices);
+    if cfg!(feature = "cuda") || !needs_cuda(cluster, devices) {
+        return Ok(());
+    }
+    let text = "the tasks ask for GPUs, but this program was built without CUDA and could not use them: build it with \
+                `cargo build --release --features cuda`, or set `command:` in `cluster:` or in the site file to one that \
+                was, or `devices: cpu` and `gpus: 0` there";
+    if dry_run {
+        eprintln_lossy(&format!("note: {text}"));
+        return Ok(());
+    }
+    Err(CliError::usage(text))
+}
+
+/// Whether the program that submits has to solve on GPUs.
+fn needs_cuda(cluster: &ClusterSpec, devices: &DeviceList) -> bool {
+    let is_cuda = |device: &DeviceSpec| matches!(device, DeviceSpec::Auto | DeviceSpec::Cuda(_));
+    cluster.command.is_none()
+        && TaskShape::of(cluster, devices).gpus > 0
+        && devices.devices().iter().any(is_cuda)
 }
 
 /// Everything is durable, but not everything merged: nobody may be there to do it.
@@ -315,4 +374,27 @@ impl Prepared {
 
 fn here(doing: &'static str) -> impl FnOnce(std::io::Error) -> ClusterError {
     move |source| ClusterError::Io { doing, path: ".".into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_cuda_is_enough_where_it_solves_on_no_gpu() {
+        let command = Some("apptainer exec dflow.sif dflow".to_owned());
+        let gpus = |gpus| ClusterSpec { gpus, ..ClusterSpec::default() };
+        let contained = ClusterSpec { command, ..gpus(Some(2)) };
+        for (spec, devices, needs) in [
+            (gpus(None), "auto", true),
+            (gpus(Some(2)), "cuda", true),
+            (gpus(Some(2)), "cuda:0,cuda:1", true),
+            (gpus(Some(0)), "auto", false),
+            (gpus(None), "cpu", false),
+            (gpus(Some(2)), "sim", false),
+            (contained, "cuda", false),
+        ] {
+            assert_eq!(needs_cuda(&spec, &devices.parse().unwrap()), needs, "{devices}, {:?}", spec.gpus);
+        }
+    }
 }

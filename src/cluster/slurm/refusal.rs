@@ -62,6 +62,20 @@ const REFUSALS: [(&str, &str); 17] = [
     ("ermission denied", "this job, partition or account is not yours to use; ask the people of the cluster"),
 ];
 
+/// Parts of messages about what a job asks for as such. Others, of a test, may be about nodes that are down now, or limits
+/// that are reached now: jobs are taken all the same, and wait.
+const ABOUT_REQUEST: [&str; 9] = [
+    "partition name",
+    "No partition specified",
+    "account/partition combination",
+    "Invalid qos",
+    "Invalid feature",
+    "generic resource",
+    "time limit is invalid",
+    "not permitted to use this partition",
+    "Invalid node name",
+];
+
 /// Whether a command that failed with this message may succeed a little later.
 pub fn is_transient(message: &str) -> bool {
     let message = message.to_lowercase();
@@ -79,8 +93,14 @@ pub(super) fn is_known(message: &str) -> bool {
     help_for(message).is_some()
 }
 
+/// Whether a message of a test says that the job itself would be refused.
+pub(super) fn is_about_request(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ABOUT_REQUEST.iter().any(|part| message.contains(&part.to_lowercase()))
+}
+
 /// The error of a message that no waiting mends.
-pub(super) fn explain(program: &str, message: String) -> ClusterError {
+pub(in crate::cluster) fn explain(program: &str, message: String) -> ClusterError {
     let help = help_for(&message).map_or_else(
         || match program {
             "sbatch" => {
