@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::StoreError;
-use super::fs::{Asked, LOCK_ATTEMPTS, LOCK_PAUSE, LockGuard, OsFs};
+use super::fs::{Asked, LOCK_ATTEMPTS, LOCK_PAUSE, LockGuard, OsFs, ask_lock};
 use super::layout::Layout;
 use super::log::create_dirs;
 
@@ -25,7 +25,7 @@ impl Fence {
     fn with(root: &Path, attempts: u32, pause: Duration) -> Result<Option<Self>, StoreError> {
         create_dirs(&OsFs, root)?;
         let path = Layout::new(root).submit_lock();
-        let asked = OsFs.ask_lock(&path, attempts, pause).map_err(StoreError::io("lock", &path))?;
+        let asked = ask_lock(&path, attempts, pause).map_err(StoreError::io("lock", &path))?;
         Ok(match asked {
             Asked::Held(guard) => Some(Self { _guard: Some(guard) }),
             Asked::NoLocks => Some(Self { _guard: None }),

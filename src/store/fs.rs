@@ -131,7 +131,7 @@ impl Fs for OsFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        Ok(match self.ask_lock(path, LOCK_ATTEMPTS, LOCK_PAUSE)? {
+        Ok(match ask_lock(path, LOCK_ATTEMPTS, LOCK_PAUSE)? {
             Asked::Held(guard) => Some(guard),
             Asked::NoLocks => None,
             Asked::Busy => {
@@ -142,26 +142,24 @@ impl Fs for OsFs {
     }
 }
 
-impl OsFs {
-    /// As [`Fs::lock`], asked for so often with this pause after each time, with the reason why there is none.
-    pub(super) fn ask_lock(self, path: &Path, attempts: u32, pause: Duration) -> io::Result<Asked> {
-        let file = match File::options().create(true).truncate(false).write(true).open(path) {
-            // Another user's lock in a shared directory; whether we may write there, the write itself will tell.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Asked::NoLocks),
-            file => file?,
-        };
-        for _ in 0..attempts {
-            match file.try_lock() {
-                Ok(()) => return Ok(Asked::Held(Box::new(file))),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
-                Err(TryLockError::Error(error)) => {
-                    tracing::debug!("no locks in {}: {error}", path.display());
-                    return Ok(Asked::NoLocks);
-                }
+/// As [`Fs::lock`] of [`OsFs`], asked for so often with this pause after each time, with the reason why there is none.
+pub(super) fn ask_lock(path: &Path, attempts: u32, pause: Duration) -> io::Result<Asked> {
+    let file = match File::options().create(true).truncate(false).write(true).open(path) {
+        // Another user's lock in a shared directory; whether we may write there, the write itself will tell.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Asked::NoLocks),
+        file => file?,
+    };
+    for _ in 0..attempts {
+        match file.try_lock() {
+            Ok(()) => return Ok(Asked::Held(Box::new(file))),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("no locks in {}: {error}", path.display());
+                return Ok(Asked::NoLocks);
             }
         }
-        Ok(Asked::Busy)
     }
+    Ok(Asked::Busy)
 }
 
 #[derive(Debug)]
