@@ -160,7 +160,7 @@ fn nodes_without_setup_are_bad_where_dflow_ran_on_others() {
     assert!(sweep.bad_nodes.is_empty() && !sweep.is_worth_it(15, 15), "the setup is wrong");
     // It made no row, and yet dflow ran.
     let ran = start(1, "node3", "event=stopped code=1 signal=none");
-    let sweep = bad(&[&tries[..], &[ran.clone()]].concat());
+    let sweep = bad(&[&tries[..], &[ran]].concat());
     assert_eq!(sweep.bad_nodes, ["node1", "node2"].map(str::to_owned).into());
     assert!(sweep.is_worth_it(15, 15), "elsewhere it may work");
     let ran_later = start(0, "node3", "event=stopped code=1 signal=none").replace("20:0", "20:5");

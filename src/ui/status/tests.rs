@@ -281,7 +281,8 @@ fn why_a_chunk_failed_stands_beside_how_many() {
         let queue = QueueCounts { failed, newest_failed: Some(chunk(ending)), ..QueueCounts::default() };
         snapshot.chunks = Some(chunks(Some(queue)));
         assert!(summary(&snapshot).contains(text), "{}", summary(&snapshot));
-        assert!(frame(&snapshot, PLAIN).join("\n").contains(text));
+        let wide = Canvas { width: 120, ..PLAIN };
+        assert!(frame(&snapshot, wide).join("\n").contains(text));
     }
 }
 
