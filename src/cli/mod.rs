@@ -33,6 +33,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::exit;
 use crate::net::kernel::InstructionSet;
 use crate::store::StoreError;
+use crate::ui::stdout;
 
 /// Evaluates D-Flow (controlled generation by differentiating through a pretrained flow) over whole benchmarks.
 #[derive(Debug, Parser)]
@@ -165,7 +166,9 @@ type CliResult = Result<i32, CliError>;
 /// Parses the command line, runs the command, and maps its end to an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let code = match init_logs(&cli.global.log).and_then(|()| dispatch(cli)) {
+    let is_task = matches!(cli.command, Command::Work(_));
+    let ended = init_logs(&cli.global.log).and_then(|()| dispatch(cli));
+    let code = match ended.and_then(|code| printed(code, is_task)) {
         Ok(code) => code,
         Err(CliError { code, text }) => {
             eprintln_lossy(&format!("error: {text}"));
@@ -173,6 +176,17 @@ pub fn main() -> ExitCode {
         }
     };
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// The end of a command, if stdout took all that it printed. A code by which others go on stays, and every code of a task:
+/// its results are rows, and what it prints is but a line in its log.
+fn printed(code: i32, is_task: bool) -> CliResult {
+    let Some(error) = stdout::refused() else { return Ok(code) };
+    let stays = is_task || [exit::DEVICES, exit::UNWRITABLE, exit::STOPPED_EARLY].contains(&code);
+    let text = format!(
+        "cannot write to stdout: {error}; what was printed is not whole: make room, or send it elsewhere"
+    );
+    Err(CliError { code: if stays { code } else { exit::FAILURE }, text })
 }
 
 fn dispatch(cli: Cli) -> CliResult {
@@ -230,13 +244,9 @@ fn init_logs(filter: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Prints a result; a reader that has gone away (`| head`) is no error.
+/// Prints a result; a reader that has gone away (`| head`) is no error, anything else is one of the [end](printed).
 fn print_lossy(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out
-        .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+    stdout::print(text);
 }
 
 fn eprintln_lossy(text: &str) {

@@ -14,6 +14,7 @@ use crate::status::{Now, QueueWatch, Reader, Snapshot};
 use crate::store::fs::OsFs;
 use crate::ui::screen::Screen;
 use crate::ui::status::{Canvas, Changes, frame};
+use crate::ui::stdout;
 
 /// Columns of a text that no terminal shows.
 const WIDTH: usize = 80;
@@ -26,7 +27,7 @@ pub(super) struct StatusArgs {
     /// The run directory.
     run: PathBuf,
     /// Show it again every S seconds (default 5, at least 4: a shared file system is asked for one listing a second at the
-    /// most) until every row is there; Ctrl-C ends it with exit code 130. On a terminal in place, else lines whenever
+    /// most) until every row is there; Ctrl-C, or that nobody reads it any more, ends it with exit code 130. On a terminal in place, else lines whenever
     /// something changed.
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -60,44 +61,41 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> CliResult {
 fn draw(reader: &mut Reader, every: Duration, stop: &Latch) -> CliResult {
     let mut screen = Screen::new(std::io::stdout());
     watch(reader, every, stop, |snapshot| {
-        screen.draw(&frame(snapshot, canvas(true))).map_err(CliError::failure)
+        screen.draw(&frame(snapshot, canvas(true))).map(|()| true).map_err(CliError::failure)
     })
 }
 
 /// Prints what is new whenever something is.
 fn print_changes(reader: &mut Reader, every: Duration, stop: &Latch) -> CliResult {
     let mut changes = Changes::default();
-    watch(reader, every, stop, |snapshot| {
-        changes.lines(snapshot).iter().for_each(|line| print_lossy(line));
-        Ok(())
-    })
+    watch(reader, every, stop, |snapshot| Ok(changes.lines(snapshot).iter().all(|line| stdout::print(line))))
 }
 
-/// Looks again and again, until the run is complete or a stop is asked for: then nothing is wrong with the run, but
-/// whoever waits for its end must not take this for it.
+/// Looks again and again, until the run is complete, a stop is asked for, or nobody sees it any more, which `show` tells:
+/// then nothing is wrong with the run, but whoever waits for its end must not take this for it.
 fn watch(
     reader: &mut Reader,
     every: Duration,
     stop: &Latch,
-    mut show: impl FnMut(&Snapshot) -> Result<(), CliError>,
+    mut show: impl FnMut(&Snapshot) -> Result<bool, CliError>,
 ) -> CliResult {
     loop {
         let snapshot = reader.look(Now::read()).map_err(CliError::store)?;
-        show(&snapshot)?;
+        let is_seen = show(&snapshot)?;
         if snapshot.progress.is_complete() {
             return Ok(exit::OK);
         }
-        if !wait(every, stop) {
+        if !is_seen || !wait(every, stop) {
             return Ok(exit::INTERRUPTED);
         }
     }
 }
 
-/// Waits; false if a stop was asked for.
+/// Waits; false if a stop was asked for, or nobody reads any more: a run in which nothing changes prints nothing.
 fn wait(every: Duration, stop: &Latch) -> bool {
     let until = Instant::now() + every;
     while Instant::now() < until {
-        if stop.is_set() {
+        if stop.is_set() || !stdout::has_reader() {
             return false;
         }
         std::thread::sleep(LISTEN_EVERY.min(until.saturating_duration_since(Instant::now())));

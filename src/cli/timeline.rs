@@ -14,6 +14,7 @@ use crate::report::timeline::Timeline;
 use crate::report::{Format, parquet, plot, render};
 use crate::store::RunDir;
 use crate::store::fs::{FsRead, list_if_exists};
+use crate::store::nodes;
 
 /// Options of `dflow timeline`.
 #[derive(Debug, Args)]
@@ -60,7 +61,12 @@ fn read(run_dir: &RunDir) -> Result<Timeline, CliError> {
     let (fs, layout) = (run_dir.fs(), run_dir.layout());
     let names = list_if_exists(&**fs, &layout.logs()).map_err(CliError::store)?;
     let own = names.iter().filter(|name| name.ends_with(".jsonl")).map(|name| layout.logs().join(name));
-    let mut timeline = Timeline::default();
+    // For the view alone: a folder of heartbeats that cannot be read costs some ends.
+    let beats = nodes::read_all(&**fs, layout).unwrap_or_else(|error| {
+        tracing::warn!("what is being solved is shown up to its last event: {error}");
+        Vec::new()
+    });
+    let mut timeline = Timeline::with_heartbeats(&beats);
     for path in std::iter::once(layout.log()).chain(own) {
         let log = match fs.open(&path).and_then(Log::new) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -10,6 +10,7 @@ use std::io::{self, BufRead};
 use super::figures::Drawn;
 use super::plot::{Axis, Bar, Figure, LaneGroup, Lanes, Panel};
 use super::table::{Cell, Column, Kind, Table};
+use crate::store::nodes::Node;
 
 /// Most devices that are drawn; the table has all.
 const MOST_DRAWN: usize = 64;
@@ -22,14 +23,14 @@ struct Solve {
     /// Begin and end in seconds since 1970.
     span: [f64; 2],
     /// Whether it came to an end or a checkpoint. If not, it still goes on, or its worker or process was killed: what is
-    /// known then is that it went on until the last event of that process.
+    /// known then is that it went on until that process was last heard of.
     ended: bool,
 }
 
 /// What one process did on one device.
 #[derive(Debug, Clone, PartialEq)]
 struct Stay {
-    /// First and last event of the process.
+    /// First event of the process, and when it was last heard of.
     span: [f64; 2],
     /// From when on the device could solve, and until when there was something left for it to take.
     served: Option<[f64; 2]>,
@@ -43,6 +44,8 @@ pub struct Timeline {
     kinds: Vec<String>,
     /// By host and device.
     stays: BTreeMap<(String, String), Vec<Stay>>,
+    /// Lives of processes by their heartbeats, begin and end, by host and process id.
+    lives: BTreeMap<(String, u32), Vec<[f64; 2]>>,
 }
 
 /// A device over time: the processes that used it one after another.
@@ -72,6 +75,17 @@ impl Track<'_> {
 }
 
 impl Timeline {
+    /// A timeline whose processes left heartbeats: one that lives logs nothing while its samples are being solved. To be
+    /// read before the logs, so that what is finished in between is not taken for open.
+    pub fn with_heartbeats(nodes: &[Node]) -> Self {
+        let mut timeline = Self::default();
+        for node in nodes {
+            let life = [node.started_ms, node.written_ms].map(|ms| ms as f64 / 1000.0);
+            timeline.lives.entry((node.host.clone(), node.pid)).or_default().push(life);
+        }
+        timeline
+    }
+
     /// Reads the log of one or more processes, line by line. Lines that are no events (a writer was killed inside one) are
     /// left out; what is open at its end, or when another process begins under the same name, is unfinished.
     ///
@@ -121,8 +135,8 @@ impl Timeline {
         ];
         if self.solves().any(|solve| !solve.ended) {
             notes.push(
-                "A thin bar was not finished: it still runs, or its worker was killed; it is drawn up to the last event of \
-                 its process."
+                "A thin bar was not finished: it still runs, or its worker was killed; it is drawn until its process was \
+                 last heard of."
                     .to_owned(),
             );
         }

@@ -182,6 +182,16 @@ impl Heart {
         Node { ended_ms: Some(node.written_ms), ..node }
     }
 
+    /// Whether this process was a task of a cluster that did all that it was given, without anything to tell: whoever asks
+    /// how its run stands learns that from the rows, and a run has thousands of such tasks.
+    pub fn leaves_nothing_to_tell(&self) -> bool {
+        let Node { chunk, devices, given, finished, failed, stopping, .. } = &self.node;
+        let has_begun = !devices.is_empty();
+        let is_broken = devices.iter().any(|device| device.state == DeviceState::Broken);
+        let is_whole = finished >= given && *failed == 0 && stopping.is_none();
+        chunk.is_some() && has_begun && is_whole && !is_broken
+    }
+
     fn rate(&mut self) -> Rate {
         let is_old = |at: &Instant| at.elapsed() > LATELY;
         while self.lately.len() > LATELY_SAMPLES + 1 && self.lately.front().is_some_and(is_old) {
@@ -272,6 +282,32 @@ mod tests {
         assert_eq!((node.devices[0].slots, &node.devices[0].reading), (4, &Some(row)));
         let text = serde_json::to_string(&node).unwrap();
         assert_eq!(serde_json::from_str::<Node>(&text).unwrap(), node);
+    }
+
+    #[test]
+    fn only_a_task_that_did_all_without_failures_or_a_stop_has_nothing_to_tell() {
+        let after = |chunk, given: usize, events: &[RunEvent]| {
+            let mut heart = heart();
+            heart.node.chunk = chunk;
+            let devices = ["cuda:0", "cuda:1"].map(str::to_owned).to_vec();
+            heart.observe(&RunEvent::Begin { planned: given, done: 0, devices });
+            events.iter().for_each(|event| heart.observe(event));
+            heart.leaves_nothing_to_tell()
+        };
+        let done = finished("cuda:0", 0, None);
+        assert!(after(Some(3), 1, std::slice::from_ref(&done)) && after(Some(3), 0, &[]));
+        assert!(!after(None, 1, std::slice::from_ref(&done)), "no task of a cluster");
+        assert!(!after(Some(3), 2, std::slice::from_ref(&done)), "one sample is missing");
+        assert!(!after(Some(3), 1, &[finished("cuda:0", 0, Some("no luck"))]));
+        let stopping = RunEvent::Stopping { reason: "TERM".to_owned() };
+        assert!(!after(Some(3), 1, &[done.clone(), stopping]));
+        let (device, error) = ("cuda:1".to_owned(), "out of memory".to_owned());
+        let broken = RunEvent::WorkerBroken { device, error, restart_in: None };
+        assert!(!after(Some(3), 1, &[done, broken]));
+        let mut heart = heart();
+        (heart.node.chunk, heart.node.devices) = (Some(3), Vec::new());
+        heart.node.given = 0;
+        assert!(!heart.leaves_nothing_to_tell(), "it ended before it began");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Live {
         lock(&self.heart).observe(event);
     }
 
-    /// Takes the last readings and marks the end.
+    /// Takes the last readings, and marks the end; the heartbeat of a task with nothing to tell goes.
     pub fn end(mut self) {
         self.stop = None;
         // The thread's share of the sampler goes with it.
@@ -115,10 +115,19 @@ impl Beating {
                 break;
             }
         }
-        let last = lock(&self.heart).end(&self.readings());
-        if let Err(error) = self.write(&last) {
+        if let Err(error) = self.end() {
             tracing::debug!("{error}");
         }
+    }
+
+    /// Leaves the last heartbeat, or none.
+    fn end(&self) -> Result<(), StoreError> {
+        let last = lock(&self.heart).end(&self.readings());
+        if lock(&self.heart).leaves_nothing_to_tell() {
+            return nodes::remove(&**self.run_dir.fs(), self.run_dir.layout(), &last.attempt)
+                .or_else(|_| self.write(&last));
+        }
+        self.write(&last)
     }
 
     /// This process takes the place of earlier ones of its chunk.
@@ -146,6 +155,29 @@ mod tests {
     use crate::store::fs::Fs;
     use crate::store::nodes::FORMAT;
     use crate::store::samples::{document, plan};
+
+    #[test]
+    fn a_task_that_came_to_its_end_leaves_no_heartbeat_and_any_other_does() {
+        let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(Path::new("/run")));
+        let document = document("");
+        let plan = plan(&document);
+        let start = Start { plan: &plan, document: &document };
+        let run_dir = RunDir::open_on(Arc::clone(&fs), Path::new("/run"), &start).unwrap();
+        let ended = |attempt: &str, chunk, planned| {
+            let identity = Identity { attempt: attempt.to_owned(), chunk, ..Identity::default() };
+            let devices = vec!["cpu:0".to_owned()];
+            let live = Live::start(&run_dir, &plan, &devices, identity, Duration::ZERO);
+            live.observe(&RunEvent::Begin { planned, done: 0, devices });
+            live.end();
+        };
+        ended("complete", Some(1), 0);
+        ended("incomplete", Some(2), 1);
+        ended("run", None, 0);
+        let left = nodes::read_all(&*fs, run_dir.layout()).unwrap();
+        assert!(left.iter().all(|node| node.ended_ms.is_some()), "{left:?}");
+        let left: Vec<_> = left.iter().map(|node| &*node.attempt).collect();
+        assert_eq!(left, ["incomplete", "run"]);
+    }
 
     #[test]
     fn a_task_takes_the_place_of_earlier_ones_of_its_chunk() {

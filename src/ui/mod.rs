@@ -6,6 +6,7 @@ pub mod json;
 pub mod progress;
 pub mod screen;
 pub mod status;
+pub mod stdout;
 pub mod text;
 
 use std::io::IsTerminal;

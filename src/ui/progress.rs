@@ -268,5 +268,5 @@ fn eprint(text: &str) {
 }
 
 fn print_json(value: &serde_json::Value) {
-    let _ = writeln!(std::io::stdout(), "{value}");
+    super::stdout::print(&value.to_string());
 }

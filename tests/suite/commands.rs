@@ -1,6 +1,7 @@
 //! What the commands beside `run` print and write.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -461,4 +462,29 @@ fn the_cost_of_a_table_is_estimated_before_its_data_and_weights_are_here() {
     let cells = test.run(&other).succeeds().json()["estimate"]["cells"].clone();
     assert_eq!(cells[0]["calls_from"], "bound", "{cells}");
     assert!(cells[0]["device_hours"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn results_that_stdout_refuses_are_an_error_and_a_reader_that_has_gone_is_none() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();
+    let into = |arguments: &[&str], stdout: Stdio| {
+        let output = test.command(arguments).stdout(stdout).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let gone = || Stdio::from(std::io::pipe().unwrap().1);
+    let commands: [&[&str]; 5] = [
+        &["status", "a"],
+        &["status", "a", "--watch"],
+        &["verify", "a", "--json"],
+        &["table", "1", "a"],
+        &["run", "p.yaml", "--limit", "1", "--json"],
+    ];
+    for arguments in commands {
+        let (code, text) = into(arguments, full());
+        assert_eq!((code, text.matches("cannot write to stdout: ").count()), (Some(1), 1), "{text}");
+        let (code, text) = into(arguments, gone());
+        assert_eq!((code, text.contains("stdout")), (Some(0), false), "{text}");
+    }
 }

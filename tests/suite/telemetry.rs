@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use dflow::store::fs::OsFs;
 use dflow::store::nodes::{self, Node};
@@ -289,4 +290,29 @@ fn a_watch_that_is_interrupted_does_not_say_that_the_run_is_complete() {
     assert!(lines.next().unwrap().starts_with("suite: 8 of 16 rows durable"));
     kill_process(Pid::from_child(&watch), Signal::INT).unwrap();
     assert_eq!(watch.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_watch_ends_when_nobody_reads_it_any_more() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
+    let mut watch = test.command(&["status", "a", "--watch", "600"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("suite: 8 of 16 rows durable"));
+    // As `head -1` does. Nothing changes any more, so that no write could tell.
+    drop(lines);
+    let begin = Instant::now();
+    let end: Option<ExitStatus> = loop {
+        match watch.try_wait().unwrap() {
+            None if begin.elapsed() < Duration::from_secs(120) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            end => break end,
+        }
+    };
+    watch.kill().unwrap();
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(end.map(|end| end.code()), Some(Some(130)), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
 }

@@ -47,12 +47,12 @@ pub(super) fn read(timeline: &mut Timeline, lines: impl BufRead) -> io::Result<(
         if line.event == "begin"
             && let Some(process) = processes.remove(&name)
         {
-            timeline.close(&name.0, process);
+            timeline.close(name.clone(), process);
         }
         let process = processes.entry(name).or_insert_with(|| Process::new(line.time));
         timeline.take(process, line);
     }
-    processes.into_iter().for_each(|((host, _), process)| timeline.close(&host, process));
+    processes.into_iter().for_each(|(name, process)| timeline.close(name, process));
     Ok(())
 }
 
@@ -95,14 +95,23 @@ impl Timeline {
     }
 
     /// Keeps what a process did, once all its events are read.
-    fn close(&mut self, host: &str, process: Process) {
-        let Process { span, last_start, seats } = process;
+    fn close(&mut self, name: (String, u32), process: Process) {
+        let Process { span: [begin, last], last_start, seats } = process;
+        let span = [begin, self.heard_of(&name, last)];
+        let (host, _) = name;
         for (device, mut seat) in seats {
             self.abandon(&mut seat, span[1]);
             let served = seat.ready.map(|ready| [ready, last_start.unwrap_or(ready).max(ready)]);
             let stay = Stay { span, served, solves: seat.solves };
-            self.stays.entry((host.to_owned(), device)).or_default().push(stay);
+            self.stays.entry((host.clone(), device)).or_default().push(stay);
         }
+    }
+
+    /// When a process was last heard of, given its last event. Of the lives under its number, later ones begin after that
+    /// event, and earlier ones end before the process begins.
+    fn heard_of(&self, name: &(String, u32), last: f64) -> f64 {
+        let lives = self.lives.get(name).into_iter().flatten();
+        lives.filter(|[begin, _]| *begin <= last).map(|[_, end]| *end).fold(last, f64::max)
     }
 
     /// The number of the method in `task/method/sample`.

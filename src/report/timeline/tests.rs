@@ -82,6 +82,27 @@ fn what_was_open_when_a_log_ends_goes_on_until_its_last_event() {
     assert!(svg(&cut).contains(thin) && !svg(&timeline(&[&log()])).contains(thin));
 }
 
+fn heartbeat(pid: u32, [started_ms, written_ms]: [u64; 2]) -> Node {
+    Node { host: "n1".to_owned(), pid, started_ms, written_ms, ..Node::default() }
+}
+
+#[test]
+fn a_process_that_lives_is_busy_until_its_last_heartbeat() {
+    // One of its number lived before it, and one came after it was killed.
+    let beats = [[0, 90_000], [99_900, 161_000], [200_000, 300_000]].map(|life| heartbeat(7, life));
+    let beats = [&beats[..], &[heartbeat(8, [99_900, 400_000])]].concat();
+    let mut timeline = Timeline::with_heartbeats(&beats);
+    let lines = [line(100.0, "begin", "", ""), line(101.0, "started", "a", "t/m/0")];
+    timeline.read(lines.join("\n").as_bytes()).unwrap();
+    assert_eq!(spans(&timeline), [[101.0, 161.0]]);
+    assert_eq!(figures(&timeline)[0][..4], [1.0, 1.0, 1.0, 60.0]);
+    // What came to its end stays as it is, and so does what was open when nothing was heard of its process since.
+    let mut ended = Timeline::with_heartbeats(&beats[..2]);
+    let lines = [&lines[..], &[line(103.0, "finished", "a", "t/m/0"), line(170.0, "started", "a", "t/m/1")]];
+    ended.read(lines.concat().join("\n").as_bytes()).unwrap();
+    assert_eq!(spans(&ended), [[101.0, 103.0], [170.0, 170.0]]);
+}
+
 #[test]
 fn a_process_that_was_killed_leaves_nothing_to_another_of_its_number() {
     let first = [line(0.0, "begin", "", ""), line(1.0, "started", "a", "t/m/0"), line(3.0, "other", "", "")];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::line::one_line;
-use super::summary;
+use super::{NOBODY, is_left, summary};
 use crate::status::{ChunkCounts, NodeState, Snapshot};
 
 /// Tells what changed since it was asked last.
@@ -22,6 +22,7 @@ struct State {
     chunks: Option<ChunkCounts>,
     processes: Vec<(String, NodeState)>,
     trouble: Option<String>,
+    is_left: bool,
 }
 
 impl State {
@@ -37,18 +38,20 @@ impl State {
             chunks,
             processes: snapshot.nodes.iter().map(process).collect(),
             trouble: snapshot.trouble.clone(),
+            is_left: is_left(snapshot),
         }
     }
 }
 
 impl Changes {
-    /// Failures that were not told yet, with their reasons, and how the run stands; nothing if that is as before.
+    /// Failures that were not told yet, with their reasons, how the run stands, and whether anybody goes on with it; nothing
+    /// if all that is as before.
     pub fn lines(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let state = State::of(snapshot);
         if self.last.as_ref() == Some(&state) {
             return Vec::new();
         }
-        self.last = Some(state);
+        let before = self.last.replace(state);
         let mut lines = Vec::new();
         for failure in &snapshot.progress.failures {
             if self.failures.insert(failure.row.clone()) {
@@ -56,6 +59,9 @@ impl Changes {
             }
         }
         lines.push(summary(snapshot));
+        if is_left(snapshot) && before.is_none_or(|before| !before.is_left) {
+            lines.push(NOBODY.to_owned());
+        }
         lines
     }
 }

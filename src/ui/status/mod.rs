@@ -34,6 +34,9 @@ const LEAST: usize = 3;
 const FAILURES: usize = 5;
 const LINES_PER_FAILURE: usize = 10;
 
+/// Of a run that nobody goes on with.
+const NOBODY: &str = "nobody works on it: `dflow run` or `dflow submit` continues";
+
 /// The view, line by line.
 pub fn frame(snapshot: &Snapshot, canvas: Canvas) -> Vec<String> {
     let head = head(snapshot, canvas.width);
@@ -119,7 +122,21 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         let id = chunks.submission.rsplit('-').next().unwrap_or_default();
         Line::text(format!("chunks of submission {id}: {}", chunk_text(chunks)))
     });
-    [title, bar].into_iter().chain(chunks).collect()
+    let nobody = is_left(snapshot).then(|| Line::default().with(Look::Bad, NOBODY));
+    [title, bar].into_iter().chain(chunks).chain(nobody).collect()
+}
+
+/// Whether rows are missing that nobody solves or will solve, as far as can be seen: no process lives, and the queue is
+/// known to have none. What is not known, or Kubernetes's to tell, is no reason to say so.
+fn is_left(snapshot: &Snapshot) -> bool {
+    let has_none = |chunks: &ChunkCounts| {
+        let is_empty = |queue: &QueueCounts| queue.queued + queue.running + queue.older == 0;
+        chunks.trouble.is_none() && chunks.queue.as_ref().is_some_and(is_empty)
+    };
+    !snapshot.progress.is_complete()
+        && snapshot.trouble.is_none()
+        && snapshot.count(NodeState::Alive) == 0
+        && snapshot.chunks.as_ref().is_none_or(has_none)
 }
 
 fn chunk_text(chunks: &ChunkCounts) -> String {

@@ -13,30 +13,38 @@ use crate::ui::text;
 const DETAILED: usize = 16;
 /// Column at which a device's state stands.
 const INDENT: usize = 10;
-/// Processes that are shown where there is no bound.
-const SHOWN: usize = 60;
+/// Ended processes that are shown: the newest with something to tell.
+const ENDED: usize = 3;
 
 /// Lines that the processes would like to have.
 pub(super) fn wanted(nodes: &[NodeStatus]) -> usize {
     if nodes.is_empty() {
-        0
-    } else {
-        2 + if is_detailed(nodes) { detailed_lines(nodes) } else { nodes.len() }
+        return 0;
     }
+    let shown = worth_showing(nodes);
+    2 + if is_detailed(nodes) { detailed_lines(&shown) } else { shown.len() }
 }
 
 /// However many have come to their end: devices of those that work count.
 fn is_detailed(nodes: &[NodeStatus]) -> bool {
-    working(nodes).iter().map(|node| node.node.devices.len()).sum::<usize>() <= DETAILED
+    let working = nodes.iter().filter(|node| node.state == NodeState::Alive);
+    working.map(|node| node.node.devices.len()).sum::<usize>() <= DETAILED
 }
 
-/// Those that work come first.
-fn working(nodes: &[NodeStatus]) -> &[NodeStatus] {
-    &nodes[..nodes.partition_point(|node| node.state == NodeState::Alive)]
+/// All that work or fell silent, in their order, and the newest of those that ended before their work was done. The
+/// others are counted in the title.
+fn worth_showing(nodes: &[NodeStatus]) -> Vec<&NodeStatus> {
+    let has_ended = |node: &&NodeStatus| node.state == NodeState::Ended;
+    let (mut ended, mut shown): (Vec<&NodeStatus>, Vec<_>) = nodes.iter().partition(has_ended);
+    let is_broken = |device: &NodeDevice| device.state == DeviceState::Broken;
+    ended.retain(|node| node.node.stopping.is_some() || node.node.devices.iter().any(is_broken));
+    ended.sort_by(|a, b| a.age_seconds.total_cmp(&b.age_seconds));
+    shown.extend(ended.into_iter().take(ENDED));
+    shown
 }
 
 /// A line for each process, and one or two for each device of those that work.
-fn detailed_lines(nodes: &[NodeStatus]) -> usize {
+fn detailed_lines(nodes: &[&NodeStatus]) -> usize {
     nodes.iter().map(|node| details(node).len()).sum()
 }
 
@@ -47,21 +55,20 @@ pub(super) fn lines(nodes: &[NodeStatus], room: Option<usize>) -> Vec<Line> {
     }
     let heading = [Line::default(), title(nodes)].into_iter();
     let room = room.map_or(usize::MAX, |room| room.saturating_sub(2));
-    let working = working(nodes);
-    let others = &nodes[working.len()..];
+    let shown = worth_showing(nodes);
+    let (working, others) = shown.split_at(shown.partition_point(|node| node.state == NodeState::Alive));
     let least = usize::from(!others.is_empty());
-    if is_detailed(nodes) && detailed_lines(working) + least <= room {
-        let lines: Vec<Line> = working.iter().flat_map(details).collect();
+    if is_detailed(nodes) && detailed_lines(working).saturating_add(least) <= room {
+        let lines: Vec<Line> = working.iter().copied().flat_map(details).collect();
         let room = room - lines.len();
         return heading.chain(lines).chain(bounded(others, room, &details)).collect();
     }
-    heading.chain(bounded(nodes, room, &|node| vec![short(node)])).collect()
+    heading.chain(bounded(&shown, room, &|node| vec![short(node)])).collect()
 }
 
 /// As many of the processes as there is room for, and how many more there are.
-fn bounded(nodes: &[NodeStatus], room: usize, show: &dyn Fn(&NodeStatus) -> Vec<Line>) -> Vec<Line> {
-    let room = room.min(SHOWN);
-    let each = nodes.iter().take(room + 1).map(show);
+fn bounded(nodes: &[&NodeStatus], room: usize, show: &dyn Fn(&NodeStatus) -> Vec<Line>) -> Vec<Line> {
+    let each = nodes.iter().take(room.saturating_add(1)).map(|node| show(node));
     // Lines behind each process; one stays free for the rest.
     let (mut lines, mut shown) = (Vec::new(), 0);
     for more in each {

@@ -186,12 +186,15 @@ fn no_view_is_wider_or_higher_than_its_terminal() {
 }
 
 #[test]
-fn of_many_processes_each_has_a_line_and_the_rest_is_counted() {
+fn of_many_processes_each_has_a_line_and_in_a_terminal_the_rest_is_counted() {
     let many =
         (0..100).map(|i| Node { devices: vec![gpu("cuda:0", 300.0)], ..node(&format!("node{i:03}"), 3) });
-    let text = frame(&snapshot(cells(), many.collect()), PLAIN).join("\n");
+    let snapshot = snapshot(cells(), many.collect());
+    let text = frame(&snapshot, PLAIN).join("\n");
     assert!(text.contains("\nnode000 pid 4711  1 of 1 busy, 300 W, 61 done\n"), "{text}");
-    assert!(text.contains("processes: 100 working\n") && text.contains("\n… and 41 more\n"), "{text}");
+    assert!(text.contains("\nnode099 pid 4711 ") && !text.contains("more"), "{text}");
+    let text = frame(&snapshot, Canvas { height: Some(24), ..PLAIN }).join("\n");
+    assert!(text.contains("processes: 100 working\n") && text.contains("\n… and "), "{text}");
 }
 
 #[test]
@@ -328,7 +331,63 @@ fn devices_stand_in_detail_however_many_processes_have_ended() {
     let text = frame(&snapshot(cells(), nodes().into_iter().chain(many).collect()), PLAIN).join("\n");
     assert!(text.contains("  cuda:0  busy    2/16  60 done  GPU 97 %"), "{text}");
     assert!(text.contains("processes: 2 working, 1 silent, 201 ended\n"), "{text}");
-    assert!(text.contains("\n… and 143 more\n"), "{text}");
+    assert!(!text.contains("old0") && !text.contains("more"), "{text}");
+}
+
+#[test]
+fn of_ended_processes_the_newest_with_a_reason_are_shown() {
+    let stopped = |i: u64| Node {
+        ended_ms: Some(NOW_MS - 1000 * i),
+        stopping: i.is_multiple_of(2).then(|| "asked to terminate (TERM)".to_owned()),
+        ..node(&format!("old{i}"), i)
+    };
+    let text =
+        frame(&snapshot(cells(), nodes()[..3].iter().cloned().chain((1..10).map(stopped)).collect()), PLAIN);
+    let shown: Vec<&str> =
+        text.iter().filter(|line| line.starts_with("old")).map(|line| &line[..4]).collect();
+    assert_eq!(shown, ["old2", "old4", "old6"], "{text:#?}");
+    assert!(text.iter().any(|line| line == "processes: 2 working, 1 silent, 9 ended"), "{text:#?}");
+    assert!(text.iter().any(|line| line.starts_with("lost pid 4711  silent")), "{text:#?}");
+}
+
+#[test]
+fn a_run_that_nobody_goes_on_with_says_so() {
+    let says = |snapshot: &Snapshot| {
+        let framed = frame(snapshot, PLAIN).iter().filter(|line| *line == NOBODY).count();
+        let told = Changes::default().lines(snapshot).iter().filter(|line| *line == NOBODY).count();
+        assert_eq!(framed, told, "both views say the same");
+        framed == 1
+    };
+    let dead = nodes().split_off(2);
+    let mut now = snapshot(cells(), dead.clone());
+    assert!(says(&now), "silent and ended");
+    assert!(!says(&snapshot(cells(), nodes())), "two work");
+    assert!(!says(&snapshot(vec![cell("t", "m", [4, 1, 5])], dead)), "every row is there");
+    let known = |queue| Some(chunks(Some(queue)));
+    now.chunks = known(QueueCounts { failed: 3, absent: 12, ..QueueCounts::default() });
+    assert!(says(&now));
+    let busy = [
+        QueueCounts { queued: 1, ..QueueCounts::default() },
+        QueueCounts { running: 1, ..QueueCounts::default() },
+        QueueCounts { older: 1, ..QueueCounts::default() },
+    ];
+    for queue in busy {
+        now.chunks = known(queue);
+        assert!(!says(&now), "the queue has some");
+    }
+    now.chunks = Some(chunks(None));
+    assert!(!says(&now), "the queue is not known");
+    let trouble = Some("away".to_owned());
+    now.chunks = Some(ChunkCounts { trouble: trouble.clone(), ..chunks(Some(QueueCounts::default())) });
+    assert!(!says(&now), "the queue is as it was");
+    (now.chunks, now.trouble) = (None, trouble);
+    assert!(!says(&now), "the files are as they were");
+
+    now.trouble = None;
+    let mut changes = Changes::default();
+    changes.lines(&now);
+    now.done += 1;
+    assert_eq!(changes.lines(&now), [summary(&now)], "once");
 }
 
 #[test]
