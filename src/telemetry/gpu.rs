@@ -7,7 +7,7 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
-use super::visible::{self, Entry};
+use super::visible::{self, Entry, Model};
 use crate::store::TelemetryRow;
 
 /// Names another library than `libnvidia-ml.so.1`.
@@ -69,17 +69,12 @@ impl Gpus {
         }
         let nvml = builder.init().map_err(|error| reason(&error))?;
         let count = nvml.device_count().map_err(|error| reason(&error))?;
-        let physical: Vec<(Option<String>, Option<String>)> = (0..count)
-            .map(|index| {
-                nvml.device_by_index(index).map_or((None, None), |gpu| (gpu.name().ok(), gpu.uuid().ok()))
-            })
-            .collect();
-        let (names, uuids): (Vec<_>, Vec<_>) = physical.into_iter().unzip();
-        let is_ordered = visible::order_is_known(environment.order.as_deref(), &names);
+        let (models, uuids): (Vec<_>, Vec<_>) = (0..count).map(|index| identity(&nvml, index)).unzip();
+        let order = environment.order.as_deref();
         let mut notes = Vec::new();
         let entries = visible::entries(environment.visible.as_deref(), count as usize);
         let found = entries.into_iter().map(|entry| {
-            let by = find(&nvml, &entry, &uuids, is_ordered).unwrap_or_else(|note| {
+            let by = find(&nvml, &entry, order, &models, &uuids).unwrap_or_else(|note| {
                 notes.push(note);
                 By::Unknown
             });
@@ -135,18 +130,33 @@ impl By {
     }
 }
 
+/// The model and the UUID of a GPU.
+fn identity(nvml: &Nvml, index: u32) -> (Model, Option<String>) {
+    let gpu = match nvml.device_by_index(index) {
+        Ok(gpu) => gpu,
+        Err(error) => return (Model::Lost(reason(&error)), None),
+    };
+    let model = match gpu.name() {
+        Ok(name) => Model::Named(name),
+        Err(error @ NvmlError::NotSupported) => Model::Unnamed(reason(&error)),
+        Err(error) => Model::Lost(reason(&error)),
+    };
+    (model, gpu.uuid().ok())
+}
+
 /// How NVML finds an entry; the error says why it cannot.
-fn find(nvml: &Nvml, entry: &Entry, uuids: &[Option<String>], is_ordered: bool) -> Result<By, String> {
+fn find(
+    nvml: &Nvml,
+    entry: &Entry,
+    order: Option<&str>,
+    models: &[Model],
+    uuids: &[Option<String>],
+) -> Result<By, String> {
     match entry {
-        Entry::Index(index) if is_ordered => Ok(By::Index(*index as u32)),
-        Entry::Index(_) => Err(
-            "the GPUs of this machine are of different models, and which of them an index of CUDA means is not known: \
-             set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID in CUDA_VISIBLE_DEVICES"
-                .to_owned(),
-        ),
+        Entry::Index(index) => visible::check_index(order, models, *index).map(|()| By::Index(*index as u32)),
         Entry::Gpu(prefix) => match visible::matching(prefix, uuids) {
             Some(index) => Ok(By::Index(index as u32)),
-            None => Err(format!("NVML knows no GPU, or more than one, whose UUID begins with {prefix}")),
+            None => Err(visible::unmatched(prefix, models)),
         },
         // An instance has its own memory; what it shares with the others of its GPU is not offered.
         Entry::Mig(uuid) => match nvml.device_by_uuid(uuid.as_str()) {

@@ -1,6 +1,7 @@
 //! The thread that reads all devices every few seconds. It never disturbs a run: what fails there is one warning.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct SamplerOptions {
     /// Time between two readings.
     pub every: Duration,
-    /// Time after which readings are durable: what a crash may lose.
+    /// Time after which the first readings are durable; the next are after twice that, and so on.
+    pub flush_first: Duration,
+    /// Time after which readings are durable at the latest: what a crash may lose.
     pub flush_every: Duration,
     /// Name of this machine.
     pub host: String,
@@ -28,10 +31,12 @@ pub struct SamplerOptions {
 }
 
 impl SamplerOptions {
-    /// A reading every `every`, durable after two minutes, of the GPUs of this process.
+    /// A reading every `every`, of the GPUs of this process. Durable are the first after ten seconds, those of a long
+    /// run after two minutes: all in one file that is replaced, some thirty times an hour.
     pub fn new(every: Duration, host: String) -> Self {
         let environment = Environment::of_this_process();
-        Self { every, flush_every: Duration::from_secs(120), host, environment }
+        let (flush_first, flush_every) = (Duration::from_secs(10), Duration::from_secs(120));
+        Self { every, flush_first, flush_every, host, environment }
     }
 }
 
@@ -44,10 +49,13 @@ pub struct Sampler {
     gone: Receiver<()>,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// Who works on a device before its worker is ready: this process.
+    process: Worker,
     /// Who works on each device.
     workers: Mutex<Vec<(String, Worker)>>,
+    /// A worker took the place of another since the last reading.
+    is_replaced: AtomicBool,
     newest: Mutex<BTreeMap<String, TelemetryRow>>,
 }
 
@@ -66,7 +74,12 @@ impl Sampler {
     ) -> Self {
         let worker = Worker { attempt: process.to_owned(), pid: std::process::id() };
         let workers = devices.iter().map(|device| (device.clone(), worker.clone())).collect();
-        let shared = Arc::new(Shared { workers: Mutex::new(workers), newest: Mutex::default() });
+        let shared = Arc::new(Shared {
+            process: worker,
+            workers: Mutex::new(workers),
+            is_replaced: AtomicBool::new(false),
+            newest: Mutex::default(),
+        });
         let (stop, stopped) = bounded(0);
         let (leaving, gone) = bounded(0);
         let thread = SamplerThread { options, shared: Arc::clone(&shared), writer, has_warned: false };
@@ -81,11 +94,15 @@ impl Sampler {
         Self { shared, stop: Some(stop), gone }
     }
 
-    /// From now on `worker` works on `device`: its rows carry its attempt.
+    /// From now on `worker` works on `device`: its rows carry its attempt. Those of a worker before it are made durable
+    /// with the next reading.
     pub fn set_worker(&self, device: &str, worker: Worker) {
         let mut workers = lock(&self.shared.workers);
         if let Some(entry) = workers.iter_mut().find(|(name, _)| name == device) {
-            entry.1 = worker;
+            let before = std::mem::replace(&mut entry.1, worker);
+            if before != self.shared.process && before != entry.1 {
+                self.shared.is_replaced.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -103,6 +120,32 @@ impl Sampler {
     }
 }
 
+/// When readings are made durable, by the time since the first: soon at first, so that a short life leaves some too,
+/// and then less and less often.
+struct FlushTimes {
+    last: Duration,
+    wait: Duration,
+    longest: Duration,
+}
+
+impl FlushTimes {
+    fn new(first: Duration, longest: Duration) -> Self {
+        Self { last: Duration::ZERO, wait: first.min(longest), longest }
+    }
+
+    /// Whether to flush now; `at_once`: whatever the time. The caller then does.
+    fn is_due(&mut self, now: Duration, at_once: bool) -> bool {
+        let is_time = now.saturating_sub(self.last) >= self.wait;
+        if is_time {
+            self.wait = (self.wait * 2).min(self.longest);
+        }
+        if is_time || at_once {
+            self.last = now;
+        }
+        is_time || at_once
+    }
+}
+
 struct SamplerThread {
     options: SamplerOptions,
     shared: Arc<Shared>,
@@ -114,12 +157,13 @@ impl SamplerThread {
     fn run(mut self, devices: &[String], stopped: &Receiver<()>) {
         let (mut reader, notes) = Reader::new(&self.options.host, devices, &self.options.environment);
         notes.iter().for_each(|note| tracing::warn!("{note}"));
-        let mut flushed = Instant::now();
+        let mut flushes = FlushTimes::new(self.options.flush_first, self.options.flush_every);
+        let begin = Instant::now();
         loop {
             self.read(&mut reader);
-            if flushed.elapsed() >= self.options.flush_every {
+            let is_replaced = self.shared.is_replaced.swap(false, Ordering::AcqRel);
+            if flushes.is_due(begin.elapsed(), is_replaced) {
                 self.flush();
-                flushed = Instant::now();
             }
             if stopped.recv_timeout(self.options.every) != Err(RecvTimeoutError::Timeout) {
                 break;
@@ -165,6 +209,7 @@ mod tests {
         let writer = TelemetryWriter::new(Arc::new(fs.clone()), layout.clone(), attempt);
         let options = SamplerOptions {
             every: Duration::from_millis(1),
+            flush_first: flush_every,
             flush_every,
             host: "here".to_owned(),
             environment: Environment::default(),
@@ -205,5 +250,40 @@ mod tests {
         merge_telemetry(&fs, &layout).unwrap();
         let rows = read_telemetry(&fs, &layout).unwrap();
         assert!(rows[0].cpu_cores.is_none(), "the first reading of all is there");
+    }
+    #[test]
+    fn readings_are_durable_soon_at_first_and_then_every_two_minutes() {
+        let options = SamplerOptions::new(Duration::from_secs(5), "here".to_owned());
+        let mut flushes = FlushTimes::new(options.flush_first, options.flush_every);
+        let readings = (0..=3600).step_by(5);
+        let at: Vec<u64> =
+            readings.filter(|&second| flushes.is_due(Duration::from_secs(second), false)).collect();
+        assert_eq!(at[..6], [10, 30, 70, 150, 270, 390]);
+        assert_eq!(at.len(), 32, "an hour");
+        assert!(flushes.is_due(Duration::from_secs(3605), true), "a worker was replaced");
+        assert!(!flushes.is_due(Duration::from_secs(3720), false), "two minutes from the last");
+        assert!(flushes.is_due(Duration::from_secs(3725), false));
+    }
+
+    #[test]
+    fn readings_of_a_worker_are_durable_once_another_is_in_its_place() {
+        let fs = FaultFs::new(Path::new("/run"));
+        let (sampler, layout) = sampler(&fs, Duration::from_secs(3600));
+        let part = layout.telemetry_parts().join("p-000.parquet");
+        let worker = |attempt: &str| Worker { attempt: attempt.to_owned(), pid: std::process::id() };
+        sampler.set_worker("cpu:0", worker("first"));
+        wait_until(&sampler, |row| row.attempt == "first");
+        let seen = sampler.newest()["cpu:0"].elapsed_seconds;
+        // At the second reading from here the one before is done with all that it does.
+        wait_until(&sampler, |row| row.elapsed_seconds > seen);
+        assert!(!fs.exists(&part).unwrap(), "the first worker takes nobody's place");
+        sampler.set_worker("cpu:0", worker("second"));
+        wait_until(&sampler, |_| fs.exists(&part).unwrap());
+        merge_telemetry(&fs, &layout).unwrap();
+        let rows = read_telemetry(&fs, &layout).unwrap();
+        assert!(rows.iter().any(|row| row.attempt == "first"), "durable before the end: {rows:?}");
+        sampler.end();
+        merge_telemetry(&fs, &layout).unwrap();
+        assert_eq!(read_telemetry(&fs, &layout).unwrap().last().unwrap().attempt, "second");
     }
 }

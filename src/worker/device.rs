@@ -90,7 +90,8 @@ pub enum DeviceError {
     GrantedWithoutCuda(usize),
     /// GPUs that would lie idle.
     #[error(
-        "{granted} GPUs are granted (CUDA_VISIBLE_DEVICES), but {reason}; or use `--devices cpu` and ask for no GPUs"
+        "{} granted (CUDA_VISIBLE_DEVICES), but {reason}; or use `--devices cpu` and ask for no GPUs",
+        gpus_are(*granted)
     )]
     Unusable {
         /// How many.
@@ -103,6 +104,11 @@ pub enum DeviceError {
         "`devices: {0}`: no GPU is granted (CUDA_VISIBLE_DEVICES is empty or not set); ask for some, such as `gpus: 1` under `cluster:` or `sbatch --gpus=1`"
     )]
     NoneGranted(String),
+}
+
+/// `1 GPU is`, `2 GPUs are`.
+fn gpus_are(count: usize) -> String {
+    if count == 1 { "1 GPU is".to_owned() } else { format!("{count} GPUs are") }
 }
 
 /// This machine's name, as the system has it.
@@ -163,6 +169,7 @@ fn checked_visible(gpus: &Gpus) -> Result<usize, DeviceError> {
         _ if count >= granted => return Ok(count),
         _ if !cfg!(feature = "cuda") => return Err(DeviceError::GrantedWithoutCuda(granted)),
         0 => "none answers: look at `nvidia-smi` on this node".to_owned(),
+        1 => "only 1 of them answers: look at `nvidia-smi` on this node".to_owned(),
         _ => format!("only {count} of them answer: look at `nvidia-smi` on this node"),
     };
     Err(DeviceError::Unusable { granted, reason })
@@ -345,6 +352,17 @@ mod tests {
             let error = resolve_on(&"sim".parse().unwrap(), &[0], &none).unwrap_err().to_string();
             assert!(error.contains("no GPU is granted"), "{error}");
         }
+    }
+
+    #[test]
+    fn one_granted_gpu_is_not_spoken_of_as_many() {
+        let text = |granted| DeviceError::Unusable { granted, reason: "none answers".to_owned() }.to_string();
+        assert!(
+            text(1).starts_with("1 GPU is granted (CUDA_VISIBLE_DEVICES), but none answers;"),
+            "{}",
+            text(1)
+        );
+        assert!(text(3).starts_with("3 GPUs are granted "), "{}", text(3));
     }
 
     #[cfg(not(feature = "cuda"))]

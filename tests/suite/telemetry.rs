@@ -176,6 +176,40 @@ fn a_lost_gpu_and_a_driver_that_refuses_are_no_errors() {
 }
 
 #[test]
+fn one_lost_gpu_leaves_the_others_their_readings_and_is_the_only_reason() {
+    let (by_bus, both) = (("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("CUDA_VISIBLE_DEVICES", "0,1"));
+    let (lost, none_known) = (("FAKE_NVML_LOST", "1"), vec!["none", "none"]);
+    for (variables, expected) in [
+        (vec![lost, by_bus], vec!["GPU-fake0", "none"]),
+        (vec![lost, by_bus, both], vec!["GPU-fake0", "none"]),
+        (vec![lost, ("CUDA_VISIBLE_DEVICES", "GPU-fake0,GPU-fake1")], vec!["GPU-fake0", "none"]),
+        // Its model is not known, so that the fastest may be either.
+        (vec![lost, both], none_known.clone()),
+        // CUDA may count the other as the first, or as the second.
+        (vec![("FAKE_NVML_LOST", "0"), by_bus], none_known),
+    ] {
+        let value = gpus(&variables);
+        assert_eq!(uuids(&value), expected, "{variables:?}");
+        assert_eq!(
+            value["gpus"][0]["power"].as_f64(),
+            (expected[0] == "GPU-fake0").then_some(300.0),
+            "{value}"
+        );
+        let notes = value["notes"].as_array().unwrap();
+        let note = notes[0].as_str().unwrap();
+        assert!(
+            notes.len() == 1 && note.starts_with(&format!("NVML cannot read GPU {}: ", variables[0].1)),
+            "{value}"
+        );
+        assert!(!note.contains("models") && !note.contains("CUDA_DEVICE_ORDER"), "{value}");
+    }
+    for (lost, uuid) in [("1", "GPU-fake0"), ("0", "GPU-fake1")] {
+        let value = gpus(&[("FAKE_NVML_LOST", lost), ("CUDA_VISIBLE_DEVICES", uuid)]);
+        assert_eq!((uuids(&value), &value["notes"]), (vec![uuid], &json!([])), "{value}");
+    }
+}
+
+#[test]
 fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
     let test = suite();
     test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();

@@ -1,4 +1,4 @@
-//! Parts: the readings of one process, replaced as a whole every few minutes until they are large enough.
+//! Parts: the readings of one process, replaced as a whole at every flush until they are large enough.
 
 use std::sync::Arc;
 
