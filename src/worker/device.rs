@@ -85,7 +85,8 @@ pub enum DeviceError {
     Hidden(String),
     /// GPUs that this binary leaves idle, on any machine.
     #[error(
-        "{0} GPUs are granted (CUDA_VISIBLE_DEVICES), but this binary was built without CUDA: build with `cargo build --release --features cuda`, or use `--devices cpu` and ask for no GPUs"
+        "{} granted (CUDA_VISIBLE_DEVICES), but this binary was built without CUDA: build with `cargo build --release --features cuda`, or use `--devices cpu` and ask for no GPUs",
+        gpus_are(*.0)
     )]
     GrantedWithoutCuda(usize),
     /// GPUs that would lie idle.
