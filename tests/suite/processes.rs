@@ -21,7 +21,7 @@ fn on_two(test: &RunTest, arguments: &[&str]) -> Command {
 
 /// Waits until something holds that must come, however slow the machine.
 #[track_caller]
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(120), "{what}: not within two minutes");

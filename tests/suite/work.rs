@@ -5,6 +5,7 @@ use std::process::Command;
 
 use rustix::process::{Signal, kill_process, test_kill_process};
 
+use crate::processes::wait_until;
 use crate::run::suite;
 use crate::run_test::{RunTest, Running};
 
@@ -79,5 +80,5 @@ fn a_worker_that_hangs_does_not_keep_the_task_from_ending() {
     let broken = running.until("worker_broken", |_| true);
     assert!(broken["error"].as_str().unwrap().contains("did not end within 1 s"), "{broken}");
     running.ends_with(75);
-    assert!(workers.iter().all(|worker| test_kill_process(*worker).is_err()), "both have ended");
+    wait_until("both have ended", || workers.iter().all(|worker| test_kill_process(*worker).is_err()));
 }
