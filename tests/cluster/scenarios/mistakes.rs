@@ -57,7 +57,9 @@ pub(crate) fn no_gpus_granted_is_one_clear_error(trial: &mut Trial<'_>) {
     let tasks = submission.tasks(&jobs);
     assert!(tasks.iter().all(|task| task.state == "FAILED" && task.exit_code == 73), "{}", table(&jobs));
     let logs = submission.logs();
-    let errors: Vec<&str> = logs.lines().filter(|line| line.contains("CUDA_VISIBLE_DEVICES")).collect();
+    // The last job quotes it.
+    let is_error = |line: &&str| line.starts_with("error: ") && line.contains("CUDA_VISIBLE_DEVICES");
+    let errors: Vec<&str> = logs.lines().filter(is_error).collect();
     assert_eq!(errors.len(), tasks.len(), "one error a task:\n{logs}");
     assert_eq!(run.started(), 0, "no sample is solved on anything else instead");
     trial.note(errors[0]);
