@@ -269,7 +269,7 @@ impl Scheduler {
         for index in 0..self.seats.len() {
             let seat = &mut self.seats[index];
             if seat.hangs_at(&self.limits).is_some_and(|at| at <= self.now) {
-                let minutes = (self.now - seat.heard).as_secs() / 60;
+                let minutes = self.now.saturating_sub(seat.heard).as_secs() / 60;
                 seat.killed =
                     Some(format!("it said nothing for {minutes} min while it solved, and was killed"));
                 self.actions.push(Action::Kill(index));
