@@ -179,8 +179,8 @@ fn a_warning_during_the_setup_reaches_dflow() {
 
 #[test]
 fn what_was_told_to_end_is_not_brought_back() {
-    // `sleep` ends it, as Slurm does.
-    let ended = Trial::new("kill -TERM $PPID; touch \"$S/requeued\"; exit 75").run();
+    // `sleep` ends it, as Slurm does. What is told on to dflow must not end it before it has said so.
+    let ended = Trial::new("trap '' TERM; kill -TERM $PPID; touch \"$S/requeued\"; exit 75").run();
     assert_eq!((ended.calls.len(), ended.code), (0, None), "{ended:?}");
 }
 
