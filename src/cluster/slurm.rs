@@ -137,8 +137,7 @@ impl Slurm {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        self.squeue(&format!("--jobs={}", ids.join(",")))
+        self.squeue(&jobs_filter(ids))
     }
 
     /// As [`Self::jobs`], asked once, whatever the answer.
@@ -149,8 +148,7 @@ impl Slurm {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        self.queue(&format!("--jobs={}", ids.join(",")), &[])
+        self.queue(&jobs_filter(ids), &[])
     }
 
     /// As [`Self::jobs`], of jobs of these names; the controller sends its whole queue for it.
@@ -264,6 +262,12 @@ enum Sent {
     Lost(String),
     /// What it answered does not say whether it has it.
     Unclear(ClusterError),
+}
+
+/// Asks squeue for these ids.
+fn jobs_filter(ids: &[u64]) -> String {
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    format!("--jobs={}", ids.join(","))
 }
 
 /// The id of `sbatch --parsable`: `12`, or `12;cluster`; lines before it are remarks of the site.

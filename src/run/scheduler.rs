@@ -29,7 +29,7 @@ const SILENCES: u32 = 20;
 pub struct Limits {
     /// Stop after so many failed samples.
     pub max_failures: Option<usize>,
-    /// Breakdowns of a worker, without a finished sample between them, after which it is not started again.
+    /// Breakdowns of a worker, without a solved sample between them, after which it is not started again.
     pub max_restarts: u32,
     /// Time after a stop was asked for in which every worker is to end; one that hangs is then ended. None: any.
     pub stop_within: Option<Duration>,
