@@ -1,6 +1,6 @@
 //! `dflow cancel`: takes what was submitted of a run out of the queue.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -28,31 +28,53 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) fn run(args: &CancelArgs, _: &Global) -> CliResult {
-    let all = Submission::all(&args.run).map_err(CliError::cluster)?;
-    let wanted = |submission: &Submission| {
-        args.submission
-            .as_ref()
-            .is_none_or(|id| submission.id() == id || submission.id().ends_with(id.as_str()))
-    };
-    let listed =
-        |submissions: &[Submission]| submissions.iter().map(Submission::id).collect::<Vec<_>>().join(", ");
-    let run = args.run.display();
-    let ids = listed(&all);
-    let chosen: Vec<Submission> = all.into_iter().filter(wanted).collect();
-    match &chosen[..] {
-        [] if ids.is_empty() => {
-            let text = format!("{run}: nothing was submitted from here: there is no folder submit/");
-            return Err(CliError::usage(text));
+    let mut open = Vec::new();
+    let mut damaged = None;
+    for dir in chosen(args)? {
+        match Submission::without_chunks(&dir) {
+            Ok(submission) => open.push(submission),
+            Err(error) => damaged = Some(unknown(error, dir)),
         }
-        [] => return Err(CliError::usage(format!("{run}: there is no such submission; there are {ids}"))),
+    }
+    // A damaged one keeps nobody from cancelling the others.
+    end(open).map_err(CliError::cluster)?;
+    damaged.map_or(Ok(exit::OK), |error| Err(CliError::cluster(error)))
+}
+
+/// The folders of the submissions that are meant.
+fn chosen(args: &CancelArgs) -> Result<Vec<PathBuf>, CliError> {
+    let all = Submission::folders(&args.run).map_err(CliError::cluster)?;
+    let is_wanted = |dir: &&PathBuf| args.submission.as_ref().is_none_or(|id| name(dir).ends_with(&**id));
+    let run = args.run.display();
+    let chosen: Vec<&PathBuf> = all.iter().filter(is_wanted).collect();
+    match &chosen[..] {
+        [] if all.is_empty() => {
+            let text = format!("{run}: nothing was submitted from here: there is no folder submit/");
+            Err(CliError::usage(text))
+        }
+        [] => {
+            let ids = listed(&all.iter().collect::<Vec<_>>());
+            Err(CliError::usage(format!("{run}: there is no such submission; there are {ids}")))
+        }
         [_, _, ..] if args.submission.is_some() => {
             let which = listed(&chosen);
-            return Err(CliError::usage(format!("{run}: name one of these submissions in full: {which}")));
+            Err(CliError::usage(format!("{run}: name one of these submissions in full: {which}")))
         }
-        _ => {}
+        _ => Ok(chosen.into_iter().cloned().collect()),
     }
-    end(chosen).map_err(CliError::cluster)?;
-    Ok(exit::OK)
+}
+
+fn listed(dirs: &[&PathBuf]) -> String {
+    dirs.iter().map(|dir| name(dir)).collect::<Vec<_>>().join(", ")
+}
+
+/// The id of the submission in a folder.
+fn name(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn unknown(source: ClusterError, dir: PathBuf) -> ClusterError {
+    ClusterError::Unknown { source: Box::new(source), id: name(&dir), dir }
 }
 
 /// Cancels submissions, and waits for what ran: until a task is gone, its last checkpoint may be missing.
@@ -67,7 +89,7 @@ fn end(mut chosen: Vec<Submission>) -> Result<(), ClusterError> {
     chosen.retain(|submission| submission.file().engine == Engine::Slurm);
     let left = ending::wait(&chosen, &slurm, Patience::USUAL, |chunks| {
         eprintln_lossy(&format!(
-            "waiting until {} checkpointed and ended: two minutes at the most",
+            "waiting until {} checkpointed and ended, for some two minutes at the most",
             have(chunks)
         ));
     })?;

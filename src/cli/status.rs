@@ -27,8 +27,8 @@ pub(super) struct StatusArgs {
     /// The run directory.
     run: PathBuf,
     /// Show it again every S seconds (default 5, at least 4: a shared file system is asked for one listing a second at the
-    /// most) until every row is there; Ctrl-C, or that nobody reads it any more, ends it with exit code 130. On a terminal in place, else lines whenever
-    /// something changed.
+    /// most) until every row is there; Ctrl-C, or that nobody reads it any more, ends it with exit code 130. On a
+    /// terminal in place, else lines whenever something changed.
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "5",
           value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,

@@ -146,6 +146,9 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
 
 /// The error of a submission that did not get to its end, with what became of it and what to do.
 fn cut_short(mut submission: Submission, error: ClusterError) -> CliError {
+    if matches!(error, ClusterError::Cancelled) {
+        return CliError::cluster(error);
+    }
     // Refused, and so surely not in the queue.
     let is_refused = error.is_usage();
     let CliError { code, text } = CliError::cluster(error);

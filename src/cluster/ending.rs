@@ -2,65 +2,64 @@
 //! nobody but the next submission goes on with what they leave.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ClusterError;
+use super::question::Question;
+use super::queue::Job;
 use super::slurm::Slurm;
-use super::state::{self, Live, jobs_of_chunks};
+use super::state::{self, Live, by_chunk};
 use super::submission::Submission;
 
 /// How long they are waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Most looks at the queue.
-    pub looks: u32,
-    /// Time between two of them.
+    /// From the first look at the queue on.
+    pub within: Duration,
+    /// Time between two looks.
     pub pause: Duration,
 }
 
 impl Patience {
     /// Two minutes: a task is gone after the cluster's `KillWait`, half a minute by default.
-    pub const USUAL: Self = Self { looks: 61, pause: Duration::from_secs(2) };
+    pub const USUAL: Self = Self { within: Duration::from_secs(120), pause: Duration::from_secs(2) };
 }
 
 /// Looks at the queue until no chunk of these submissions waits or runs; how many still do in the end. `say` is told once
 /// how many are waited for, if any.
 ///
 /// # Errors
-/// As [`Slurm::jobs`].
+/// As [`Slurm::jobs`]; a controller that is busy later on is asked again.
 pub fn wait(
     submissions: &[Submission],
     slurm: &Slurm,
     patience: Patience,
     say: impl FnOnce(usize),
 ) -> Result<usize, ClusterError> {
-    let mut say = Some(say);
-    let mut left = live_chunks(submissions, slurm)?;
-    for _ in 1..patience.looks {
-        if left == 0 {
-            break;
-        }
-        if let Some(say) = say.take() {
-            say(left);
-        }
+    let question = Question::of_arrays(submissions);
+    let mut left = live_chunks(submissions, &slurm.jobs(&question)?);
+    if left > 0 {
+        say(left);
+    }
+    let begin = Instant::now();
+    while left > 0 && begin.elapsed() < patience.within {
         std::thread::sleep(patience.pause);
-        left = live_chunks(submissions, slurm)?;
+        match slurm.glance(&question) {
+            Ok(jobs) => left = live_chunks(submissions, &jobs),
+            Err(ClusterError::Busy { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(left)
 }
 
 /// Chunks that still wait or run.
-fn live_chunks(submissions: &[Submission], slurm: &Slurm) -> Result<usize, ClusterError> {
-    let mut count = 0;
-    for submission in submissions {
-        let jobs = jobs_of_chunks(submission, slurm)?;
-        count += jobs.values().filter(|job| job.phase.is_live()).count();
-    }
-    Ok(count)
+fn live_chunks(submissions: &[Submission], jobs: &[Job]) -> usize {
+    let of = |submission| by_chunk(submission, jobs).into_values().filter(|job| job.phase.is_live()).count();
+    submissions.iter().map(of).sum()
 }
 
-/// What the run in `root` has in the queue, when nothing of cancelled submissions is in it any more, and whether that was
-/// waited for.
+/// What the run in `root` has in the queue, when nothing of cancelled submissions is in it any more.
 ///
 /// # Errors
 /// As [`state::live`]; [`ClusterError::Ending`] when patience is at its end.
@@ -69,17 +68,17 @@ pub fn live(
     slurm: &Slurm,
     patience: Patience,
     say: impl FnOnce(usize),
-) -> Result<(Live, bool), ClusterError> {
+) -> Result<Live, ClusterError> {
     let found = state::live(root, slurm)?;
     if found.ending.jobs.is_empty() {
-        return Ok((found, false));
+        return Ok(found);
     }
     let mut cancelled = Submission::all(root)?;
     cancelled.retain(Submission::is_cancelled);
     wait(&cancelled, slurm, patience, say)?;
     let now = state::live(root, slurm)?;
     if now.ending.jobs.is_empty() {
-        return Ok((now, true));
+        return Ok(now);
     }
     let jobs = now.ending.jobs.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     Err(ClusterError::Ending { jobs, run: root.to_owned() })
@@ -97,24 +96,33 @@ mod tests {
     use crate::cluster::submission::tests::{PINV, document_of, submission_in};
     use crate::spec::cluster::ClusterSpec;
 
-    /// Of every array both tasks, of which the first ends for so many looks at array 1; keeps every call.
+    /// Of every array both tasks, of which the first ends for so many looks at array 1; keeps every question. Every
+    /// other look the controller is busy.
     struct Ends(usize, Rc<RefCell<Vec<String>>>);
 
     impl Commands for Ends {
         fn run(&self, _: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
-            let asked = arguments.last().copied().unwrap_or_default().trim_start_matches("--jobs=");
-            self.1.borrow_mut().push(asked.to_owned());
-            let looks = self.1.borrow().iter().filter(|asked| *asked == "1").count();
-            let out = match asked {
-                "1" if looks > self.0 => "1_0|CANCELLED||a|None\n1_1|CANCELLED||a|None",
-                "1" => "1_0|COMPLETING|node1|a|None\n1_1|CANCELLED||a|None",
-                _ => "2_0|PENDING||b|Resources",
+            let asked =
+                arguments.last().copied().unwrap_or_default().trim_start_matches("--jobs=").to_owned();
+            let ids: Vec<&str> = asked.split(',').collect();
+            let looks = self.1.borrow().len();
+            self.1.borrow_mut().push(asked.clone());
+            if looks % 2 == 1 {
+                let err = "slurm_load_jobs error: Unable to contact slurm controller".to_owned();
+                return Ok(Answer { ok: false, out: String::new(), err });
+            }
+            let first = match looks >= self.0 {
+                true => "1_0|CANCELLED||a|None\n1_1|CANCELLED||a|None\n",
+                false => "1_0|COMPLETING|node1|a|None\n1_1|CANCELLED||a|None\n",
             };
-            Ok(Answer { ok: true, out: out.to_owned(), err: String::new() })
+            let of = |id: &str, lines: &'static str| if ids.contains(&id) { lines } else { "" };
+            let out = of("1", first).to_owned() + of("2", "2_0|PENDING||b|Resources");
+            Ok(Answer { ok: true, out, err: String::new() })
         }
     }
 
-    const AT_ONCE: Patience = Patience { looks: 4, pause: Duration::ZERO };
+    const LONG: Patience = Patience { within: Duration::from_secs(600), pause: Duration::ZERO };
+    const NONE: Patience = Patience { within: Duration::ZERO, pause: Duration::ZERO };
 
     /// A submission of two chunks in the queue as array `job`.
     fn submitted(root: &Path, job: u64) -> Submission {
@@ -129,7 +137,7 @@ mod tests {
 
     fn slurm(looks: usize) -> (Slurm, Rc<RefCell<Vec<String>>>) {
         let calls = Rc::new(RefCell::new(Vec::new()));
-        (Slurm::with(Ends(looks, Rc::clone(&calls)), Vec::new()), calls)
+        (Slurm::with(Ends(looks, Rc::clone(&calls)), vec![Duration::ZERO; 2]), calls)
     }
 
     #[test]
@@ -137,14 +145,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         submitted(root.path(), 1).mark_cancelled().unwrap();
         let other = submitted(root.path(), 2);
-        let (slurm, calls) = slurm(3);
+        let (slurm, calls) = slurm(6);
         let mut said = Vec::new();
-        let (live, waited) = live(root.path(), &slurm, AT_ONCE, |chunks| said.push(chunks)).unwrap();
-        assert_eq!((waited, said), (true, vec![1]), "one line");
+        let live = live(root.path(), &slurm, LONG, |chunks| said.push(chunks)).unwrap();
+        assert_eq!(said, [1], "one line");
         assert_eq!(live.keys.len(), 10, "the first chunk of the submission that goes on");
         assert_eq!(live.arrays.keys().collect::<Vec<_>>(), [&PathBuf::from(other.dir())]);
         assert!(live.ending.keys.is_empty());
-        assert!(calls.borrow().iter().filter(|asked| *asked == "1").count() > 3, "until it is gone");
+        let calls = calls.borrow();
+        assert_eq!(calls[0], "1,2", "one question for all submissions");
+        assert!(calls.iter().filter(|asked| *asked == "1").count() > 3, "until it is gone");
     }
 
     #[test]
@@ -153,11 +163,11 @@ mod tests {
         let mut submission = submitted(root.path(), 1);
         let (slurm, _) = slurm(usize::MAX);
         // Of one that goes on nothing is waited for.
-        let (found, waited) = live(root.path(), &slurm, AT_ONCE, |_| panic!("nobody waits")).unwrap();
-        assert_eq!((found.keys.len(), waited), (10, false));
+        let found = live(root.path(), &slurm, NONE, |_| panic!("nobody waits")).unwrap();
+        assert_eq!(found.keys.len(), 10);
         submission.mark_cancelled().unwrap();
-        let error = live(root.path(), &slurm, AT_ONCE, |_| ()).unwrap_err();
+        let error = live(root.path(), &slurm, NONE, |_| ()).unwrap_err();
         assert!(!error.is_usage() && error.to_string().contains("squeue --jobs=1"), "{error}");
-        assert_eq!(wait(&[submission], &slurm, AT_ONCE, |_| ()).unwrap(), 1);
+        assert_eq!(wait(&[submission], &slurm, NONE, |_| ()).unwrap(), 1);
     }
 }

@@ -26,7 +26,9 @@ pub enum ClusterError {
         path: PathBuf,
     },
     /// A file of a submission that is not what was written.
-    #[error("{path}: {detail}; it was damaged or changed by hand: cancel the submission and submit again")]
+    #[error(
+        "{path}: {detail}; it was damaged or changed by hand: cancel the submission (`dflow cancel`) and submit again"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -131,8 +133,25 @@ pub enum ClusterError {
         reason: &'static str,
     },
     /// It was cancelled while it was being submitted.
-    #[error("the submission was cancelled meanwhile; `dflow submit` of the same pipeline makes a new one")]
+    #[error(
+        "the submission was cancelled meanwhile, with all that was submitted of it; `dflow submit` of the same pipeline \
+         makes a new one"
+    )]
     Cancelled,
+    /// A submission of which not even the jobs are known.
+    #[error(
+        "{source}\n  = help: its jobs are not known any more: find them (squeue --me --format='%A %j' | grep dflow-{id}), \
+         scancel them, then remove {}",
+        dir.display()
+    )]
+    Unknown {
+        /// Why.
+        source: Box<ClusterError>,
+        /// Its id.
+        id: String,
+        /// Its folder.
+        dir: PathBuf,
+    },
     /// Tasks of cancelled submissions do not end.
     #[error(
         "what was cancelled is still ending (squeue --jobs={jobs}), and its last checkpoints are not there yet\n  = help: \

@@ -50,6 +50,11 @@ impl ChunkFile {
         Self { dflow_chunks: FORMAT_VERSION, cells, samples, chunks }
     }
 
+    /// That of a submission of which nothing is to be known but its jobs.
+    pub(super) const fn unknown() -> Self {
+        Self { dflow_chunks: FORMAT_VERSION, cells: Vec::new(), samples: Vec::new(), chunks: Vec::new() }
+    }
+
     /// The text of the file: one chunk a line.
     pub fn to_text(&self) -> String {
         let chunks: Vec<String> = self.chunks.iter().map(json).collect();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::error::ClusterError;
+use super::question::Question;
 use super::queue::{Job, Phase, list_of};
 use super::script::{array_arguments, array_options, collect, job};
 use super::slurm::{Request, Slurm, explain};
@@ -75,15 +76,14 @@ pub fn write_scripts(submission: &Submission, arrays: &[Array]) -> Result<(), Cl
 /// [`ClusterError::Refused`] with what is wrong; what Slurm cannot tell beforehand is none.
 pub fn check(submission: &Submission, slurm: &Slurm) -> Result<(), ClusterError> {
     let spec = &submission.file().cluster;
-    let own = spec.collect.clone().unwrap_or_default();
-    let qos = own.qos.as_ref().or(spec.qos.as_ref());
+    let own = spec.collecting();
     let jobs = [
         ("job.sbatch", "the tasks", spec.partition.as_ref(), spec.qos.as_ref(), spec.constraint.as_ref()),
         (
             "collect.sbatch",
             "the job that collects (`collect:`)",
-            own.partition.as_ref().or(spec.partition.as_ref()),
-            qos,
+            own.partition.as_ref(),
+            own.qos.as_ref(),
             own.constraint.as_ref(),
         ),
     ];
@@ -106,12 +106,11 @@ pub fn check(submission: &Submission, slurm: &Slurm) -> Result<(), ClusterError>
 
 /// A job of a submission that, by what Slurm says at one look, may never start, and why.
 pub fn stuck(submission: &Submission, slurm: &Slurm) -> Option<Job> {
-    let arrays: Vec<u64> = submission.file().arrays.iter().filter_map(|array| array.job).collect();
     let is_stuck = |job: &Job| {
         job.phase == Phase::Queued
             && MAY_NEVER_START.iter().any(|reason| job.reason.trim().starts_with(reason))
     };
-    slurm.glance(&arrays).ok()?.into_iter().find(is_stuck)
+    slurm.glance(&Question::of_arrays([submission])).ok()?.into_iter().find(is_stuck)
 }
 
 /// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
@@ -143,9 +142,19 @@ pub fn launch(
             let recorded = file.arrays.iter_mut().filter(|other| other.name == array.name);
             recorded.for_each(|recorded| recorded.job = Some(id));
         })?;
+        withdraw_if_cancelled(submission, slurm, id)?;
         jobs.push(id);
     }
     launch_collector(submission, slurm, &jobs)
+}
+
+/// Whoever cancelled the submission while sbatch was at work could not know of this job.
+fn withdraw_if_cancelled(submission: &Submission, slurm: &Slurm, job: u64) -> Result<(), ClusterError> {
+    if !submission.is_cancelled() {
+        return Ok(());
+    }
+    slurm.cancel(&[job])?;
+    Err(ClusterError::Cancelled)
 }
 
 /// Starts the job that collects of every submission that has none any more, because it was refused or the controller lost
@@ -162,7 +171,7 @@ pub fn restore_collectors(
     let mut restored = Vec::new();
     for (dir, jobs) in live {
         let mut submission = Submission::open(dir)?;
-        if submission.is_cancelled() || !collector_jobs(&submission, slurm)?.is_empty() {
+        if submission.is_cancelled() || has_collector(&submission, slurm, None)? {
             continue;
         }
         submission.update(|file| file.cluster.collect.clone_from(&cluster.collect))?;
@@ -171,6 +180,26 @@ pub fn restore_collectors(
         restored.push(submission.id().to_owned());
     }
     Ok(restored)
+}
+
+/// Starts a job that collects when `jobs` are over, unless one waits or runs beside `this` one; whether it did.
+///
+/// # Errors
+/// As [`launch`].
+pub fn ensure_collector(
+    submission: &mut Submission,
+    slurm: &Slurm,
+    jobs: &[u64],
+    this: Option<u64>,
+) -> Result<bool, ClusterError> {
+    if has_collector(submission, slurm, this)? {
+        return Ok(false);
+    }
+    launch_collector(submission, slurm, jobs).map(|()| true)
+}
+
+fn has_collector(submission: &Submission, slurm: &Slurm, besides: Option<u64>) -> Result<bool, ClusterError> {
+    Ok(collector_jobs(submission, slurm)?.iter().any(|job| Some(job.id) != besides))
 }
 
 /// `afterany`: a failed, cancelled or timed-out task must not keep the results from being collected.
@@ -194,7 +223,8 @@ fn launch_collector(submission: &mut Submission, slurm: &Slurm, jobs: &[u64]) ->
     submission.update(|file| {
         let recorded = file.collectors.iter_mut().filter(|collector| collector.name == name);
         recorded.for_each(|recorded| recorded.job = Some(id));
-    })
+    })?;
+    withdraw_if_cancelled(submission, slurm, id)
 }
 
 fn script_path(submission: &Submission, name: &str) -> Result<String, ClusterError> {

@@ -11,14 +11,16 @@ use serde::Serialize;
 pub use self::failures::FailedChunk;
 use self::failures::Failures;
 use super::error::ClusterError;
+use super::question::Question;
 use super::queue::{Ending, Job, Phase};
-use super::queue_watch::{Answer, Question};
+use super::queue_watch::Answer;
 use super::state::{IsDurable, by_chunk, is_open};
 use super::submission::{Engine, FOLDER, Submission};
 use crate::store::fs::Fs;
 
 /// Why a task waits in a cluster that works: nothing to tell.
-const ORDINARY: [&str; 6] = ["None", "", "Resources", "Priority", "Dependency", "JobArrayTaskLimit"];
+const ORDINARY: [&str; 7] =
+    ["None", "", "Resources", "Priority", "Dependency", "JobArrayTaskLimit", "BeginTime"];
 
 /// How many chunks of a run wait, run, are done or failed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -127,16 +129,7 @@ impl ChunkReader {
 
     /// What to ask the controller: all arrays of all submissions at once.
     pub fn question(&self) -> Question {
-        let arrays = self.submissions.values().flat_map(|known| &known.submission.file().arrays);
-        let mut question = Question::default();
-        for array in arrays {
-            match array.job {
-                Some(id) => question.ids.push(id),
-                // Sent, but the answer was not recorded: only the name is known.
-                None => question.names.push(array.name.clone()),
-            }
-        }
-        question
+        Question::of_arrays(self.submissions.values().map(|known| &known.submission))
     }
 
     /// How the newest submission stands; none if nothing was ever submitted.
@@ -158,7 +151,7 @@ impl ChunkReader {
         }
         counts.trouble = answer.trouble.map(str::to_owned);
         let Some((jobs, age)) = answer.jobs else { return Some(counts) };
-        let of = |submission: &Submission| by_chunk(submission, jobs.to_vec());
+        let of = |submission: &Submission| by_chunk(submission, jobs);
         let mut queue = QueueCounts { age_seconds: age.as_secs_f64(), ..QueueCounts::default() };
         let newest = of(submission);
         let was_cancelled = submission.file().cancelled;

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::commands::SearchPath;
 use super::error::ClusterError;
+use super::question::Question;
 use super::queue::Job;
 use super::slurm::Slurm;
 
@@ -16,31 +17,6 @@ use super::slurm::Slurm;
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How long the first answer is waited for. Later ones are shown when they come.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// What the controller is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Question {
-    /// Ids of jobs and arrays.
-    pub ids: Vec<u64>,
-    /// Names of jobs whose ids were not recorded.
-    pub names: Vec<String>,
-}
-
-impl Question {
-    fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.names.is_empty()
-    }
-
-    /// Asks for all ids at once, and once more for names, if there are any.
-    ///
-    /// # Errors
-    /// As [`Slurm::jobs`].
-    pub fn ask(&self, slurm: &Slurm) -> Result<Vec<Job>, ClusterError> {
-        let mut jobs = slurm.jobs(&self.ids)?;
-        jobs.extend(slurm.jobs_named(&self.names)?);
-        Ok(jobs)
-    }
-}
 
 /// What is known of the queue.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,7 +52,7 @@ impl QueueWatch {
     /// Asks squeue on the search path, without repetitions: the next question is one.
     pub fn slurm() -> Self {
         let ask =
-            |question: &Question| question.ask(&Slurm::with(SearchPath::from_environment(), Vec::new()));
+            |question: &Question| Slurm::with(SearchPath::from_environment(), Vec::new()).glance(question);
         Self::new(ask, PATIENCE)
     }
 

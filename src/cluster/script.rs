@@ -108,11 +108,11 @@ fn job_directives(spec: &ClusterSpec, shape: TaskShape) -> String {
 }
 
 fn collect_directives(spec: &ClusterSpec) -> String {
-    let own = spec.collect.clone().unwrap_or_default();
+    let own = spec.collecting();
     let mut lines = Lines::default();
-    lines.option("partition", own.partition.as_deref().or(spec.partition.as_deref()));
+    lines.option("partition", own.partition.as_deref());
     lines.option("account", spec.account.as_deref());
-    lines.option("qos", own.qos.as_deref().or(spec.qos.as_deref()));
+    lines.option("qos", own.qos.as_deref());
     lines.option("constraint", own.constraint.as_deref());
     lines.option("nodes", Some("1"));
     lines.option("ntasks", Some("1"));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::commands::{Answer, Commands, SearchPath};
 use super::error::ClusterError;
+use super::question::Question;
 use super::queue::{self, Job};
 pub(super) use refusal::explain;
 pub use refusal::is_transient;
@@ -129,43 +130,41 @@ impl Slurm {
         }
     }
 
-    /// The jobs and array tasks of these ids that the controller still knows, those that ended some minutes ago included.
+    /// The jobs and array tasks of a question that the controller still knows, those that ended some minutes ago included.
     ///
     /// # Errors
     /// [`ClusterError::Busy`], [`ClusterError::NoProgram`].
-    pub fn jobs(&self, ids: &[u64]) -> Result<Vec<Job>, ClusterError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.squeue(&jobs_filter(ids))
+    pub fn jobs(&self, question: &Question) -> Result<Vec<Job>, ClusterError> {
+        self.asked(question, &self.pauses)
     }
 
     /// As [`Self::jobs`], asked once, whatever the answer.
     ///
     /// # Errors
     /// As [`Self::jobs`].
-    pub fn glance(&self, ids: &[u64]) -> Result<Vec<Job>, ClusterError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.queue(&jobs_filter(ids), &[])
+    pub fn glance(&self, question: &Question) -> Result<Vec<Job>, ClusterError> {
+        self.asked(question, &[])
     }
 
-    /// As [`Self::jobs`], of jobs of these names; the controller sends its whole queue for it.
-    ///
-    /// # Errors
-    /// As [`Self::jobs`].
-    pub fn jobs_named(&self, names: &[String]) -> Result<Vec<Job>, ClusterError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
+    /// All ids at once, and once more for names, if there are any.
+    fn asked(&self, question: &Question, pauses: &[Duration]) -> Result<Vec<Job>, ClusterError> {
+        let Question { ids, names } = question;
+        let mut jobs = Vec::new();
+        if !ids.is_empty() {
+            let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+            jobs.extend(self.queue(&format!("--jobs={}", ids.join(",")), pauses)?);
         }
-        let mut jobs = self.squeue(&format!("--name={}", names.join(",")))?;
-        jobs.retain(|job| names.contains(&job.name));
+        if !names.is_empty() {
+            jobs.extend(self.named(names, pauses)?);
+        }
         Ok(jobs)
     }
 
-    fn squeue(&self, filter: &str) -> Result<Vec<Job>, ClusterError> {
-        self.queue(filter, &self.pauses)
+    /// Jobs of these names; the controller sends its whole queue for it.
+    fn named(&self, names: &[String], pauses: &[Duration]) -> Result<Vec<Job>, ClusterError> {
+        let mut jobs = self.queue(&format!("--name={}", names.join(",")), pauses)?;
+        jobs.retain(|job| names.contains(&job.name));
+        Ok(jobs)
     }
 
     /// What squeue shows, asked again after each of these pauses while it does not get through.
@@ -182,7 +181,7 @@ impl Slurm {
     }
 
     fn job_named(&self, name: &str) -> Result<Option<u64>, ClusterError> {
-        let jobs = self.jobs_named(&[name.to_owned()])?;
+        let jobs = self.named(&[name.to_owned()], &self.pauses)?;
         Ok(jobs.iter().map(|job| job.id).min())
     }
 
@@ -262,12 +261,6 @@ enum Sent {
     Lost(String),
     /// What it answered does not say whether it has it.
     Unclear(ClusterError),
-}
-
-/// Asks squeue for these ids.
-fn jobs_filter(ids: &[u64]) -> String {
-    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-    format!("--jobs={}", ids.join(","))
 }
 
 /// The id of `sbatch --parsable`: `12`, or `12;cluster`; lines before it are remarks of the site.

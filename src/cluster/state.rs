@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
+use super::question::Question;
 use super::queue::{Ending, Job, Phase};
 use super::slurm::Slurm;
 use super::submission::{Engine, Submission};
@@ -19,25 +20,18 @@ pub type IsDurable<'a> = &'a dyn Fn(&str, &str) -> bool;
 /// # Errors
 /// As [`Slurm::jobs`].
 pub fn jobs_of_chunks(submission: &Submission, slurm: &Slurm) -> Result<BTreeMap<usize, Job>, ClusterError> {
-    let arrays = &submission.file().arrays;
-    let ids: Vec<u64> = arrays.iter().filter_map(|array| array.job).collect();
-    // Sent, but the answer was not recorded: only the name is known.
-    let lost = arrays.iter().filter(|array| array.job.is_none());
-    let lost: Vec<String> = lost.map(|array| array.name.clone()).collect();
-    let mut jobs = slurm.jobs(&ids)?;
-    jobs.extend(slurm.jobs_named(&lost)?);
-    Ok(by_chunk(submission, jobs))
+    Ok(by_chunk(submission, &slurm.jobs(&Question::of_arrays([submission]))?))
 }
 
 /// Of these jobs, which may be of other submissions too, that of every chunk: the one that lives, else the newest.
-pub(super) fn by_chunk(submission: &Submission, mut jobs: Vec<Job>) -> BTreeMap<usize, Job> {
-    let arrays = &submission.file().arrays;
+pub fn by_chunk(submission: &Submission, jobs: &[Job]) -> BTreeMap<usize, Job> {
+    let mut jobs: Vec<&Job> = jobs.iter().collect();
     jobs.sort_by_key(|job| (job.phase.is_live(), job.id));
     let mut chunks = BTreeMap::new();
     for job in jobs {
-        let array = arrays.iter().find(|array| array.job == Some(job.id) || array.name == job.name);
+        let array = submission.file().arrays.iter().find(|array| array.is(job));
         if let Some((array, index)) = array.zip(job.index) {
-            chunks.insert(array.chunk(index), job);
+            chunks.insert(array.chunk(index), job.clone());
         }
     }
     chunks
@@ -48,12 +42,9 @@ pub(super) fn by_chunk(submission: &Submission, mut jobs: Vec<Job>) -> BTreeMap<
 /// # Errors
 /// As [`Slurm::jobs`].
 pub fn collector_jobs(submission: &Submission, slurm: &Slurm) -> Result<Vec<Job>, ClusterError> {
-    let collectors = &submission.file().collectors;
-    let ids: Vec<u64> = collectors.iter().filter_map(|job| job.job).collect();
-    let lost = collectors.iter().filter(|job| job.job.is_none());
-    let lost: Vec<String> = lost.map(|job| job.name.clone()).collect();
-    let jobs = slurm.jobs(&ids)?.into_iter().chain(slurm.jobs_named(&lost)?);
-    Ok(jobs.filter(|job| job.phase.is_live()).collect())
+    let mut jobs = slurm.jobs(&Question::of_collectors(submission))?;
+    jobs.retain(|job| job.phase.is_live());
+    Ok(jobs)
 }
 
 /// Chunks of a submission of which a row is not durable.
@@ -111,9 +102,11 @@ pub type Keys = HashSet<(String, String)>;
 /// # Errors
 /// As [`Submission::all`] and [`Slurm::jobs`].
 pub fn live(root: &Path, slurm: &Slurm) -> Result<Live, ClusterError> {
+    let submissions = Submission::all(root)?;
+    let jobs = slurm.jobs(&Question::of_arrays(&submissions))?;
     let mut live = Live::default();
-    for submission in Submission::all(root)? {
-        for (chunk, job) in jobs_of_chunks(&submission, slurm)? {
+    for submission in submissions {
+        for (chunk, job) in by_chunk(&submission, &jobs) {
             if !job.phase.is_live() {
                 continue;
             }

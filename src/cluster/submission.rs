@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::chunks::Chunk;
 use super::error::ClusterError;
 use super::frozen::ChunkFile;
+use super::queue::Job;
 use crate::atomic;
 use crate::plan::{Plan, Unit};
 use crate::spec::cluster::ClusterSpec;
@@ -87,6 +88,11 @@ impl Array {
     /// The chunk of a task.
     pub const fn chunk(&self, index: usize) -> usize {
         self.first + self.stride * index
+    }
+
+    /// Whether a job of the queue is a task of this array.
+    pub fn is(&self, job: &Job) -> bool {
+        self.job == Some(job.id) || self.name == job.name
     }
 }
 
@@ -237,12 +243,36 @@ impl Submission {
         Ok(Self { dir, file, chunks })
     }
 
-    /// Every submission of the run in `root`, oldest first; none if there is no such folder. One that was cut short before
-    /// its `submission.json` was written has submitted nothing, and is left out.
+    /// As [`Self::open`], without the chunks: whatever became of their file, the jobs can be cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn without_chunks(dir: &Path) -> Result<Self, ClusterError> {
+        let dir = std::path::absolute(dir).map_err(ClusterError::io("find", dir))?;
+        Ok(Self { file: read_file(&dir)?, chunks: ChunkFile::unknown(), dir })
+    }
+
+    /// Every submission of the run in `root`, oldest first. Of one that was cancelled the chunks are not needed: it is there
+    /// without them where they cannot be read.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn all(root: &Path) -> Result<Vec<Self>, ClusterError> {
+        let open = |dir: &PathBuf| {
+            Self::open(dir).or_else(|error| {
+                let known = Self::without_chunks(dir)?;
+                if known.is_cancelled() { Ok(known) } else { Err(error) }
+            })
+        };
+        Self::folders(root)?.iter().map(open).collect()
+    }
+
+    /// The folders of the submissions of the run in `root`, oldest first; none if there is no such folder. One that was cut
+    /// short before its `submission.json` was written has submitted nothing, and is left out.
+    ///
+    /// # Errors
+    /// [`ClusterError::Io`].
+    pub fn folders(root: &Path) -> Result<Vec<PathBuf>, ClusterError> {
         let folder = root.join(FOLDER);
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -255,7 +285,7 @@ impl Submission {
             dirs.extend(dir.join("submission.json").exists().then_some(dir));
         }
         dirs.sort();
-        dirs.iter().map(|dir| Self::open(dir)).collect()
+        Ok(dirs)
     }
 
     /// Changes `submission.json`, from what it says now: another process may have changed it since it was read.
@@ -299,6 +329,9 @@ impl Submission {
     /// # Errors
     /// [`ClusterError::Io`].
     pub fn discard(self) -> Result<(), ClusterError> {
+        // First what makes the folder a submission: cut short, the rest is in nobody's way.
+        let path = self.dir.join("submission.json");
+        std::fs::remove_file(&path).map_err(ClusterError::io("remove", path))?;
         std::fs::remove_dir_all(&self.dir).map_err(ClusterError::io("remove", self.dir))
     }
 

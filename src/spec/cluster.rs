@@ -170,6 +170,15 @@ pub struct PodSecuritySpec {
 }
 
 impl ClusterSpec {
+    /// What the job that collects asks for: what `collect` leaves open is as for the tasks, as far as it suits a job without
+    /// GPUs.
+    pub fn collecting(&self) -> CollectSpec {
+        let mut own = self.collect.clone().unwrap_or_default();
+        own.partition = own.partition.or_else(|| self.partition.clone());
+        own.qos = own.qos.or_else(|| self.qos.clone());
+        own
+    }
+
     /// This spec with what it leaves open taken from `site`, field by field.
     #[must_use]
     pub fn over(self, site: Self) -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::snapshot::{History, Now, Snapshot};
-use crate::cluster::{ChunkCounts, ChunkReader, QueueWatch};
+use crate::cluster::{ChunkReader, QueueWatch};
 use crate::plan::Plan;
 use crate::store::fs::Fs;
 use crate::store::nodes::NodeReader;
@@ -74,6 +74,9 @@ impl Reader {
         // A plan may grow while it is watched.
         let run_dir = RunDir::existing_on(Arc::clone(&self.fs), &self.root)?;
         let plan = run_dir.plan();
+        // Before the rows: what is over by its answer has its rows by then.
+        let submissions = self.chunks.refresh(&*self.fs, &self.root);
+        let answer = self.queue.look(self.chunks.question(), now.instant);
         let mut rows = match self.rows.take() {
             Some((known, watch)) if known == *plan => watch,
             _ => Watch::new(Arc::clone(&self.fs), run_dir.layout().clone(), plan),
@@ -88,27 +91,13 @@ impl Reader {
         let nodes = self.nodes.read(&*self.fs, run_dir.layout())?;
         let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.history, now);
         let is_durable = |hash: &str, sample: &str| rows.has_row(hash, sample);
-        let chunks = chunks(&mut self.chunks, &mut self.queue, (&*self.fs, &self.root), &is_durable, now);
-        snapshot.chunks = chunks.unwrap_or_else(|error| {
-            notes.push(error);
-            None
-        });
+        match submissions {
+            Ok(()) => snapshot.chunks = self.chunks.counts(&answer, &is_durable),
+            Err(error) => notes.push(format!("chunks are not shown: {error}")),
+        }
         snapshot.notes = notes;
         Ok(snapshot)
     }
-}
-
-/// How the newest submission stands, or why that cannot be shown.
-fn chunks(
-    chunks: &mut ChunkReader,
-    queue: &mut QueueWatch,
-    (fs, root): (&dyn Fs, &Path),
-    is_durable: &dyn Fn(&str, &str) -> bool,
-    now: Now,
-) -> Result<Option<ChunkCounts>, String> {
-    chunks.refresh(fs, root).map_err(|error| format!("chunks are not shown: {error}"))?;
-    let answer = queue.look(chunks.question(), now.instant);
-    Ok(chunks.counts(&answer, is_durable))
 }
 
 #[cfg(test)]

@@ -48,17 +48,14 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
     }
     let root = Path::new(&plan.output);
     let start = Start { plan, document: &resolved.document };
-    let mut found = RunDir::look(root, &start).map_err(CliError::store)?;
+    // Whatever is wrong there is found before anything is written or waited for.
+    RunDir::look(root, &start).map_err(CliError::store)?;
     say_what_stays_without(root, plan, global);
     say_missing_weights(&resolved, global)?;
     let fence = if args.dry_run { None } else { Some(fence(root)?) };
-    let (live, waited) =
-        if args.slurm && !args.force { in_queue(args, root, slurm)? } else { (Live::default(), false) };
-    if waited {
-        // With what ended meanwhile.
-        found = RunDir::look(root, &start).map_err(CliError::store)?;
-    }
-    let Found { finished, run } = found;
+    let live = if args.slurm && !args.force { in_queue(args, root, slurm)? } else { Live::default() };
+    // Only now: what has left the queue until it was asked has its rows by now.
+    let Found { finished, run } = RunDir::look(root, &start).map_err(CliError::store)?;
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let open = todo.len();
     if !args.force {
@@ -125,9 +122,9 @@ fn leave_out(resolved: &Resolved, todo: &mut Vec<Unit>, keys: &Keys) {
     });
 }
 
-/// What earlier submissions have in the queue, as soon as the tasks of cancelled ones are gone, and whether these were
-/// waited for. A dry run waits for nothing, and needs no Slurm: the script can be looked at from anywhere.
-fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<(Live, bool), CliError> {
+/// What earlier submissions have in the queue, as soon as the tasks of cancelled ones are gone. A dry run waits for nothing,
+/// and needs no Slurm: the script can be looked at from anywhere.
+fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<Live, CliError> {
     let said = |error: ClusterError| {
         if matches!(error, ClusterError::Ending { .. }) {
             return CliError::cluster(error);
@@ -139,7 +136,7 @@ fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<(Live, bool
     if !args.dry_run {
         return ending::live(root, slurm, Patience::USUAL, |chunks| {
             eprintln_lossy(&format!(
-                "waiting until {} of what was cancelled {} checkpointed and ended: two minutes at the most",
+                "waiting until {} of what was cancelled {} checkpointed and ended, for some two minutes at the most",
                 count(chunks, "chunk"),
                 if chunks == 1 { "has" } else { "have" }
             ));
@@ -153,7 +150,7 @@ fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<(Live, bool
     if !live.ending.jobs.is_empty() {
         eprintln_lossy("note: what was cancelled is still ending; without --dry-run it is waited for");
     }
-    Ok((live, false))
+    Ok(live)
 }
 
 /// Keeps other submissions of the run out: they are to find in the queue what this one puts there.

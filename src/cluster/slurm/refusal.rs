@@ -104,7 +104,8 @@ pub(in crate::cluster) fn explain(program: &str, message: String) -> ClusterErro
     let help = help_for(&message).map_or_else(
         || match program {
             "sbatch" => {
-                "if these words are about an option, mend it in `cluster:` or in the site file; the people of the cluster                  know what else they mean"
+                "if these words are about an option, mend it in `cluster:` or in the site file; the people of the cluster know \
+                 what else they mean"
                     .to_owned()
             }
             _ => format!("these are the words of {program}: the people of the cluster know what they mean"),

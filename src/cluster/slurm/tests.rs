@@ -74,6 +74,11 @@ fn request() -> Request<'static> {
     }
 }
 
+/// Asks for job 3.
+fn three() -> Question {
+    Question { ids: vec![3], names: Vec::new() }
+}
+
 const BUSY: &str =
     "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1";
 
@@ -172,7 +177,7 @@ fn an_unknown_refusal_is_believed_when_the_queue_says_so_too() {
 fn a_single_try_is_told_as_one() {
     let fake = FakeSlurm::new()
         .command("squeue", &["echo 'squeue: error: Socket timed out on send/recv operation' >&2; exit 1"]);
-    let error = Slurm { pauses: Vec::new(), ..fake.slurm() }.jobs(&[3]).unwrap_err().to_string();
+    let error = Slurm { pauses: Vec::new(), ..fake.slurm() }.jobs(&three()).unwrap_err().to_string();
     assert!(error.starts_with("squeue did not get through in one try: Socket timed out"), "{error}");
 }
 
@@ -186,9 +191,10 @@ fn a_missing_sbatch_says_where_it_is() {
 fn the_queue_of_old_jobs_is_empty() {
     let fake = FakeSlurm::new()
         .command("squeue", &["echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"]);
-    assert!(fake.slurm().jobs(&[3]).unwrap().is_empty());
+    assert!(fake.slurm().jobs(&three()).unwrap().is_empty());
     let fake = FakeSlurm::new().command("squeue", &["printf '3_0|R|node1|a|None\\n3_1|CA||a|None\\n'"]);
-    let phases: Vec<bool> = fake.slurm().jobs(&[3]).unwrap().iter().map(|job| job.phase.is_live()).collect();
+    let phases: Vec<bool> =
+        fake.slurm().jobs(&three()).unwrap().iter().map(|job| job.phase.is_live()).collect();
     assert_eq!(phases, [true, false]);
     assert_eq!(Phase::of("R"), Phase::Running);
 }
@@ -196,7 +202,7 @@ fn the_queue_of_old_jobs_is_empty() {
 #[test]
 fn an_answer_that_does_not_read_is_an_error() {
     let fake = FakeSlurm::new().command("squeue", &["echo hello"]);
-    assert!(fake.slurm().jobs(&[3]).unwrap_err().to_string().contains("hello"));
+    assert!(fake.slurm().jobs(&three()).unwrap_err().to_string().contains("hello"));
     let fake = FakeSlurm::new().command("sbatch", &["echo hello"]).command("squeue", &["true"]);
     assert!(fake.slurm().submit(&request()).unwrap_err().to_string().contains("hello"));
 }
