@@ -5,8 +5,9 @@
 
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -19,14 +20,17 @@ use crate::cluster::queue::Job;
 use crate::cluster::state::{self, Keys, Sweep};
 use crate::cluster::submission::Engine;
 use crate::cluster::task_log::Attempt;
-use crate::cluster::{ClusterError, Slurm, Submission, launch};
+use crate::cluster::{ClusterError, Question, Slurm, Submission, launch};
 use crate::exit;
 use crate::plan::{Plan, Shard};
-use crate::store::{Depth, RunDir, Verdict, verify};
+use crate::store::{Depth, Fence, RunDir, Verdict, verify};
 use crate::ui::text::count;
 
 /// Times that what is missing is submitted again, where the spec does not say.
 const SWEEPS: u32 = 2;
+
+/// How long a submission that is under way is waited for: nobody sits before the job that collects.
+const FENCE: Duration = Duration::from_secs(300);
 
 /// What brings back the rows that are missing.
 const SUBMIT: &str = "`dflow submit` of the same pipeline submits what is missing";
@@ -92,10 +96,7 @@ fn sweep(
     verdict: &Verdict,
     no_resubmit: bool,
 ) -> Result<(), CliError> {
-    let finished = run_dir.finished().map_err(CliError::store)?;
-    let is_durable =
-        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
-    let missing = state::missing_rows(submission.chunks(), &is_durable);
+    let missing = missing(submission, run_dir)?;
     if missing == 0 {
         if !verdict.missing.is_empty() {
             print_lossy(&format!("every row of this submission is done; {SUBMIT}"));
@@ -106,32 +107,83 @@ fn sweep(
         print_lossy(&format!("{} of this submission missing; {SUBMIT}", count(missing, "row")));
         return Ok(());
     }
+    let Some(_fence) = Fence::of(submission.run_dir(), FENCE).map_err(CliError::store)? else {
+        print_lossy(&format!(
+            "not submitted again, because another `dflow submit` or `dflow collect` is at it\n{}",
+            look_again(submission)
+        ));
+        return Ok(());
+    };
     let slurm = Slurm::on_path();
-    let (jobs, live) = match queue(submission, &slurm) {
-        Ok(queue) => queue,
+    match queue(submission, &slurm) {
+        Ok(queue) => submit_missing(submission, run_dir, &slurm, &queue, no_resubmit),
         // What may still wait or run must not be submitted a second time.
         Err(error) => {
             print_lossy(&format!(
-                "not submitted again, because the queue could not be asked: {error}\n`dflow collect {}` looks again; {SUBMIT}",
-                submission.dir().display()
+                "not submitted again, because the queue could not be asked: {error}\n{}",
+                look_again(submission)
             ));
-            return Ok(());
+            Ok(())
         }
-    };
-    let sweep = Sweep::of(submission, &jobs, &live, &is_durable);
-    // It may have been cancelled while this was collecting.
-    submission.refresh().map_err(CliError::cluster)?;
-    if let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) {
-        print_lossy(&format!("{}; {SUBMIT}", said(&sweep, &reason)));
-        return Ok(());
     }
-    again(submission, &slurm, &sweep, missing).map_err(CliError::cluster)
 }
 
-/// The jobs of the submission's chunks, and all that the run has in the queue.
-fn queue(submission: &Submission, slurm: &Slurm) -> Result<(BTreeMap<usize, Job>, Keys), ClusterError> {
-    let jobs = state::jobs_of_chunks(submission, slurm)?;
-    Ok((jobs, state::live(submission.run_dir(), slurm)?.into_all_keys()))
+fn look_again(submission: &Submission) -> String {
+    format!("`dflow collect {}` looks again; {SUBMIT}", submission.dir().display())
+}
+
+/// Rows of the submission that are not durable.
+fn missing(submission: &Submission, run_dir: &RunDir) -> Result<usize, CliError> {
+    let finished = run_dir.finished().map_err(CliError::store)?;
+    Ok(state::missing_rows(submission.chunks(), &|hash, sample| {
+        finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()))
+    }))
+}
+
+/// What is in the queue: the jobs of the submission's chunks, and the keys of all that the run has there.
+struct Queue {
+    jobs: BTreeMap<usize, Job>,
+    live: Keys,
+}
+
+fn queue(submission: &mut Submission, slurm: &Slurm) -> Result<Queue, ClusterError> {
+    // It may have been cancelled, or submitted again, while this was collecting.
+    submission.refresh()?;
+    let jobs = slurm.jobs(&Question::of_arrays([&*submission]))?;
+    submission.settle(&jobs)?;
+    let live = state::live(submission.run_dir(), slurm)?.into_all_keys();
+    Ok(Queue { jobs: state::by_chunk(submission, &jobs), live })
+}
+
+/// With the fence held: what failed by the queue and by the rows, which are read after it, is submitted again if that is
+/// worth it. Nothing is left without a job that collects.
+fn submit_missing(
+    submission: &mut Submission,
+    run_dir: &RunDir,
+    slurm: &Slurm,
+    queue: &Queue,
+    no_resubmit: bool,
+) -> Result<(), CliError> {
+    let finished = run_dir.finished().map_err(CliError::store)?;
+    let is_durable =
+        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
+    let missing = state::missing_rows(submission.chunks(), &is_durable);
+    let sweep = Sweep::of(submission, &queue.jobs, &queue.live, &is_durable);
+    let running = queue.jobs.values().filter(|job| job.phase.is_live()).map(|job| job.id);
+    let running: Vec<u64> = running.collect::<BTreeSet<_>>().into_iter().collect();
+    let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) else {
+        return again(submission, slurm, &sweep, missing, &running).map_err(CliError::cluster);
+    };
+    print_lossy(&format!("{}; {SUBMIT}", said(&sweep, &reason)));
+    if running.is_empty() || submission.is_cancelled() {
+        return Ok(());
+    }
+    // The one before may have been killed between its arrays and the job that collects after them.
+    let this = std::env::var("SLURM_JOB_ID").ok().and_then(|id| id.parse().ok());
+    if launch::ensure_collector(submission, slurm, &running, this).map_err(CliError::cluster)? {
+        print_lossy("another job will collect what still waits or runs");
+    }
+    Ok(())
 }
 
 /// Why the missing rows are left as they are; none if they are to be tried again.
@@ -174,25 +226,19 @@ fn said(sweep: &Sweep, reason: &str) -> String {
     format!("{}: {reason}", parts.collect::<Vec<_>>().join(", "))
 }
 
+/// Submits chunks again, with a job that collects when they and the arrays that are `running` are over.
 fn again(
     submission: &mut Submission,
     slurm: &Slurm,
     sweep: &Sweep,
     missing: usize,
+    running: &[u64],
 ) -> Result<(), ClusterError> {
-    let (seen, mut is_first) = (submission.file().missing.len(), false);
-    submission.update(|file| {
-        is_first = file.missing.len() == seen;
-        file.missing.extend(is_first.then_some(missing));
-    })?;
-    if !is_first {
-        print_lossy("another `dflow collect` is submitting what failed");
-        return Ok(());
-    }
+    submission.update(|file| file.missing.push(missing))?;
     let number = submission.file().missing.len() as u32;
     let exclude = launch::left_out(submission, sweep.exclude(submission), slurm)?;
     let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
-    launch::launch(submission, slurm, arrays, &[])?;
+    launch::launch(submission, slurm, arrays, running)?;
     let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };
     print_lossy(&format!(
         "submitted {} again{nodes}; another job will collect",

@@ -12,7 +12,7 @@ use super::queue::{Job, Phase, list_of};
 use super::script::{array_arguments, array_options, collect, job};
 use super::slurm::{Request, Slurm, explain};
 use super::state::collector_jobs;
-use super::submission::{Array, Collector, Submission};
+use super::submission::{Array, Collector, Submission, SubmissionFile};
 use crate::spec::cluster::ClusterSpec;
 
 /// Why a job waits that asks for what its partition has not, or not now.
@@ -138,14 +138,20 @@ pub fn launch(
             arguments: array_arguments(submission, array),
         };
         let id = slurm.submit(&request)?;
-        submission.update(|file| {
-            let recorded = file.arrays.iter_mut().filter(|other| other.name == array.name);
-            recorded.for_each(|recorded| recorded.job = Some(id));
-        })?;
+        submission.update(|file| record(file, array, id))?;
         withdraw_if_cancelled(submission, slurm, id)?;
         jobs.push(id);
     }
     launch_collector(submission, slurm, &jobs)
+}
+
+/// Also where others took the array for lost meanwhile.
+fn record(file: &mut SubmissionFile, array: &Array, id: u64) {
+    let array = Array { job: Some(id), ..array.clone() };
+    match file.arrays.iter_mut().find(|other| other.name == array.name) {
+        Some(recorded) => *recorded = array,
+        None => file.arrays.push(array),
+    }
 }
 
 /// Whoever cancelled the submission while sbatch was at work could not know of this job.

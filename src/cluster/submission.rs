@@ -301,6 +301,29 @@ impl Submission {
         self.save().inspect_err(|_| self.file = before)
     }
 
+    /// Takes what the queue says of arrays that were about to be submitted when their process ended, or was not answered:
+    /// those that are in it have ids, the others were never taken, and are forgotten. A sweep that lacks one of its arrays
+    /// was none. Nobody may be submitting of the run at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn settle(&mut self, jobs: &[Job]) -> Result<(), ClusterError> {
+        if self.file.arrays.iter().all(|array| array.job.is_some()) {
+            return Ok(());
+        }
+        self.update(|file| {
+            for array in file.arrays.iter_mut().filter(|array| array.job.is_none()) {
+                array.job = jobs.iter().find(|job| job.name == array.name).map(|job| job.id);
+            }
+            let last_sweep = file.missing.len() as u32;
+            let is_lost = |array: &Array| array.job.is_none();
+            if last_sweep > 0 && file.arrays.iter().any(|array| is_lost(array) && array.sweep == last_sweep) {
+                file.missing.pop();
+            }
+            file.arrays.retain(|array| !is_lost(array));
+        })
+    }
+
     /// Reads `submission.json` again.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub trait Fs: fmt::Debug + Send + Sync {
 pub type LockGuard = Box<dyn Any + Send>;
 
 /// How often, and how far apart, a lock is asked for: ten seconds.
-pub(super) const LOCK_ATTEMPTS: u32 = 200;
+const LOCK_ATTEMPTS: u32 = 200;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of asking for a lock.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{SubmitArgs, engine, hours};
 use crate::cli::pipeline::Resolved;
@@ -20,6 +21,9 @@ use crate::spec::device::{DeviceList, DeviceSpec};
 use crate::store::fs::OsFs;
 use crate::store::{Columns, Fence, Found, Key, Layout, Record, RunDir, Start, checkpoint, read_samples};
 use crate::ui::text::count;
+
+/// How long another submission is waited for: somebody sits before this one.
+const FENCE: Duration = Duration::from_secs(10);
 
 /// A resolved pipeline with what is left of it.
 pub(super) struct Prepared {
@@ -155,10 +159,10 @@ fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<Live, CliEr
 
 /// Keeps other submissions of the run out: they are to find in the queue what this one puts there.
 fn fence(root: &Path) -> Result<Fence, CliError> {
-    let held = Fence::of(root).map_err(CliError::store)?;
+    let held = Fence::of(root, FENCE).map_err(CliError::store)?;
     held.ok_or_else(|| {
         CliError::failure(format!(
-            "another `dflow submit` of {} is under way, and nothing was submitted by this one; if anything is missing when \
+            "another `dflow submit` or `dflow collect` of {} is under way, and nothing was submitted by this one; if anything is missing when \
              it is over, run the same command again",
             root.display()
         ))
