@@ -147,8 +147,9 @@ impl CliError {
         );
         let code = match &error {
             _ if usage => exit::USAGE,
-            // Elsewhere a file would be in the way as well.
-            StoreError::Io { source, .. } if source.kind() != ErrorKind::NotADirectory => exit::UNWRITABLE,
+            // A file is in the way, elsewhere as well.
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::NotADirectory => exit::USAGE,
+            StoreError::Io { .. } => exit::UNWRITABLE,
             _ => exit::FAILURE,
         };
         Self { code, text: error.to_string() }

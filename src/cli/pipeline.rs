@@ -21,7 +21,7 @@ pub(super) struct PipelineArgs {
     limit: Option<u64>,
     /// Devices: auto, cpu, cpu:2 (two workers), cpu:2x1 (two workers of one thread, pinned), cuda:0,cuda:1.
     #[arg(long, value_name = "LIST")]
-    devices: Option<DeviceList>,
+    pub(super) devices: Option<DeviceList>,
     /// The run directory.
     #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
     output: Option<String>,

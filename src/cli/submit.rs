@@ -1,5 +1,6 @@
 //! `dflow submit`: a pipeline as arrays of a Slurm cluster, or as a job of Kubernetes.
 
+mod layers;
 mod plan;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use self::plan::{Prepared, prepare};
 use super::pipeline::PipelineArgs;
 use super::{CliError, CliResult, Global, eprintln_lossy, print_lossy};
 use crate::cluster::submission::Engine;
-use crate::cluster::{ClusterError, Slurm, Submission, TaskShape, kubernetes, launch, script};
+use crate::cluster::{ClusterError, Slurm, Submission, TaskShape, kubernetes, launch, script, syntax};
 use crate::exit;
 use crate::spec::span::{Span, SpanError};
 use crate::store::{RunDir, Start};
@@ -73,36 +74,61 @@ fn parse_slots(text: &str) -> Result<String, String> {
 }
 
 impl CliError {
-    /// A submission: what the user can mend is wrong input, everything else a failure.
+    /// A submission: what the user can mend is wrong input, a refusal of the file system may be this machine's alone,
+    /// everything else is a failure.
     pub(super) fn cluster(error: ClusterError) -> Self {
-        if error.is_usage() { Self::usage(error) } else { Self::failure(error) }
+        Self { code: error.exit_code(), text: error.to_string() }
     }
 }
 
 pub(super) fn run(args: &SubmitArgs, global: &Global) -> CliResult {
     let slurm = Slurm::on_path();
     if args.slurm && !args.dry_run {
-        slurm.check().map_err(CliError::cluster)?;
+        slurm.check().map_err(no_sbatch)?;
     }
     let prepared = prepare(args, &slurm, global)?;
     if !args.dry_run {
         prepared.restore_collectors(&slurm).map_err(CliError::cluster)?;
     }
     let Some(submission) = prepared.submission(args).map_err(CliError::cluster)? else {
+        if global.json {
+            print_json(&prepared.left)?;
+        }
         return Ok(exit::OK);
     };
     prepared.say(&submission, global);
     match (args.slurm, args.dry_run) {
-        (true, true) => show_script(&submission, &slurm),
+        (true, true) => show_script(&submission, &slurm, global),
         (true, false) => submit(&prepared, submission, &slurm, global),
-        (false, dry_run) => write_manifest(&prepared, &submission, dry_run),
+        (false, dry_run) => write_manifest(&prepared, &submission, dry_run, global),
     }
 }
 
-fn show_script(submission: &Submission, slurm: &Slurm) -> CliResult {
+/// Before anything was looked at: what goes without it, too.
+fn no_sbatch(error: ClusterError) -> CliError {
+    let is_missing = matches!(error, ClusterError::NoProgram { .. });
+    let CliError { code, text } = CliError::cluster(error);
+    let text = if is_missing { format!("{text}; --dry-run shows the script without it") } else { text };
+    CliError { code, text }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    print_lossy(&serde_json::to_string_pretty(value).map_err(CliError::failure)?);
+    Ok(())
+}
+
+fn show_script(submission: &Submission, slurm: &Slurm, global: &Global) -> CliResult {
     let chunks: Vec<usize> = (0..submission.file().chunks).collect();
     let arrays = launch::arrays(submission, &chunks, slurm.most_tasks(), 0, "");
-    print_lossy(&script::job(submission, &arrays).map_err(CliError::cluster)?);
+    let text = script::job(submission, &arrays).map_err(CliError::cluster)?;
+    if let Err(error) = syntax::check(&text) {
+        eprintln_lossy(&format!("note: {error}"));
+    }
+    if global.json {
+        print_json(&serde_json::json!({ "script": text }))?;
+    } else {
+        print_lossy(&text);
+    }
     Ok(exit::OK)
 }
 
@@ -118,7 +144,7 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     let chunks: Vec<usize> = (0..submission.file().chunks).collect();
     let arrays = launch::arrays(&submission, &chunks, slurm.most_tasks(), 0, "");
     // What cannot stand in a script is found before anything is written.
-    script::job(&submission, &arrays).map_err(CliError::cluster)?;
+    script::job(&submission, &arrays).and_then(|text| syntax::check(&text)).map_err(CliError::cluster)?;
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
     let launched = launch::check(&submission, slurm)
@@ -127,7 +153,7 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
         return Err(cut_short(submission, error));
     }
     if global.json {
-        print_lossy(&serde_json::to_string_pretty(submission.file()).map_err(CliError::failure)?);
+        print_json(submission.file())?;
     } else {
         print_lossy(&summary(&submission, &prepared.resolved.plan.output));
     }
@@ -203,7 +229,7 @@ fn summary(submission: &Submission, output: &str) -> String {
     )
 }
 
-fn write_manifest(prepared: &Prepared, submission: &Submission, dry_run: bool) -> CliResult {
+fn write_manifest(prepared: &Prepared, submission: &Submission, dry_run: bool, global: &Global) -> CliResult {
     let manifest = kubernetes::manifest(submission).map_err(CliError::cluster)?;
     if !dry_run {
         create(prepared, submission)?;
@@ -214,7 +240,11 @@ fn write_manifest(prepared: &Prepared, submission: &Submission, dry_run: bool) -
             path.display()
         ));
     }
-    print_lossy(&manifest);
+    if global.json {
+        print_json(&serde_json::json!({ "manifest": manifest, "submission": submission.file() }))?;
+    } else {
+        print_lossy(&manifest);
+    }
     Ok(exit::OK)
 }
 

@@ -12,12 +12,14 @@ use super::execute::{Job, SolveArgs};
 use super::pipeline::Resolved;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::catalog::Catalog;
-use crate::cluster::{Submission, TaskShape};
+use crate::cluster::Submission;
+use crate::cluster::task::{Misfit, TaskShape, misfit};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
 use crate::run::{RunSummary, signal};
 use crate::spec::device::DeviceList;
 use crate::store::{Part, RunDir};
+use crate::ui::text::count;
 use crate::worker::device::{self, Device, DeviceError};
 
 /// Variables that number the tasks of an array, in the order in which they are looked at.
@@ -71,7 +73,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let chunk = args.chunk(&submission)?;
     let (global, resolved) = resolve(&submission, global)?;
     let units = submission.units(&resolved.plan, chunk).map_err(CliError::usage)?;
-    let devices = devices(args, &submission, &resolved.plan)?;
+    let devices = devices(args, &submission)?;
     let run_dir = open_run(&submission, chunk)?;
     let todo = open_units(&resolved.plan, &units, &run_dir)?;
     let options = SolveArgs::of_submission(&submission.file().options)?;
@@ -101,18 +103,25 @@ fn resolve(submission: &Submission, global: &Global) -> Result<(Global, Resolved
     Ok((global, Resolved { document, catalog, plan, shard: Shard::WHOLE }))
 }
 
-fn devices(args: &WorkArgs, submission: &Submission, plan: &Plan) -> Result<Vec<Device>, CliError> {
-    let list = args.devices.as_ref().unwrap_or(&plan.devices);
-    let devices = device::resolve(list).map_err(|error| match error {
+fn devices(args: &WorkArgs, submission: &Submission) -> Result<Vec<Device>, CliError> {
+    let file = submission.file();
+    let list = args.devices.as_ref().unwrap_or(&file.devices);
+    if let Some(Misfit { text, .. }) = misfit(&file.cluster, list) {
         // The same everywhere.
+        return Err(CliError::usage(format!("{text}; then cancel the submission and submit again")));
+    }
+    let devices = device::resolve(list).map_err(|error| match error {
+        // As well.
         DeviceError::NoCuda(_) | DeviceError::GrantedWithoutCuda(_) => CliError::usage(error),
         _ => CliError { code: exit::DEVICES, text: error.to_string() },
     })?;
-    let gpus = TaskShape::of(&submission.file().cluster, list).gpus;
+    let gpus = TaskShape::of(&file.cluster, list).gpus;
+    // Only `auto` makes do without: what is granted it uses, or it has refused already.
     if gpus > 0 && devices.iter().all(|device| device.kind.visible().is_none()) {
         let text = format!(
-            "`devices: {list}`: the task asks for {gpus} GPUs and none is granted (CUDA_VISIBLE_DEVICES is empty or not \
-             set); look at the partition's GPUs (sinfo -o '%P %G'), or write `devices: cpu` and `gpus: 0`"
+            "`devices: {list}`: the task asks for {} and none is granted (CUDA_VISIBLE_DEVICES is empty or not set); look \
+             at the partition's GPUs (sinfo -o '%P %G'), or write `devices: cpu` and `gpus: 0`",
+            count(gpus as usize, "GPU")
         );
         return Err(CliError { code: exit::DEVICES, text });
     }

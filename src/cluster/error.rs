@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use crate::exit;
 use crate::spec::diagnostic::Diagnostics;
+use crate::store::error::remedy;
 
 /// Why something about a submission cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// A file or folder cannot be read or written.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", advice(doing, source))]
     Io {
         /// `read`, `write` …
         doing: &'static str,
@@ -78,16 +80,41 @@ pub enum ClusterError {
         /// Number of chunks.
         count: usize,
     },
+    /// A site file that cannot be read.
+    #[error("cannot read the site file {path}: {source}; --site, or the variable DFLOW_SITE, names another")]
+    SiteFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A site file that is wrong.
     #[error(transparent)]
     Site(#[from] Diagnostics),
     /// The frozen pipeline does not read any more.
     #[error("the frozen pipeline does not read: {0}")]
     Pipeline(Diagnostics),
+    /// Site file and pipeline say what is wrong only together.
+    #[error("{text}\n  = note: {origins}")]
+    Together {
+        /// What is wrong, and what to do.
+        text: String,
+        /// Where each of the values stands.
+        origins: String,
+    },
+    /// A batch script that bash does not read.
+    #[error(
+        "bash does not read the batch script, with `setup:` and `command:` in it: {message}\n  = help: mend them in \
+         `cluster:` or in the site file; --dry-run shows the script with its lines"
+    )]
+    Script {
+        /// What bash said.
+        message: String,
+    },
     /// A scheduler's command is not there.
     #[error(
-        "{program} not found: submit from a login node of the cluster, where `which {program}` finds it (some sites need \
-         `module load slurm`); --dry-run shows the script without it"
+        "{program} not found: run this on a login node of the cluster, where `which {program}` finds it (some sites need \
+         `module load slurm`)"
     )]
     NoProgram {
         /// Such as `sbatch`.
@@ -174,11 +201,34 @@ fn times(count: usize) -> String {
     if count == 1 { "one try".to_owned() } else { format!("{count} tries") }
 }
 
+/// What to do about a refusal of the file system, as for the rest of the run directory.
+fn advice(doing: &str, error: &std::io::Error) -> &'static str {
+    if ["create", "write", "remove"].contains(&doing) { remedy(doing, error) } else { "" }
+}
+
 impl ClusterError {
     /// Makes the error of a failed operation on a file.
     pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+
+    /// The exit code of a command that ends with it.
+    pub fn exit_code(&self) -> i32 {
+        use std::io::ErrorKind::{
+            NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        match self {
+            Self::Unknown { source, .. } => source.exit_code(),
+            Self::Io { source, .. } => match source.kind() {
+                // A file is in the way, elsewhere as well.
+                NotADirectory => exit::USAGE,
+                StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied => exit::UNWRITABLE,
+                _ => exit::FAILURE,
+            },
+            _ if self.is_usage() => exit::USAGE,
+            _ => exit::FAILURE,
+        }
     }
 
     /// Whether nothing but the input is wrong.
@@ -189,12 +239,57 @@ impl ClusterError {
                 | Self::OtherCell { .. }
                 | Self::NoSample { .. }
                 | Self::NoChunk { .. }
+                | Self::SiteFile { .. }
                 | Self::Site(_)
+                | Self::Together { .. }
+                | Self::Script { .. }
                 | Self::Pipeline(_)
                 | Self::NoProgram { .. }
                 | Self::Refused { .. }
                 | Self::Path { .. }
                 | Self::Manifest(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    fn refused(doing: &'static str, kind: ErrorKind) -> ClusterError {
+        ClusterError::io(doing, "a/submit/1/chunks.json")(Error::from(kind))
+    }
+
+    #[test]
+    fn a_file_system_that_takes_nothing_has_a_code_and_says_what_to_do() {
+        for (kind, words, code) in [
+            (ErrorKind::StorageFull, "free some space", exit::UNWRITABLE),
+            (ErrorKind::QuotaExceeded, "free some space", exit::UNWRITABLE),
+            (ErrorKind::ReadOnlyFilesystem, "choose an `output`", exit::UNWRITABLE),
+            (ErrorKind::PermissionDenied, "choose an `output`", exit::UNWRITABLE),
+            (ErrorKind::NotADirectory, "a file is in the way", exit::USAGE),
+            (ErrorKind::InvalidData, "", exit::FAILURE),
+        ] {
+            let error = refused("write", kind);
+            assert_eq!(error.exit_code(), code, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        // What cannot be read is not mended by another output.
+        let said = refused("read", ErrorKind::PermissionDenied).to_string();
+        assert!(!said.contains("output"), "{said}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_alike_whatever_it_was_for() {
+        for program in ["sbatch", "squeue", "scancel"] {
+            let said = ClusterError::NoProgram { program: program.to_owned() }.to_string();
+            assert!(
+                said.starts_with(&format!("{program} not found")) && said.contains("login node"),
+                "{said}"
+            );
+            assert!(!said.contains("submit") && !said.contains("--dry-run"), "{said}");
+        }
     }
 }

@@ -26,6 +26,7 @@ pub mod site;
 pub mod slurm;
 pub mod state;
 pub mod submission;
+pub mod syntax;
 pub mod task;
 pub mod task_log;
 

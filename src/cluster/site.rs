@@ -25,7 +25,8 @@ pub fn find(given: Option<&Path>, variable: impl Fn(&str) -> Option<PathBuf>) ->
 /// # Errors
 /// It cannot be read, or what is wrong in it, with its place.
 pub fn read(path: &Path) -> Result<ClusterSpec, ClusterError> {
-    let text = std::fs::read_to_string(path).map_err(ClusterError::io("read the site file", path))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ClusterError::SiteFile { path: path.to_owned(), source })?;
     Ok(ClusterSpec::parse(&Source { name: path.display().to_string(), text })?)
 }
 
@@ -56,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_site_file_that_is_not_there_is_named() {
-        let error = read(Path::new("/nowhere/cluster.yaml")).unwrap_err().to_string();
-        assert!(error.contains("cannot read the site file /nowhere/cluster.yaml"), "{error}");
+        let error = read(Path::new("/nowhere/cluster.yaml")).unwrap_err();
+        assert_eq!(error.exit_code(), crate::exit::USAGE);
+        assert!(error.to_string().contains("cannot read the site file /nowhere/cluster.yaml"), "{error}");
     }
 }

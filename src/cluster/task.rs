@@ -15,6 +15,11 @@ const CHUNK: u64 = 1800;
 /// Seconds of warning before the time limit. Slurm's timing is rough: 5 s to 24 s were seen for 10 s.
 const WARN: u64 = 180;
 
+/// How options of sbatch begin that ask for GPUs.
+const GPU_OPTIONS: [&str; 4] = ["--gres", "--gpus", "--tres", "-G"];
+/// How options of sbatch begin that ask for cores.
+const CPU_OPTIONS: [&str; 4] = ["--cpus-per-", "--exclusive", "--tres", "-c"];
+
 /// GPUs, cores and workers of one task, and how many tasks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskShape {
@@ -52,6 +57,74 @@ impl TaskShape {
     }
 }
 
+/// Devices that do not go with what the tasks ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// What is wrong, and what to do.
+    pub text: String,
+    /// The field that says what the tasks ask for.
+    pub field: &'static str,
+}
+
+/// What keeps tasks of `spec` from having `devices`, or lets GPUs lie idle beside them: the same on every node.
+pub fn misfit(spec: &ClusterSpec, devices: &DeviceList) -> Option<Misfit> {
+    let TaskShape { gpus, cpus, .. } = TaskShape::of(spec, devices);
+    let on_gpus = misfit_on_gpus(gpus, devices).filter(|_| gpus > 0 || !asks_by_itself(spec, &GPU_OPTIONS));
+    let on_gpus = on_gpus.map(|text| Misfit { text, field: "gpus" });
+    let on_cpus = || misfit_on_cpus(cpus, devices).filter(|_| !asks_by_itself(spec, &CPU_OPTIONS));
+    on_gpus.or_else(|| Some(Misfit { text: on_cpus()?, field: "cpus" }))
+}
+
+fn misfit_on_gpus(gpus: u32, devices: &DeviceList) -> Option<String> {
+    let needed = devices.devices().iter().map(|device| match device {
+        DeviceSpec::Cuda(Some(index)) => index.saturating_add(1),
+        DeviceSpec::Cuda(None) | DeviceSpec::Sim => 1,
+        // With `auto` it is the CPU where there is no GPU.
+        DeviceSpec::Auto | DeviceSpec::Cpu { .. } => 0,
+    });
+    let needed = needed.max().unwrap_or_default();
+    let asked = if gpus == 1 { "1 GPU".to_owned() } else { format!("{gpus} GPUs") };
+    if gpus > 0 && on_cpus(devices).0 > 0 {
+        Some(format!(
+            "`devices: {devices}` uses no GPU, and every task asks for {asked}, which would lie idle: set `gpus: 0`, or \
+             other `devices`, such as `auto`"
+        ))
+    } else if gpus == 0 && needed > 0 {
+        Some(format!(
+            "`devices: {devices}` needs GPUs, and the tasks ask for none: set `gpus: {needed}`, or `devices: cpu`"
+        ))
+    } else if needed > gpus {
+        let last = needed - 1;
+        Some(format!(
+            "`devices: {devices}` names cuda:{last}, and a task asks for {asked}, which count from 0: set \
+             `gpus: {needed}`, or name fewer `devices`, or all by `devices: cuda`"
+        ))
+    } else {
+        None
+    }
+}
+
+fn misfit_on_cpus(cpus: u32, devices: &DeviceList) -> Option<String> {
+    let cores = devices.devices().iter().map(|device| match device {
+        DeviceSpec::Cpu { workers, threads } => {
+            workers.get().saturating_mul(threads.map_or(1, std::num::NonZeroU32::get))
+        }
+        _ => 0,
+    });
+    let needed = cores.fold(0, u32::saturating_add);
+    (needed > cpus).then(|| {
+        format!(
+            "`devices: {devices}` needs {needed} cores, and a task asks for {cpus}: set `cpus: {needed}`, or fewer workers \
+             or threads"
+        )
+    })
+}
+
+/// Whether the user's own options of sbatch ask for what one of these asks for.
+fn asks_by_itself(spec: &ClusterSpec, names: &[&str]) -> bool {
+    spec.sbatch.iter().flatten().any(|option| names.iter().any(|name| option.starts_with(name)))
+}
+
 /// Workers on the CPU, if all devices are, and their cores where they are said.
 fn on_cpus(devices: &DeviceList) -> (u32, Option<u32>) {
     let (mut workers, mut threads) = (0_u32, Some(0_u32));
@@ -83,6 +156,61 @@ mod tests {
         let two = ClusterSpec { gpus: Some(2), ..spec };
         assert_eq!(shape(&two, "auto"), (2, 8, 2));
         assert_eq!(shape(&ClusterSpec { cpus: Some(3), ..two }, "cuda"), (2, 3, 2));
+    }
+
+    /// The field that a list of devices does not go with.
+    fn field(spec: &ClusterSpec, devices: &str) -> Option<&'static str> {
+        misfit(spec, &devices.parse().unwrap()).map(|misfit| misfit.field)
+    }
+
+    #[test]
+    fn gpus_are_neither_missing_nor_idle() {
+        let with = |gpus| ClusterSpec { gpus: Some(gpus), ..ClusterSpec::default() };
+        for (gpus, devices, fits) in [
+            (1, "auto", true),
+            (0, "auto", true),
+            (0, "cpu", true),
+            (1, "cpu", false),
+            (2, "cpu:2x1,cpu:1x1", false),
+            (1, "cpu,cuda", true),
+            (2, "sim", true),
+            (0, "sim", false),
+            (0, "cuda", false),
+            (0, "cpu,cuda:0", false),
+            (2, "cuda:0,cuda:1", true),
+            (2, "cuda:0,cuda:1,cuda:2", false),
+            (1, "cuda:1", false),
+        ] {
+            assert_eq!(field(&with(gpus), devices), (!fits).then_some("gpus"), "{devices} on {gpus}");
+        }
+        // What is not said suits them.
+        for devices in ["auto", "cpu:3", "cuda", "cuda:0", "sim", "cpu:2,cuda"] {
+            assert_eq!(misfit(&ClusterSpec::default(), &devices.parse().unwrap()), None);
+        }
+        let own = ClusterSpec { sbatch: Some(vec!["--gres=gpu:a100:2".to_owned()]), ..with(0) };
+        assert_eq!(field(&own, "cuda"), None);
+    }
+
+    #[test]
+    fn cores_are_enough_for_every_worker() {
+        let four = ClusterSpec { cpus: Some(4), ..ClusterSpec::default() };
+        for (devices, fits) in [
+            ("cpu", true),
+            ("cpu:2x2", true),
+            ("cpu:4", true),
+            ("cpu:5", false),
+            ("cpu:64x2", false),
+            ("cpu:2x2,cpu:1x1", false),
+            ("cpu:3x2,cuda", false),
+            ("cuda", true),
+        ] {
+            assert_eq!(field(&four, devices), (!fits).then_some("cpus"), "{devices}");
+        }
+        let text = misfit(&four, &"cpu:64x2".parse().unwrap()).unwrap().text;
+        assert!(text.contains("needs 128 cores") && text.contains("set `cpus: 128`"), "{text}");
+        assert_eq!(field(&ClusterSpec::default(), "cpu:64x2"), None, "so many are asked for");
+        let own = ClusterSpec { sbatch: Some(vec!["--exclusive".to_owned()]), ..four };
+        assert_eq!(field(&own, "cpu:64x2"), None);
     }
 
     #[test]

@@ -95,6 +95,11 @@ pub fn check_site(spec: &ClusterSpec) -> Vec<Problem> {
     found.problems
 }
 
+/// What is wrong with the values of a site file and a pipeline together, each of which is right by itself.
+pub fn check_together(spec: &ClusterSpec) -> Option<Problem> {
+    cluster::check_together("", spec)
+}
+
 /// A row has one column for LPIPS.
 fn check_metrics(found: &mut Found, metrics: &[MetricSpec]) {
     let trunks = metrics.iter().enumerate().filter(|(_, metric)| matches!(metric, MetricSpec::Lpips(_)));

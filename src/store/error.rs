@@ -121,7 +121,8 @@ fn list(conflicts: &[CellConflict]) -> String {
     conflicts.iter().map(|conflict| format!("  {conflict}")).collect::<Vec<_>>().join("\n")
 }
 
-fn remedy(action: &str, error: &io::Error) -> &'static str {
+/// What to do about a refusal of the file system, after `; `; empty if nobody knows.
+pub fn remedy(action: &str, error: &io::Error) -> &'static str {
     match error.kind() {
         _ if is_out_of_space(error) => {
             "; free some space (or quota) and run the same command again: finished samples are kept"

@@ -311,7 +311,7 @@ fn a_file_in_the_place_of_the_run_directory_is_named() {
     let test = suite();
     test.file("a", "a file where the run directory should be");
     test.run(&["run", "p.yaml"])
-        .fails_with(1)
+        .fails_with(2)
         .stderr("a/run.json: Not a directory")
         .stderr("a file is in the way");
     assert_eq!(std::fs::read_to_string(test.path("a")).unwrap(), "a file where the run directory should be");

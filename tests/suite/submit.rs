@@ -179,7 +179,7 @@ fn what_cannot_be_submitted_is_one_clear_error() {
         .stderr("site.yaml:1:1: unknown field `partiton`")
         .stderr("did you mean `partition`");
     cluster.0.file("site.yaml", SITE).file("file", "");
-    cluster.run(&["submit", "p.yaml", "--slurm", "--output", "file/a"]).fails_with(1).stderr("file/a");
+    cluster.run(&["submit", "p.yaml", "--slurm", "--output", "file/a"]).fails_with(2).stderr("file/a");
     cluster.run(&["submit", "p.yaml"]).fails_with(2).stderr("--slurm");
     let nowhere = cluster.run(&["submit", "p.yaml", "--slurm", "--output", "/proc/dflow-run"]);
     nowhere.fails_with(74).stderr("/proc/dflow-run").stderr("choose an `output`");
@@ -201,7 +201,7 @@ fn cancelling_takes_the_collecting_job_first_and_is_remembered() {
     assert_eq!(cluster.file(0)["cancelled"], true);
     cluster.run(&["cancel", "a", "--submission", "nope"]).fails_with(2).stderr("there are 20");
     cluster.run(&["cancel", "a", "--submission", ""]).fails_with(2).stderr("--submission");
-    cluster.run(&["cancel", "p.yaml"]).fails_with(1);
+    cluster.run(&["cancel", "p.yaml"]).fails_with(2);
     cluster.queue("101_0|FAILED|node1|x|None\\n");
     let dir = cluster.submissions()[0].display().to_string();
     cluster.run(&["collect", &dir]).fails_with(4).stdout("the submission was cancelled");

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use super::layers::Layers;
 use super::{SubmitArgs, engine, hours};
 use crate::cli::pipeline::Resolved;
 use crate::cli::run::{open_units, say_missing_weights, say_what_stays_without};
@@ -13,7 +16,7 @@ use crate::cluster::ending::{self, Patience};
 use crate::cluster::state::{self, Keys, Live};
 use crate::cluster::submission::New;
 use crate::cluster::{
-    Chunk, ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, launch, script, site,
+    Chunk, ClusterError, Sizing, Slurm, Submission, TaskShape, WorkOptions, cut, launch, script,
 };
 use crate::plan::{Assumptions, Unit};
 use crate::spec::cluster::ClusterSpec;
@@ -34,6 +37,7 @@ pub(super) struct Prepared {
     data: Option<std::path::PathBuf>,
     /// Units to submit.
     todo: Vec<Unit>,
+    pub(super) left: Left,
     /// Expected cost by cell.
     costs: Vec<Cost>,
     /// What earlier submissions still have in the queue.
@@ -45,8 +49,9 @@ pub(super) struct Prepared {
 /// Resolves the pipeline with all its checks, and finds what is neither durable nor under way.
 pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Result<Prepared, CliError> {
     let resolved = args.pipeline.resolve(global)?;
-    let cluster = cluster_spec(args, &resolved).map_err(CliError::cluster)?;
     let plan = &resolved.plan;
+    let layers = Layers::of(args, &resolved).map_err(CliError::cluster)?;
+    let cluster = layers.together(&plan.devices).map_err(CliError::cluster)?;
     if args.slurm {
         check_gpus(&cluster, &plan.devices, args.dry_run)?;
     }
@@ -56,7 +61,7 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
     RunDir::look(root, &start).map_err(CliError::store)?;
     say_what_stays_without(root, plan, global);
     say_missing_weights(&resolved, global)?;
-    let fence = if args.dry_run { None } else { Some(fence(root)?) };
+    let fence = if args.dry_run { None } else { Some(fence(root, FENCE)?) };
     let live = if args.slurm && !args.force { in_queue(args, root, slurm)? } else { Live::default() };
     // Only now: what has left the queue until it was asked has its rows by now.
     let Found { finished, run } = RunDir::look(root, &start).map_err(CliError::store)?;
@@ -67,29 +72,21 @@ pub(super) fn prepare(args: &SubmitArgs, slurm: &Slurm, global: &Global) -> Resu
         notes.iter().for_each(|note| eprintln_lossy(note));
     }
     leave_out(&resolved, &mut todo, &live.keys);
-    say_what_is_left_out(&resolved, open, todo.len());
+    let left = Left::of(&resolved, open, todo.len());
+    left.say(global);
     let merged = match run {
         Some(_) => merged(root)?,
         None => Vec::new(),
     };
     if todo.is_empty() && live.keys.is_empty() && merged.len() < finished.rows.len() {
-        say_how_to_collect(root, slurm).map_err(CliError::cluster)?;
+        say_how_to_collect(root, slurm, global).map_err(CliError::cluster)?;
     }
     let measured = cost::measured(&merged);
     let assumptions =
         Assumptions { seconds_per_eval: args.seconds_per_eval, evals_per_row: args.evals_per_row };
     let costs = cost::costs(plan, &measured, assumptions);
     let (home, data) = (global.home.clone(), global.data.clone());
-    Ok(Prepared { resolved, cluster, home, data, todo, costs, live, _fence: fence })
-}
-
-/// The pipeline's section over the site file.
-fn cluster_spec(args: &SubmitArgs, resolved: &Resolved) -> Result<ClusterSpec, ClusterError> {
-    let path = site::find(args.site.as_deref(), |name| std::env::var_os(name).map(Into::into));
-    let site = path.as_deref().map(site::read).transpose()?.unwrap_or_default();
-    let own = resolved.document.spec.cluster.clone().unwrap_or_default();
-    let chunk = ClusterSpec { chunk: args.chunk, ..ClusterSpec::default() };
-    Ok(chunk.over(own.over(site)))
+    Ok(Prepared { resolved, cluster, home, data, todo, left, costs, live, _fence: fence })
 }
 
 /// Removes what was handed to Kubernetes, and says of what; a job there is not asked whether it still runs.
@@ -158,8 +155,8 @@ fn in_queue(args: &SubmitArgs, root: &Path, slurm: &Slurm) -> Result<Live, CliEr
 }
 
 /// Keeps other submissions of the run out: they are to find in the queue what this one puts there.
-fn fence(root: &Path) -> Result<Fence, CliError> {
-    let held = Fence::of(root, FENCE).map_err(CliError::store)?;
+fn fence(root: &Path, patience: Duration) -> Result<Fence, CliError> {
+    let held = Fence::of(root, patience).map_err(CliError::store)?;
     held.ok_or_else(|| {
         CliError::failure(format!(
             "another `dflow submit` or `dflow collect` of {} is under way, and nothing was submitted by this one; if anything is missing when \
@@ -194,37 +191,61 @@ fn needs_cuda(cluster: &ClusterSpec, devices: &DeviceList) -> bool {
 }
 
 /// Everything is durable, but not everything merged: nobody may be there to do it.
-fn say_how_to_collect(root: &Path, slurm: &Slurm) -> Result<(), ClusterError> {
+fn say_how_to_collect(root: &Path, slurm: &Slurm, global: &Global) -> Result<(), ClusterError> {
     let all = Submission::all(root)?;
     let Some(newest) = all.last() else {
-        print_lossy(&format!("not every row is merged: dflow merge {}", root.display()));
+        say(global, &format!("not every row is merged: dflow merge {}", root.display()));
         return Ok(());
     };
     let collecting = all.iter().map(|submission| state::collector_jobs(submission, slurm));
     // A queue that is not known, or not there, has no job to wait for.
     let job = collecting.flat_map(Result::unwrap_or_default).map(|job| job.id).next();
-    print_lossy(&match job {
+    let text = match job {
         Some(id) => format!("not every row is merged yet: job {id} collects"),
         None => format!(
             "not every row is merged, and no job is there to collect: dflow collect {}",
             newest.dir().display()
         ),
-    });
+    };
+    say(global, &text);
     Ok(())
 }
 
-fn say_what_is_left_out(resolved: &Resolved, open: usize, todo: usize) {
-    let planned = resolved.plan.units(resolved.shard).count();
-    let (done, live) = (planned - open, open - todo);
-    if todo == 0 {
-        let under_way = if live > 0 { format!(", {live} in chunks that wait or run") } else { String::new() };
-        print_lossy(&format!("nothing to submit: {done} of {} done{under_way}", count(planned, "row")));
-    } else if done + live > 0 {
-        eprintln_lossy(&format!(
-            "{todo} of {} to submit: {done} done, {live} in chunks that wait or run",
-            count(planned, "row")
-        ));
+/// How much of what was planned is to be submitted.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Left {
+    submitted: usize,
+    planned: usize,
+    done: usize,
+    /// In chunks that wait or run.
+    in_queue: usize,
+}
+
+impl Left {
+    /// Of `open` rows that are not done, `todo` are to be submitted.
+    fn of(resolved: &Resolved, open: usize, todo: usize) -> Self {
+        let planned = resolved.plan.units(resolved.shard).count();
+        Self { submitted: todo, planned, done: planned - open, in_queue: open - todo }
     }
+
+    fn say(self, global: &Global) {
+        let Self { submitted, planned, done, in_queue } = self;
+        let of = count(planned, "row");
+        if submitted == 0 {
+            let under_way =
+                if in_queue > 0 { format!(", {in_queue} in chunks that wait or run") } else { String::new() };
+            say(global, &format!("nothing to submit: {done} of {of} done{under_way}"));
+        } else if done + in_queue > 0 {
+            eprintln_lossy(&format!(
+                "{submitted} of {of} to submit: {done} done, {in_queue} in chunks that wait or run"
+            ));
+        }
+    }
+}
+
+/// Prints a result for people; where others read stdout, beside it.
+fn say(global: &Global, text: &str) {
+    if global.json { eprintln_lossy(text) } else { print_lossy(text) }
 }
 
 /// The rows of `samples.parquet`.
@@ -380,6 +401,24 @@ fn here(doing: &'static str) -> impl FnOnce(std::io::Error) -> ClusterError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit;
+
+    #[test]
+    fn beside_another_submission_nothing_is_submitted() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = fence(dir.path(), Duration::ZERO).expect("nobody is there");
+        let Err(CliError { code, text }) = fence(dir.path(), Duration::ZERO) else {
+            panic!("there is one at a time")
+        };
+        assert_eq!(code, exit::FAILURE);
+        assert!(
+            text.contains("another `dflow submit`") && text.contains("run the same command again"),
+            "{text}"
+        );
+        assert!(text.contains(&dir.path().display().to_string()), "{text}");
+        drop(held);
+        assert!(fence(dir.path(), Duration::ZERO).is_ok());
+    }
 
     #[test]
     fn a_program_without_cuda_is_enough_where_it_solves_on_no_gpu() {

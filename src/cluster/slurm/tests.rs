@@ -184,7 +184,7 @@ fn a_single_try_is_told_as_one() {
 #[test]
 fn a_missing_sbatch_says_where_it_is() {
     let error = FakeSlurm::new().slurm().check().unwrap_err().to_string();
-    assert!(error.starts_with("sbatch not found") && error.contains("--dry-run"), "{error}");
+    assert!(error.starts_with("sbatch not found") && error.contains("login node"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Found;
 use crate::spec::cluster::{ClusterSpec, CollectSpec, KubernetesSpec};
+use crate::spec::document::Problem;
 use crate::spec::parse::join;
 use crate::spec::span::Span;
 
@@ -81,11 +82,16 @@ fn check_times(found: &mut Found, at: &str, spec: &ClusterSpec) {
             "a length of time above 0",
         );
     }
-    if let Some((time, warn)) = spec.time.map(Span::seconds).filter(|time| *time > 0).zip(spec.warn) {
-        let message = "the warning comes this many seconds before the time limit, and leaves less than a minute of work: \
-                       lower `warn` or raise `time`";
-        found.require(u64::from(warn) + LEAST_WORK <= time, &join(at, "warn"), message);
-    }
+    found.problems.extend(check_together(at, spec));
+}
+
+/// What concerns several fields, which may come from several files: its problem is at the first of them.
+pub(super) fn check_together(at: &str, spec: &ClusterSpec) -> Option<Problem> {
+    let (time, warn) = spec.time.map(Span::seconds).filter(|time| *time > 0).zip(spec.warn)?;
+    let message = "the warning comes this many seconds before the time limit, and leaves less than a minute of work: \
+                   lower `warn` or raise `time`";
+    let problem = Problem { path: join(at, "warn"), at_key: false, message: message.to_owned(), help: None };
+    (u64::from(warn) + LEAST_WORK > time).then_some(problem)
 }
 
 fn check_collect(found: &mut Found, at: &str, spec: &CollectSpec) {
@@ -114,8 +120,9 @@ fn check_word(found: &mut Found, at: &str, name: &str, value: Option<&str>) {
 
 fn check_memory(found: &mut Found, at: &str, value: Option<&str>) {
     let Some(value) = value else { return };
-    let digits = value.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(value);
-    let holds = digits.parse::<u64>().is_ok_and(|n| n > 0) && !digits.starts_with('+');
+    // Without a unit Slurm counts in megabytes, which nobody means.
+    let digits = value.strip_suffix(['K', 'M', 'G', 'T']).filter(|digits| !digits.starts_with('+'));
+    let holds = digits.is_some_and(|digits| digits.parse::<u64>().is_ok_and(|n| n > 0));
     found.require(
         holds,
         &join(at, "memory"),
