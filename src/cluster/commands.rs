@@ -1,10 +1,27 @@
 //! Programs of a scheduler, run to their end.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::ClusterError;
+
+/// What a program has until it is ended. Slurm's clients wait some seconds for an answer, and while the controller is away
+/// try again for minutes by themselves.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Pause between two looks at whether a program that has said all has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a program that was killed has to be gone.
+const KILLED: Duration = Duration::from_secs(5);
+
+/// What stands in the place of the words of a program that was ended: nobody knows what it has done.
+pub(super) const NO_ANSWER: &str = "no answer within";
 
 /// What a program answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,7 +65,10 @@ pub trait Commands {
 
 /// The programs in the folders of a search path.
 #[derive(Debug, Clone)]
-pub struct SearchPath(OsString);
+pub struct SearchPath {
+    folders: OsString,
+    limit: Duration,
+}
 
 /// Variables of the job that this process may itself run in, which a job that it submits must not inherit: Slurm leaves
 /// `SLURM_RESTART_COUNT` unset on a first start, those of arrays outside of them, and those of memory where no option names
@@ -69,12 +89,18 @@ const NOT_INHERITED: [&str; 10] = [
 impl SearchPath {
     /// The folders of `PATH`.
     pub fn from_environment() -> Self {
-        Self(std::env::var_os("PATH").unwrap_or_default())
+        Self::new(std::env::var_os("PATH").unwrap_or_default())
     }
 
     /// The folders of a text of the form of `PATH`.
     pub fn new(folders: impl AsRef<OsStr>) -> Self {
-        Self(folders.as_ref().to_owned())
+        Self { folders: folders.as_ref().to_owned(), limit: LIMIT }
+    }
+
+    /// The same, where a program is ended after so long.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     fn find(&self, program: &str) -> Option<PathBuf> {
@@ -82,7 +108,7 @@ impl SearchPath {
         let is_executable = |path: &PathBuf| {
             path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
         };
-        std::env::split_paths(&self.0).map(|folder| folder.join(program)).find(is_executable)
+        std::env::split_paths(&self.folders).map(|folder| folder.join(program)).find(is_executable)
     }
 }
 
@@ -96,15 +122,88 @@ impl Commands for SearchPath {
         });
         // Long lists of array indices would be cut off with `...`.
         command.env("SLURM_BITSTR_LEN", "0").args(arguments).stdin(Stdio::null());
-        let output = command.output().map_err(ClusterError::io("start", path))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Answer { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(ClusterError::io("start", &path))?;
+        let answer = answer(&mut child, Instant::now() + self.limit);
+        if !matches!(answer, Ok(Some(_))) {
+            // It may have ended just now. What the system itself holds up is not waited for.
+            let _ = child.kill();
+            end(&mut child, Instant::now() + KILLED);
+        }
+        let silent = || Answer {
+            err: format!("{NO_ANSWER} {} s: it was ended", self.limit.as_secs()),
+            ..Answer::default()
+        };
+        Ok(answer.map_err(ClusterError::io("listen to", path))?.unwrap_or_else(silent))
+    }
+}
+
+/// What a program says and how it ends; none if it has not ended before this time.
+fn answer(child: &mut Child, until: Instant) -> io::Result<Option<Answer>> {
+    let (out, err) = (said(child.stdout.take())?, said(child.stderr.take())?);
+    let all = heard(&out, until).zip(heard(&err, until));
+    Ok(all.and_then(|(out, err)| Some(Answer { ok: end(child, until)?.success(), out, err })))
+}
+
+/// Reads all that a program says; in a thread, because something that it has started may keep its output open for ever.
+fn said(from: Option<impl Read + Send + 'static>) -> io::Result<Receiver<String>> {
+    let (sender, receiver) = channel();
+    let read = move || {
+        let mut bytes = Vec::new();
+        // What was said until the error is all that there is.
+        let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+        // Nobody may wait for it any more.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    };
+    thread::Builder::new().spawn(read)?;
+    Ok(receiver)
+}
+
+/// What a program said, if that is all before this time.
+fn heard(said: &Receiver<String>, until: Instant) -> Option<String> {
+    said.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+}
+
+/// How a program that has said all has ended, if it does before this time.
+fn end(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < until => thread::sleep(LOOK),
+            _ => return None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn what_hangs_is_ended_and_what_it_said_is_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, body) in [("silent", "exec sleep 1000"), ("closed", "exec >&- 2>&-; exec sleep 1000")] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, format!("#!/bin/bash\n{body}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let answer = SearchPath::new(dir.path()).within(Duration::ZERO).run(name, &[]).unwrap();
+            assert!(!answer.ok && answer.message().starts_with(NO_ANSWER), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_answer_is_heard_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("squeue");
+        // More than a pipe holds, on both.
+        let body = "for (( i = 0; i < 20000; i++ )); do echo \"line $i\"; echo \"note $i\" >&2; done; exit 3";
+        std::fs::write(&path, format!("#!/bin/bash\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let answer = SearchPath::new(dir.path()).run("squeue", &[]).unwrap();
+        assert!(!answer.ok && answer.out.ends_with("line 19999\n") && answer.err.ends_with("note 19999\n"));
+    }
 
     #[test]
     fn a_message_does_not_repeat_who_said_it() {

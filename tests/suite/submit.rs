@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::run::PIPELINE;
 use crate::run_test::{Finished, RunTest};
 
-const SITE: &str = "partition: gpu\ngpus: 2\nthrottle: 4\ntime: 1h\ncommand: /shared/bin/dflow\n";
+const SITE: &str =
+    "partition: gpu\ngpus: 2\ndevices: sim\nthrottle: 4\ntime: 1h\ncommand: /shared/bin/dflow\n";
 
 const SUBMIT: [&str; 5] = ["submit", "p.yaml", "--slurm", "--seconds-per-eval", "1"];
 
@@ -379,7 +380,7 @@ fn a_refused_collecting_job_is_mended_and_submitted_again() {
 #[test]
 fn rows_that_nobody_merged_are_pointed_out() {
     let cluster = Cluster::new();
-    cluster.0.file("site.yaml", &SITE.replace("gpus: 2", "gpus: 0"));
+    cluster.0.file("site.yaml", &SITE.replace("gpus: 2\ndevices: sim", "gpus: 0"));
     cluster.submit().succeeds();
     let dir = cluster.submissions()[0].display().to_string();
     cluster.run(&["work", &dir, "--chunk", "0"]).succeeds();
@@ -399,7 +400,89 @@ fn devices_that_are_not_to_be_had_have_an_exit_code_of_their_own() {
     let cluster = Cluster::new();
     cluster.submit().succeeds();
     let dir = cluster.submissions()[0].display().to_string();
-    cluster.run(&["work", &dir, "--chunk", "0"]).fails_with(73).stderr("none is granted");
+    let work = ["work", &dir, "--chunk", "0"];
+    // Those of the site file, not the pipeline's.
+    cluster.run(&work).fails_with(73).stderr("`devices: sim`: no GPU is granted");
+    let auto = [&work[..], &["--devices", "auto"]].concat();
+    // Whatever GPU there is, it is not shown.
+    let hidden = cluster.run_with(&auto, &[("CUDA_VISIBLE_DEVICES", "")]);
+    hidden.fails_with(73).stderr("the task asks for 2 GPUs and none is granted");
+    // With GPUs granted and without: it is not about them.
+    for granted in ["0,1", ""] {
+        let cpu = [&work[..], &["--devices", "cpu:1x1"]].concat();
+        let idle = cluster.run_with(&cpu, &[("CUDA_VISIBLE_DEVICES", granted)]);
+        idle.fails_with(2).stderr("`devices: cpu:1x1` uses no GPU, and every task asks for 2 GPUs");
+        assert!(!idle.messages().contains("granted"), "{}", idle.messages());
+    }
+}
+
+#[test]
+fn devices_that_no_task_would_have_are_refused_before_anything_is_written() {
+    let cluster = Cluster::new();
+    for (site, devices, words) in [
+        ("gpus: 1", "cpu:1x1", ["uses no GPU", "set `gpus: 0`", "`gpus: 1` in the site file"]),
+        ("gpus: 0", "cuda", ["needs GPUs", "`devices: cpu`", "`gpus: 0` in the site file"]),
+        ("gpus: 0", "sim", ["needs GPUs", "set `gpus: 1`", "`devices: sim` on the command line"]),
+        ("gpus: 2", "cuda:0,cuda:1,cuda:2", ["names cuda:2", "set `gpus: 3`", "`gpus: 2` in the site file"]),
+        ("cpus: 4", "cpu:64x2", ["needs 128 cores", "set `cpus: 128`", "`cpus: 4` in the site file"]),
+    ] {
+        cluster.0.file("site.yaml", &format!("{site}\ncommand: /shared/bin/dflow\n"));
+        let options = ["submit", "p.yaml", "--slurm", "--devices", devices];
+        for refused in [cluster.run(&options), cluster.run(&[&options[..], &["--dry-run"]].concat())] {
+            words.iter().fold(refused.fails_with(2), |refused, word| refused.stderr(word));
+        }
+    }
+    assert!(!cluster.0.path("a").exists() && cluster.calls("sbatch").iter().all(|call| call == "--version"));
+    // The pipeline's devices are CPUs.
+    cluster.0.file("site.yaml", "gpus: 1\n");
+    cluster.submit().fails_with(2).stderr("`devices: cpu:1x1` in p.yaml");
+    assert!(!cluster.0.path("a").exists());
+}
+
+#[test]
+fn site_file_and_pipeline_are_checked_together() {
+    let cluster = Cluster::new();
+    cluster.0.file("site.yaml", &format!("{SITE}warn: 600\n"));
+    cluster.submit().succeeds();
+    let short = cluster.run(&[&SUBMIT[..], &["--force", "--set", "cluster.time=10m"]].concat());
+    short.fails_with(2).stderr("lower `warn` or raise `time`").stderr("`warn: 600` in the site file");
+    short.stderr("by --set cluster.time=10m");
+    assert_eq!(cluster.submissions().len(), 1);
+    fs::remove_file(cluster.0.path("site.yaml")).unwrap();
+    cluster.submit().fails_with(2).stderr("cannot read the site file").stderr("--site");
+}
+
+#[test]
+fn setup_that_bash_does_not_read_is_refused_before_anything_is_written() {
+    let cluster = Cluster::new();
+    cluster.0.file("site.yaml", &format!("{SITE}setup: [ \"if\" ]\n"));
+    std::os::unix::fs::symlink("/bin/bash", cluster.0.path("bin/bash")).unwrap();
+    cluster.submit().fails_with(2).stderr("syntax error").stderr("`setup:`");
+    assert!(!cluster.0.path("a/run.json").exists() && cluster.submissions().is_empty());
+    assert_eq!(cluster.calls("sbatch"), ["--version"]);
+    let shown = cluster.run(&["submit", "p.yaml", "--slurm", "--dry-run"]);
+    shown.succeeds().stdout("#SBATCH --gres=gpu:2").stderr("note: bash does not read");
+}
+
+#[test]
+fn with_json_stdout_is_json_also_where_nothing_is_submitted() {
+    let cluster = Cluster::new();
+    let json = [&["--json"], &SUBMIT[..]].concat();
+    let shown = cluster.run(&[&json[..], &["--dry-run"]].concat());
+    assert!(shown.json()["script"].as_str().unwrap().contains("#SBATCH --gres=gpu:2"));
+    assert_eq!(cluster.run(&json).json()["units"], 16);
+    cluster.queue("101_0|RUNNING|node1|x|None\\n102|PENDING||y|Dependency\\n");
+    let nothing = cluster.run(&json);
+    nothing.succeeds().stderr("nothing to submit: 0 of 16 rows done, 16 in chunks that wait or run");
+    let expected = serde_json::json!({ "submitted": 0, "planned": 16, "done": 0, "in_queue": 16 });
+    assert_eq!(nothing.json(), expected);
+    // All done, and nobody there to merge them.
+    cluster.queue("");
+    let dir = cluster.submissions()[0].display().to_string();
+    cluster.run_with(&["work", &dir, "--chunk", "0"], &[("CUDA_VISIBLE_DEVICES", "0,1")]).succeeds();
+    let done = cluster.run(&json);
+    done.succeeds().stderr("no job is there to collect: dflow collect");
+    assert_eq!((&done.json()["done"], &done.json()["in_queue"]), (&16.into(), &0.into()));
 }
 
 #[test]

@@ -16,8 +16,9 @@ const ENDLESS: &str = "methods[0].dflow.stop=[{evals: 4000000}]";
 fn submitted(test: &RunTest, gpus: usize, options: &[&str]) -> PathBuf {
     let directory = test.path("").display().to_string();
     let mount = directory.trim_end_matches('/');
+    let devices = if gpus > 0 { "sim" } else { "cpu" };
     let section = format!(
-        "gpus: {gpus}\nwarn: 2\nchunk: 10h\nkubernetes: {{ image: dflow, volumes: {{ data: {mount} }} }}\n"
+        "gpus: {gpus}\ndevices: {devices}\nwarn: 2\nchunk: 10h\nkubernetes: {{ image: dflow, volumes: {{ data: {mount} }} }}\n"
     );
     test.file("site.yaml", &section);
     let submit = ["submit", "p.yaml", "--k8s", "--force", "--site", "site.yaml"];

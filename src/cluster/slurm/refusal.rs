@@ -3,6 +3,7 @@
 //! The texts are those of `slurm_strerror` (src/common/slurm_errno.c of Slurm, 20.11 to 25.05), of sbatch.c, and of
 //! `strerror` for what the network answers.
 
+use crate::cluster::commands::NO_ANSWER;
 use crate::cluster::error::ClusterError;
 
 /// Parts of messages after which the same command may succeed a little later.
@@ -79,7 +80,7 @@ const ABOUT_REQUEST: [&str; 9] = [
 /// Whether a command that failed with this message may succeed a little later.
 pub fn is_transient(message: &str) -> bool {
     let message = message.to_lowercase();
-    TRANSIENT.iter().any(|part| message.contains(&part.to_lowercase()))
+    TRANSIENT.iter().chain(&[NO_ANSWER]).any(|part| message.contains(&part.to_lowercase()))
 }
 
 /// What to do about a message, if it is known.

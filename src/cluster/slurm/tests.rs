@@ -108,6 +108,32 @@ fn a_submission_that_was_taken_without_an_answer_is_adopted() {
     assert!(fake.calls("squeue")[0].contains("--name=dflow-x-0"));
 }
 
+/// Ends sbatch at once, as if its time were over, and nothing else.
+struct ImpatientWithSbatch(SearchPath);
+
+impl Commands for ImpatientWithSbatch {
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, ClusterError> {
+        let path = self.0.clone();
+        if program == "sbatch" { path.within(Duration::ZERO) } else { path }.run(program, arguments)
+    }
+}
+
+#[test]
+fn an_sbatch_that_hangs_is_ended_and_what_it_submitted_adopted() {
+    let fake = FakeSlurm::new()
+        .command("sbatch", &["exec sleep 1000"])
+        .command("squeue", &["echo '12_[0-3%2]|PENDING||dflow-x-0|None'"]);
+    let impatient = |fake: &FakeSlurm| {
+        Slurm::with(ImpatientWithSbatch(SearchPath::new(fake.0.path())), vec![Duration::ZERO; 3])
+    };
+    assert_eq!(impatient(&fake).submit(&request()).unwrap(), 12);
+    // Where it is not in the queue, it is told as a controller that is away.
+    let fake = fake.command("squeue", &["true"]);
+    let error = impatient(&fake).submit(&request()).unwrap_err();
+    assert!(matches!(&error, ClusterError::Busy { tries: 4, .. }) && !error.is_usage(), "{error}");
+    assert!(error.to_string().contains("no answer within"), "{error}");
+}
+
 #[test]
 fn nothing_is_submitted_again_before_the_queue_could_be_asked() {
     let away =
