@@ -15,7 +15,7 @@ OPTIONS := $(if $(LIMIT),--limit $(LIMIT)) $(if $(DEVICES),--devices '$(DEVICES)
 RUN      = $(DFLOW) run $(1) $(OPTIONS) $(if $(METHODS),--methods '$(METHODS)') || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-cluster lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench parity train-mini check-cuda clean-runs
+.PHONY: help build test test-cluster lint schema table1 table2 table3 table4 table5 table6 table7 table8 table9 figure2 figure3 figure4 figure5 figure6 figure7 figure8 figure9 bench bench-workers parity train-mini check-cuda clean-runs
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9% -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]*):.*## /\1\t/' | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ schema: build ## Write the generated files: JSON schema of pipelines, column tab
 
 bench: build ## Compare forward and forward+VJP with PyTorch in one run (≤ 25 min; BENCH=full for more)
 	tools/bench/bench.sh $(BENCH)
+
+bench-workers: build ## Compare one worker of one core with two, on an idle machine (a minute)
+	tools/bench/workers.sh
 
 parity: build ## Re-create golden files from pinned public packages in a venv, compare molecules with RDKit
 	DFLOW_TEST_DATA="$(or $(DATA),$(DFLOW_TEST_DATA))" tools/reference/parity.sh
