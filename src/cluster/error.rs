@@ -138,6 +138,15 @@ pub enum ClusterError {
          makes a new one"
     )]
     Cancelled,
+    /// It was cancelled, but that could not be written down.
+    #[error(
+        "{source}\n  = help: its jobs were cancelled all the same; run `dflow cancel` once more when the run directory can be \
+         written, so that nothing of it counts as waiting"
+    )]
+    Unrecorded {
+        /// Why not.
+        source: Box<ClusterError>,
+    },
     /// A submission of which not even the jobs are known.
     #[error(
         "{source}\n  = help: its jobs are not known any more: find them (squeue --me --format='%A %j' | grep dflow-{id}), \
