@@ -1,8 +1,11 @@
 //! Programs of a scheduler, run to their end.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use super::error::ClusterError;
 
@@ -48,7 +51,73 @@ pub trait Commands {
 
 /// The programs in the folders of a search path.
 #[derive(Debug, Clone)]
-pub struct SearchPath(OsString);
+pub struct SearchPath {
+    folders: OsString,
+    leash: Option<Leash>,
+}
+
+/// Holds the program that a search path runs, one at a time, so that somebody else can end it: one that hangs would outlive
+/// whoever has given up waiting for it.
+#[derive(Debug, Clone, Default)]
+pub struct Leash(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// The program that is under way.
+    child: Option<Child>,
+    /// Nothing is started any more.
+    is_over: bool,
+}
+
+impl Leash {
+    /// Kills the program that is under way, and lets no other begin.
+    pub fn end(&self) {
+        let mut held = self.lock();
+        held.is_over = true;
+        if let Some(child) = &mut held.child {
+            // It may have ended by itself; whoever reads it sees its end.
+            let _ = child.kill();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Every change is one assignment: no panic leaves half of it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a program to its end, or to [`Self::end`].
+    fn output(&self, command: &mut Command) -> io::Result<Output> {
+        let (mut out, mut err) = self.start(command)?;
+        let (stdout, stderr) = thread::scope(|scope| {
+            let other = scope.spawn(|| read_all(&mut err));
+            let stdout = read_all(&mut out);
+            (stdout, other.join().unwrap_or_default())
+        });
+        // It has closed both: it ends now.
+        let child = self.lock().child.take();
+        let status = child.ok_or_else(|| io::Error::other("another program took its place"))?.wait()?;
+        Ok(Output { status, stdout, stderr })
+    }
+
+    /// Starts a program; its output and its errors.
+    fn start(&self, command: &mut Command) -> io::Result<(ChildStdout, ChildStderr)> {
+        let mut held = self.lock();
+        if held.is_over {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let pipes = child.stdout.take().zip(child.stderr.take());
+        held.child = Some(child);
+        pipes.ok_or_else(|| io::Error::other("it has no pipes"))
+    }
+}
+
+/// All that comes, as far as it can be read.
+fn read_all(pipe: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    bytes
+}
 
 /// Variables of the job that this process may itself run in, which a job that it submits must not inherit: Slurm leaves
 /// `SLURM_RESTART_COUNT` unset on a first start, those of arrays outside of them, and those of memory where no option names
@@ -69,12 +138,18 @@ const NOT_INHERITED: [&str; 10] = [
 impl SearchPath {
     /// The folders of `PATH`.
     pub fn from_environment() -> Self {
-        Self(std::env::var_os("PATH").unwrap_or_default())
+        Self::new(std::env::var_os("PATH").unwrap_or_default())
     }
 
     /// The folders of a text of the form of `PATH`.
     pub fn new(folders: impl AsRef<OsStr>) -> Self {
-        Self(folders.as_ref().to_owned())
+        Self { folders: folders.as_ref().to_owned(), leash: None }
+    }
+
+    /// The same, whose programs `leash` can end.
+    #[must_use]
+    pub fn on(self, leash: &Leash) -> Self {
+        Self { leash: Some(leash.clone()), ..self }
     }
 
     fn find(&self, program: &str) -> Option<PathBuf> {
@@ -82,7 +157,7 @@ impl SearchPath {
         let is_executable = |path: &PathBuf| {
             path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
         };
-        std::env::split_paths(&self.0).map(|folder| folder.join(program)).find(is_executable)
+        std::env::split_paths(&self.folders).map(|folder| folder.join(program)).find(is_executable)
     }
 }
 
@@ -96,7 +171,11 @@ impl Commands for SearchPath {
         });
         // Long lists of array indices would be cut off with `...`.
         command.env("SLURM_BITSTR_LEN", "0").args(arguments).stdin(Stdio::null());
-        let output = command.output().map_err(ClusterError::io("start", path))?;
+        let output = match &self.leash {
+            Some(leash) => leash.output(&mut command),
+            None => command.output(),
+        };
+        let output = output.map_err(ClusterError::io("start", path))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Answer { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
     }
@@ -120,5 +199,23 @@ mod tests {
             assert_eq!(Answer { err: err.to_owned(), ..Answer::default() }.message(), message);
         }
         assert_eq!(Answer { out: "said here".to_owned(), ..Answer::default() }.message(), "said here");
+    }
+    #[test]
+    fn a_program_on_a_leash_answers_as_ever_and_ends_with_it() {
+        let leash = Leash::default();
+        let free = SearchPath::new("/usr/bin:/bin");
+        let path = free.clone().on(&leash);
+        let say = ["-c", "echo out; echo err >&2; exit 3"];
+        assert_eq!(path.run("sh", &say).unwrap(), free.run("sh", &say).unwrap());
+        thread::scope(|scope| {
+            let running = scope.spawn(|| path.run("sleep", &["600"]));
+            while leash.lock().child.is_none() {
+                thread::yield_now();
+            }
+            leash.end();
+            assert!(!running.join().unwrap().unwrap().ok, "it was killed");
+        });
+        let refused = path.run("sleep", &["600"]).unwrap_err().to_string();
+        assert!(refused.contains("nobody waits"), "{refused}");
     }
 }
