@@ -200,6 +200,7 @@ mod tests {
         }
         assert_eq!(Answer { out: "said here".to_owned(), ..Answer::default() }.message(), "said here");
     }
+
     #[test]
     fn a_program_on_a_leash_answers_as_ever_and_ends_with_it() {
         let leash = Leash::default();

@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!((&lines[1]["event"], &lines[1]["host"]), (&json!("end"), &json!("here")));
     }
+
     #[test]
     fn progress_has_a_line_now_and_then_and_all_else_always() {
         let unit = Unit { cell: 0, sample: 0 };
