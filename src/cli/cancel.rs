@@ -77,15 +77,22 @@ fn unknown(source: ClusterError, dir: PathBuf) -> ClusterError {
     ClusterError::Unknown { source: Box::new(source), id: name(&dir), dir }
 }
 
-/// Cancels submissions, and waits for what ran: until a task is gone, its last checkpoint may be missing.
+/// Cancels submissions, and waits for what ran: until a task is gone, its last checkpoint may be missing. What goes wrong
+/// with one keeps nobody from cancelling the others.
 fn end(mut chosen: Vec<Submission>) -> Result<(), ClusterError> {
     let slurm = Slurm::on_path();
+    let mut result = Ok(());
     for submission in &mut chosen {
-        print_lossy(&match submission.file().engine {
-            Engine::Slurm => in_slurm(submission, &slurm)?,
-            Engine::Kubernetes => in_kubernetes(submission)?,
-        });
+        let said = match submission.file().engine {
+            Engine::Slurm => in_slurm(submission, &slurm),
+            Engine::Kubernetes => in_kubernetes(submission),
+        };
+        match said {
+            Ok(said) => print_lossy(&said),
+            Err(error) => result = result.and(Err(error)),
+        }
     }
+    result?;
     chosen.retain(|submission| submission.file().engine == Engine::Slurm);
     let left = ending::wait(&chosen, &slurm, Patience::USUAL, |chunks| {
         eprintln_lossy(&format!(

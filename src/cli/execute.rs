@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use crossbeam_channel::Receiver;
@@ -17,7 +17,7 @@ use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary};
 use crate::store::RunDir;
 use crate::store::run_dir::Written;
 use crate::ui::Style;
-use crate::ui::json::{self, EventLog};
+use crate::ui::json::{self, EventLog, Pace};
 use crate::ui::progress::{Names, Progress};
 use crate::worker::assembly::Assembly;
 use crate::worker::device::{self, Device, DeviceKind};
@@ -150,10 +150,7 @@ impl Job<'_> {
         let mut observe = |event: &RunEvent| {
             progress.observe(event);
             live.observe(event);
-            // Progress is for the eyes: it would make most of the log.
-            if !matches!(event, RunEvent::Progress { .. }) {
-                log.write(|| json::event(event, &names));
-            }
+            log.observe(event, &names);
         };
         // The longest first: what is left at the end is short, and no device waits long for another.
         self.todo.sort_by_key(|unit| std::cmp::Reverse(expected_calls(&plan.cells[unit.cell])));
@@ -174,7 +171,7 @@ impl Job<'_> {
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, stop);
         live.end();
-        log.write(|| json::summary(&summary));
+        log.write(json::summary(&summary));
         progress.end(&summary);
         Ok(summary)
     }
@@ -221,20 +218,31 @@ fn expected_calls(cell: &Cell) -> u64 {
 }
 
 /// The run's log; it never stops a run.
-struct Log(Option<EventLog>);
+struct Log {
+    file: Option<EventLog>,
+    pace: Pace,
+}
 
 impl Log {
     fn open(run_dir: &RunDir) -> Self {
         let path = run_dir.log_path();
         let opened = EventLog::open(&path, &device::host_name());
-        Self(opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok())
+        let file =
+            opened.inspect_err(|error| tracing::warn!("{}: {error}; going on without", path.display())).ok();
+        Self { file, pace: Pace::new(Instant::now()) }
     }
 
-    fn write(&mut self, event: impl FnOnce() -> serde_json::Value) {
-        let written = self.0.as_mut().map_or(Ok(()), |log| log.write(event()));
+    fn observe(&mut self, event: &RunEvent, names: &dyn Names) {
+        if self.pace.takes(event, Instant::now()) {
+            self.write(json::event(event, names));
+        }
+    }
+
+    fn write(&mut self, event: serde_json::Value) {
+        let written = self.file.as_mut().map_or(Ok(()), |log| log.write(event));
         if let Err(error) = written {
             tracing::warn!("log.jsonl: {error}; going on without");
-            self.0 = None;
+            self.file = None;
         }
     }
 }

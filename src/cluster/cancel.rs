@@ -21,18 +21,24 @@ pub struct Cancelled {
     pub running: usize,
 }
 
-/// Cancels every job of a submission and records it. The collecting jobs go first, because they would submit again what
-/// they find missing; as long as one of them still runs it may be doing so, and the queue is looked at again after
-/// `pause`, until nothing new is there.
+/// Records that a submission is cancelled, and cancels every job of it: also where that cannot be recorded.
 ///
 /// # Errors
-/// As [`Slurm::jobs`] and [`Slurm::cancel`]; that it is cancelled is recorded before.
+/// As [`Slurm::jobs`] and [`Slurm::cancel`]; [`ClusterError::Unrecorded`] when all is cancelled.
 pub fn cancel(
     submission: &mut Submission,
     slurm: &Slurm,
     pause: Duration,
 ) -> Result<Cancelled, ClusterError> {
-    submission.mark_cancelled()?;
+    let recorded = submission.mark_cancelled();
+    let cancelled = take_out(submission, slurm, pause)?;
+    recorded.map_err(|source| ClusterError::Unrecorded { source: Box::new(source) })?;
+    Ok(cancelled)
+}
+
+/// The collecting jobs go first, because they would submit again what they find missing; as long as one of them still runs
+/// it may be doing so, and the queue is looked at again after `pause`, until nothing new is there.
+fn take_out(submission: &mut Submission, slurm: &Slurm, pause: Duration) -> Result<Cancelled, ClusterError> {
     let mut told = BTreeSet::new();
     let mut cancelled = Cancelled::default();
     for _ in 0..LOOKS {
@@ -155,6 +161,22 @@ mod tests {
         assert!(calls.iter().filter(|call| call.starts_with("squeue")).count() >= 5, "until it is gone");
         let read = Submission::open(submission.dir()).unwrap();
         assert_eq!((read.file().arrays.len(), read.file().cancelled), (2, true), "nothing is written over");
+    }
+
+    #[test]
+    fn jobs_are_cancelled_also_where_nothing_can_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let mut submission = submission_in(root.path(), ClusterSpec::default());
+        submission.create(&document_of(PINV)).unwrap();
+        submission.update(|file| file.arrays.push(array("a", 0, Some(1)))).unwrap();
+        // A folder in the way, with something in it: also root cannot write the file.
+        std::fs::create_dir_all(submission.dir().join("cancelled/folder")).unwrap();
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let slurm =
+            Slurm::with(Resubmits { dir: submission.dir().to_owned(), calls: Rc::clone(&calls) }, Vec::new());
+        let error = cancel(&mut submission, &slurm, Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("cancelled all the same") && error.contains("dflow cancel"), "{error}");
+        assert!(calls.borrow().iter().any(|call| call == "scancel 1"), "{:?}", calls.borrow());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use super::error::ClusterError;
 /// try again for minutes by themselves.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Pause between two looks at whether a program that has said all has ended.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// What a program that was killed has to be gone.
 const KILLED: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at whether a program that has said all has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What stands in the place of the words of a program that was ended: nobody knows what it has done.
 pub(super) const NO_ANSWER: &str = "no answer within";
@@ -68,6 +69,100 @@ pub trait Commands {
 pub struct SearchPath {
     folders: OsString,
     limit: Duration,
+    leash: Option<Leash>,
+}
+
+/// Holds the program that a search path runs, one at a time, so that somebody else can end it: one that hangs would outlive
+/// whoever has given up waiting for it.
+#[derive(Debug, Clone, Default)]
+pub struct Leash(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// The program that is under way.
+    child: Option<Child>,
+    /// Nothing is started any more.
+    is_over: bool,
+}
+
+impl Leash {
+    /// Kills the program that is under way, and lets no other begin.
+    pub fn end(&self) {
+        self.lock().is_over = true;
+        self.kill();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Every change is one assignment: no panic leaves half of it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a program to its end, or to [`Self::end`]; none if it has not ended in time: then it is killed.
+    fn answer(&self, command: &mut Command, limit: Duration) -> io::Result<Option<Answer>> {
+        let until = Instant::now() + limit;
+        let (out, err) = self.start(command)?;
+        let answer = said(out).and_then(|out| Ok((out, said(err)?))).map(|(out, err)| {
+            let (out, err) = heard(&out, until).zip(heard(&err, until))?;
+            Some(Answer { ok: self.ended(until)?.success(), out, err })
+        });
+        if !matches!(answer, Ok(Some(_))) {
+            self.kill();
+            // What the system itself holds up is not waited for.
+            self.ended(Instant::now() + KILLED);
+        }
+        self.lock().child = None;
+        answer
+    }
+
+    /// How the program has ended, if it has before this time.
+    fn ended(&self, until: Instant) -> Option<ExitStatus> {
+        loop {
+            match self.lock().child.as_mut()?.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < until => {}
+                _ => return None,
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(child) = &mut self.lock().child {
+            // It may have ended by itself; whoever reads it sees its end.
+            let _ = child.kill();
+        }
+    }
+
+    /// Starts a program; its output and its errors.
+    fn start(&self, command: &mut Command) -> io::Result<(ChildStdout, ChildStderr)> {
+        let mut held = self.lock();
+        if held.is_over {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let pipes = child.stdout.take().zip(child.stderr.take());
+        held.child = Some(child);
+        pipes.ok_or_else(|| io::Error::other("it has no pipes"))
+    }
+}
+
+/// Reads all that comes, as far as it can be read; in a thread, because something that the program has started may keep
+/// its output open for ever.
+fn said(mut pipe: impl Read + Send + 'static) -> io::Result<Receiver<String>> {
+    let (sender, receiver) = channel();
+    let read = move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        // Nobody may wait for it any more.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    };
+    thread::Builder::new().spawn(read)?;
+    Ok(receiver)
+}
+
+/// What was said, if that is all before this time.
+fn heard(said: &Receiver<String>, until: Instant) -> Option<String> {
+    said.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
 }
 
 /// Variables of the job that this process may itself run in, which a job that it submits must not inherit: Slurm leaves
@@ -94,13 +189,19 @@ impl SearchPath {
 
     /// The folders of a text of the form of `PATH`.
     pub fn new(folders: impl AsRef<OsStr>) -> Self {
-        Self { folders: folders.as_ref().to_owned(), limit: LIMIT }
+        Self { folders: folders.as_ref().to_owned(), limit: LIMIT, leash: None }
     }
 
     /// The same, where a program is ended after so long.
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
+    }
+
+    /// The same, whose programs `leash` can end.
+    #[must_use]
+    pub fn on(self, leash: &Leash) -> Self {
+        Self { leash: Some(leash.clone()), ..self }
     }
 
     fn find(&self, program: &str) -> Option<PathBuf> {
@@ -122,56 +223,12 @@ impl Commands for SearchPath {
         });
         // Long lists of array indices would be cut off with `...`.
         command.env("SLURM_BITSTR_LEN", "0").args(arguments).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(ClusterError::io("start", &path))?;
-        let answer = answer(&mut child, Instant::now() + self.limit);
-        if !matches!(answer, Ok(Some(_))) {
-            // It may have ended just now. What the system itself holds up is not waited for.
-            let _ = child.kill();
-            end(&mut child, Instant::now() + KILLED);
-        }
-        let silent = || Answer {
+        let leash = self.leash.clone().unwrap_or_default();
+        let answer = leash.answer(&mut command, self.limit).map_err(ClusterError::io("start", path))?;
+        Ok(answer.unwrap_or_else(|| Answer {
             err: format!("{NO_ANSWER} {} s: it was ended", self.limit.as_secs()),
             ..Answer::default()
-        };
-        Ok(answer.map_err(ClusterError::io("listen to", path))?.unwrap_or_else(silent))
-    }
-}
-
-/// What a program says and how it ends; none if it has not ended before this time.
-fn answer(child: &mut Child, until: Instant) -> io::Result<Option<Answer>> {
-    let (out, err) = (said(child.stdout.take())?, said(child.stderr.take())?);
-    let all = heard(&out, until).zip(heard(&err, until));
-    Ok(all.and_then(|(out, err)| Some(Answer { ok: end(child, until)?.success(), out, err })))
-}
-
-/// Reads all that a program says; in a thread, because something that it has started may keep its output open for ever.
-fn said(from: Option<impl Read + Send + 'static>) -> io::Result<Receiver<String>> {
-    let (sender, receiver) = channel();
-    let read = move || {
-        let mut bytes = Vec::new();
-        // What was said until the error is all that there is.
-        let _ = from.map(|mut from| from.read_to_end(&mut bytes));
-        // Nobody may wait for it any more.
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    };
-    thread::Builder::new().spawn(read)?;
-    Ok(receiver)
-}
-
-/// What a program said, if that is all before this time.
-fn heard(said: &Receiver<String>, until: Instant) -> Option<String> {
-    said.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
-}
-
-/// How a program that has said all has ended, if it does before this time.
-fn end(child: &mut Child, until: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < until => thread::sleep(LOOK),
-            _ => return None,
-        }
+        }))
     }
 }
 
@@ -219,5 +276,24 @@ mod tests {
             assert_eq!(Answer { err: err.to_owned(), ..Answer::default() }.message(), message);
         }
         assert_eq!(Answer { out: "said here".to_owned(), ..Answer::default() }.message(), "said here");
+    }
+
+    #[test]
+    fn a_program_on_a_leash_answers_as_ever_and_ends_with_it() {
+        let leash = Leash::default();
+        let free = SearchPath::new("/usr/bin:/bin");
+        let path = free.clone().on(&leash);
+        let say = ["-c", "echo out; echo err >&2; exit 3"];
+        assert_eq!(path.run("sh", &say).unwrap(), free.run("sh", &say).unwrap());
+        thread::scope(|scope| {
+            let running = scope.spawn(|| path.run("sleep", &["600"]));
+            while leash.lock().child.is_none() {
+                thread::yield_now();
+            }
+            leash.end();
+            assert!(!running.join().unwrap().unwrap().ok, "it was killed");
+        });
+        let refused = path.run("sleep", &["600"]).unwrap_err().to_string();
+        assert!(refused.contains("nobody waits"), "{refused}");
     }
 }

@@ -111,9 +111,10 @@ mod tests {
                 let err = "slurm_load_jobs error: Unable to contact slurm controller".to_owned();
                 return Ok(Answer { ok: false, out: String::new(), err });
             }
-            let first = match looks >= self.0 {
-                true => "1_0|CANCELLED||a|None\n1_1|CANCELLED||a|None\n",
-                false => "1_0|COMPLETING|node1|a|None\n1_1|CANCELLED||a|None\n",
+            let first = if looks >= self.0 {
+                "1_0|CANCELLED||a|None\n1_1|CANCELLED||a|None\n"
+            } else {
+                "1_0|COMPLETING|node1|a|None\n1_1|CANCELLED||a|None\n"
             };
             let of = |id: &str, lines: &'static str| if ids.contains(&id) { lines } else { "" };
             let out = of("1", first).to_owned() + of("2", "2_0|PENDING||b|Resources");

@@ -165,6 +165,15 @@ pub enum ClusterError {
          makes a new one"
     )]
     Cancelled,
+    /// It was cancelled, but that could not be written down.
+    #[error(
+        "{source}\n  = help: its jobs were cancelled all the same; run `dflow cancel` once more when the run directory can be \
+         written, so that nothing of it counts as waiting"
+    )]
+    Unrecorded {
+        /// Why not.
+        source: Box<ClusterError>,
+    },
     /// A submission of which not even the jobs are known.
     #[error(
         "{source}\n  = help: its jobs are not known any more: find them (squeue --me --format='%A %j' | grep dflow-{id}), \
@@ -219,7 +228,7 @@ impl ClusterError {
             NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
         };
         match self {
-            Self::Unknown { source, .. } => source.exit_code(),
+            Self::Unknown { source, .. } | Self::Unrecorded { source } => source.exit_code(),
             Self::Io { source, .. } => match source.kind() {
                 // A file is in the way, elsewhere as well.
                 NotADirectory => exit::USAGE,

@@ -15,7 +15,7 @@ use super::question::Question;
 use super::queue::{Ending, Job, Phase};
 use super::queue_watch::Answer;
 use super::state::{IsDurable, by_chunk, is_open};
-use super::submission::{Engine, FOLDER, Submission};
+use super::submission::{Engine, FOLDER, Submission, SubmissionFile};
 use crate::store::fs::Fs;
 
 /// Why a task waits in a cluster that works: nothing to tell.
@@ -61,6 +61,8 @@ pub struct QueueCounts {
     pub nodes: BTreeMap<String, usize>,
     /// Chunks of older submissions that still wait or run.
     pub older: usize,
+    /// A job in the queue that will collect, and submit again what failed.
+    pub collector: Option<u64>,
     /// The commonest reason to wait, but for those of every cluster that works.
     pub waiting: Option<Waiting>,
     /// Seconds since the controller was asked.
@@ -127,9 +129,11 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// What to ask the controller: all arrays of all submissions at once.
+    /// What to ask the controller: all arrays of all submissions, and the jobs that will collect, at once.
     pub fn question(&self) -> Question {
-        Question::of_arrays(self.submissions.values().map(|known| &known.submission))
+        let all = || self.submissions.values().map(|known| &known.submission);
+        let collecting = all().filter(|submission| !submission.file().cancelled);
+        collecting.map(Question::of_collectors).fold(Question::of_arrays(all()), Question::and)
     }
 
     /// How the newest submission stands; none if nothing was ever submitted.
@@ -160,12 +164,24 @@ impl ChunkReader {
         counts.notes.extend(queue.newest_failed.as_ref().map(FailedChunk::note));
         let older = known.iter().flat_map(|known| of(&known.submission).into_values());
         queue.older = older.filter(|job| job.phase.is_live()).count();
-        let waiting: Vec<&Job> = open.iter().filter_map(|chunk| newest.get(chunk)).collect();
+        let all = known.iter().map(|known| &known.submission).chain([&*submission]);
+        let collector = all.rev().find_map(|submission| collector(submission, jobs));
+        queue.collector = collector.map(|job| job.id);
+        let mut waiting: Vec<&Job> = open.iter().filter_map(|chunk| newest.get(chunk)).collect();
         queue.waiting = why_waiting(&waiting);
+        waiting.extend(collector);
         counts.notes.extend(held(&waiting));
         counts.queue = Some(queue);
         Some(counts)
     }
+}
+
+/// The job of these that waits or runs to collect a submission, unless that was cancelled.
+fn collector<'a>(submission: &Submission, jobs: &'a [Job]) -> Option<&'a Job> {
+    let SubmissionFile { cancelled, collectors, .. } = submission.file();
+    let is_its =
+        |job: &&Job| collectors.iter().any(|known| known.job == Some(job.id) || known.name == job.name);
+    jobs.iter().filter(|job| job.phase.is_live() && !cancelled).find(is_its)
 }
 
 impl QueueCounts {

@@ -24,6 +24,14 @@ impl Question {
         Self::of(submission.file().collectors.iter().map(|collector| (collector.job, &collector.name)))
     }
 
+    /// This and another one in one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.ids.extend(other.ids);
+        self.names.extend(other.names);
+        self
+    }
+
     fn of<'a>(jobs: impl Iterator<Item = (Option<u64>, &'a String)>) -> Self {
         let mut question = Self::default();
         for (id, name) in jobs {

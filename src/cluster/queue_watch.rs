@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::commands::SearchPath;
+use super::commands::{Leash, SearchPath};
 use super::error::ClusterError;
 use super::question::Question;
 use super::queue::Job;
@@ -40,6 +40,15 @@ pub struct QueueWatch {
     /// The last answer.
     told: Option<(Question, Instant, Vec<Job>)>,
     trouble: Option<String>,
+    /// Holds what is being run.
+    leash: Leash,
+}
+
+impl Drop for QueueWatch {
+    /// A command that hangs would go on without anybody to tell, one more for every look.
+    fn drop(&mut self) {
+        self.leash.end();
+    }
 }
 
 impl fmt::Debug for QueueWatch {
@@ -49,17 +58,25 @@ impl fmt::Debug for QueueWatch {
 }
 
 impl QueueWatch {
-    /// Asks squeue on the search path, without repetitions: the next question is one.
+    /// Asks squeue on the search path, without repetitions: the next question is one. It ends with the watch, whatever it does.
     pub fn slurm() -> Self {
-        let ask =
-            |question: &Question| Slurm::with(SearchPath::from_environment(), Vec::new()).glance(question);
-        Self::new(ask, PATIENCE)
+        Self::on(SearchPath::from_environment())
+    }
+
+    fn on(path: SearchPath) -> Self {
+        let leash = Leash::default();
+        let path = path.on(&leash);
+        let ask = move |question: &Question| Slurm::with(path.clone(), Vec::new()).glance(question);
+        let mut watch = Self::new(ask, PATIENCE);
+        watch.leash = leash;
+        watch
     }
 
     /// Asks somebody else, and waits for the first answer so long.
     pub fn new(ask: impl Fn(&Question) -> Told + Send + Sync + 'static, patience: Duration) -> Self {
         let ask = Arc::new(ask);
-        Self { ask, patience, under_way: None, asked: None, told: None, trouble: None }
+        let leash = Leash::default();
+        Self { ask, patience, under_way: None, asked: None, told: None, trouble: None, leash }
     }
 
     /// What is known of the queue at `now`; asks if it is time.
@@ -127,6 +144,8 @@ fn brief(error: &ClusterError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -222,6 +241,34 @@ mod tests {
         answers.send(Err(ClusterError::Busy { program, tries: 1, message: message.clone() })).unwrap();
         let answer = watch.look(question(7), begin + ASK_EVERY);
         assert_eq!(answer.trouble, Some(&*message));
+    }
+
+    #[test]
+    fn a_squeue_that_hangs_ends_with_the_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "#!/bin/sh\necho $$ > \"$0.pid\"\nexec sleep 600\n";
+        let path = folder.path().join("squeue");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut watch = QueueWatch::on(SearchPath::new(folder.path()));
+        watch.patience = Duration::from_millis(1);
+        assert!(watch.look(question(7), Instant::now()).jobs.is_none());
+        let pid = loop {
+            let text = fs::read_to_string(folder.path().join("squeue.pid")).unwrap_or_default();
+            match text.strip_suffix('\n') {
+                Some(pid) => break pid.to_owned(),
+                None => thread::yield_now(),
+            }
+        };
+        drop(watch);
+        // Gone, or not yet waited for.
+        let is_there = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        };
+        while is_there() {
+            thread::yield_now();
+        }
     }
 
     #[test]

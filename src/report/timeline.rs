@@ -32,7 +32,8 @@ struct Solve {
 struct Stay {
     /// First event of the process, and when it was last heard of.
     span: [f64; 2],
-    /// From when on the device could solve, and until when there was something left for it to take.
+    /// From when on the device could solve (of one that never could: since its process began), and until when there was
+    /// something left for it to take.
     served: Option<[f64; 2]>,
     solves: Vec<Solve>,
 }
@@ -75,8 +76,9 @@ impl Track<'_> {
 }
 
 impl Timeline {
-    /// A timeline whose processes left heartbeats: one that lives logs nothing while its samples are being solved. To be
-    /// read before the logs, so that what is finished in between is not taken for open.
+    /// A timeline whose processes left heartbeats: one that lives logs next to nothing while its samples are being solved.
+    /// To be read before the logs, so that what is finished in between is not taken for open. Without a heartbeat (it is
+    /// gone once another process goes on with the chunk) a process was last heard of at its last line.
     pub fn with_heartbeats(nodes: &[Node]) -> Self {
         let mut timeline = Self::default();
         for node in nodes {
@@ -130,7 +132,7 @@ impl Timeline {
     fn notes(&self, tracks: usize) -> Vec<String> {
         let mut notes = vec![
             "A bar is one sample in a slot, coloured by its task's method. Idle: seconds without any sample between the \
-             worker's start and the last sample that its process had to give."
+             worker's start (its process's, if it never came up) and the last sample that its process had to give."
                 .to_owned(),
         ];
         if self.solves().any(|solve| !solve.ended) {
@@ -247,7 +249,7 @@ fn union(mut spans: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
 }
 
 fn length(spans: &[[f64; 2]]) -> f64 {
-    spans.iter().map(|[from, to]| to - from).sum()
+    spans.iter().fold(0.0, |sum, [from, to]| sum + (to - from))
 }
 
 fn idle_within(busy: &[[f64; 2]], [from, to]: [f64; 2]) -> f64 {

@@ -16,10 +16,12 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// Takes note of what a look saw.
-    pub(super) fn note(&mut self, done: usize, now: Instant) {
+    /// Takes note of what a look saw: rows, and whether anybody works on more.
+    pub(super) fn note(&mut self, done: usize, is_worked_on: bool, now: Instant) {
         // Another plan is watched from here on.
-        if self.seen.back().is_some_and(|(_, before)| *before > done) {
+        let is_other = self.seen.back().is_some_and(|(_, before)| *before > done);
+        // The time in which nobody works says nothing of how fast those are that come.
+        if is_other || !is_worked_on {
             self.seen.clear();
         }
         self.seen.push_back((now, done));
@@ -43,7 +45,7 @@ mod tests {
 
     fn arrivals(looks: &[(u64, usize)]) -> Arrivals {
         let (mut arrivals, begin) = (Arrivals::default(), Instant::now());
-        looks.iter().for_each(|(at, done)| arrivals.note(*done, begin + Duration::from_secs(*at)));
+        looks.iter().for_each(|(at, done)| arrivals.note(*done, true, begin + Duration::from_secs(*at)));
         arrivals
     }
 
@@ -69,6 +71,18 @@ mod tests {
         let arrivals = arrivals(&looks);
         assert_eq!(arrivals.rate(), Some(0.5));
         assert!(arrivals.seen.len() < 15, "{}", arrivals.seen.len());
+    }
+
+    #[test]
+    fn time_in_which_nobody_works_does_not_count() {
+        let (mut arrivals, begin) = (Arrivals::default(), Instant::now());
+        let looks = [(0, 0, true), (200, 100, true), (210, 100, false), (500, 100, false)];
+        for (at, done, is_worked_on) in looks {
+            arrivals.note(done, is_worked_on, begin + Duration::from_secs(at));
+        }
+        assert_eq!(arrivals.rate(), None);
+        arrivals.note(300, true, begin + Duration::from_secs(700));
+        assert_eq!(arrivals.rate(), Some(1.0));
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl Snapshot {
         let mut nodes: Vec<NodeStatus> = statuses.collect();
         nodes.sort_by(|a, b| order(a).cmp(&order(b)));
         let failures = failures(&progress, &nodes);
-        before.arrivals.note(progress.done(), now.instant);
+        let is_worked_on = nodes.iter().any(|node| node.state.is_alive());
+        before.arrivals.note(progress.done(), is_worked_on, now.instant);
         let rate = throughput(&progress, &nodes, before.arrivals.rate());
         Self {
             name: name.to_owned(),

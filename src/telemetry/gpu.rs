@@ -68,13 +68,12 @@ impl Gpus {
             builder.lib_path(path);
         }
         let nvml = builder.init().map_err(|error| reason(&error))?;
-        let count = nvml.device_count().map_err(|error| reason(&error))?;
-        let (models, uuids): (Vec<_>, Vec<_>) = (0..count).map(|index| identity(&nvml, index)).unzip();
+        let all = allowed(&nvml)?;
         let order = environment.order.as_deref();
         let mut notes = Vec::new();
-        let entries = visible::entries(environment.visible.as_deref(), count as usize);
+        let entries = visible::entries(environment.visible.as_deref(), all.indices.len());
         let found = entries.into_iter().map(|entry| {
-            let by = find(&nvml, &entry, order, &models, &uuids).unwrap_or_else(|note| {
+            let by = find(&nvml, &entry, order, &all).unwrap_or_else(|note| {
                 notes.push(note);
                 By::Unknown
             });
@@ -130,33 +129,55 @@ impl By {
     }
 }
 
-/// The model and the UUID of a GPU.
-fn identity(nvml: &Nvml, index: u32) -> (Model, Option<String>) {
+/// The GPUs that this process may use, in the order of their buses. NVML counts all of the machine; those that a device
+/// cgroup denies it (a task of Slurm) it names by index, but gives no access to, and CUDA does not count them.
+#[derive(Default)]
+struct Allowed {
+    /// NVML's.
+    indices: Vec<u32>,
+    models: Vec<Model>,
+    uuids: Vec<Option<String>>,
+}
+
+fn allowed(nvml: &Nvml) -> Result<Allowed, String> {
+    let count = nvml.device_count().map_err(|error| reason(&error))?;
+    let mut all = Allowed::default();
+    for index in 0..count {
+        if let Some((model, uuid)) = identity(nvml, index) {
+            all.indices.push(index);
+            all.models.push(model);
+            all.uuids.push(uuid);
+        }
+    }
+    if count > 0 && all.indices.is_empty() {
+        return Err(format!("this process may use none of the GPUs of this machine, which has {count}"));
+    }
+    Ok(all)
+}
+
+/// The model and the UUID of a GPU; none of one that is denied to this process.
+fn identity(nvml: &Nvml, index: u32) -> Option<(Model, Option<String>)> {
     let gpu = match nvml.device_by_index(index) {
         Ok(gpu) => gpu,
-        Err(error) => return (Model::Lost(reason(&error)), None),
+        Err(NvmlError::NoPermission) => return None,
+        Err(error) => return Some((Model::Lost(reason(&error)), None)),
     };
     let model = match gpu.name() {
         Ok(name) => Model::Named(name),
         Err(error @ NvmlError::NotSupported) => Model::Unnamed(reason(&error)),
         Err(error) => Model::Lost(reason(&error)),
     };
-    (model, gpu.uuid().ok())
+    Some((model, gpu.uuid().ok()))
 }
 
 /// How NVML finds an entry; the error says why it cannot.
-fn find(
-    nvml: &Nvml,
-    entry: &Entry,
-    order: Option<&str>,
-    models: &[Model],
-    uuids: &[Option<String>],
-) -> Result<By, String> {
+fn find(nvml: &Nvml, entry: &Entry, order: Option<&str>, all: &Allowed) -> Result<By, String> {
+    let by_place = |place: usize| By::Index(all.indices[place]);
     match entry {
-        Entry::Index(index) => visible::check_index(order, models, *index).map(|()| By::Index(*index as u32)),
-        Entry::Gpu(prefix) => match visible::matching(prefix, uuids) {
-            Some(index) => Ok(By::Index(index as u32)),
-            None => Err(visible::unmatched(prefix, models)),
+        Entry::Index(index) => visible::check_index(order, &all.models, *index).map(|()| by_place(*index)),
+        Entry::Gpu(prefix) => match visible::matching(prefix, &all.uuids) {
+            Some(place) => Ok(by_place(place)),
+            None => Err(visible::unmatched(prefix, &all.models)),
         },
         // An instance has its own memory; what it shares with the others of its GPU is not offered.
         Entry::Mig(uuid) => match nvml.device_by_uuid(uuid.as_str()) {

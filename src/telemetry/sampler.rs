@@ -14,6 +14,9 @@ use crate::store::{TelemetryRow, TelemetryWriter};
 
 /// How long the end of a run waits for a last reading: a driver may hang.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Readings are those of now for so many times the time between two, and for this long at the least.
+const FRESH_TIMES: u32 = 3;
+const FRESH: Duration = Duration::from_secs(30);
 
 /// When to read and to write.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ impl SamplerOptions {
 /// Reads all devices of this process until it is ended.
 pub struct Sampler {
     shared: Arc<Shared>,
+    /// Age from which on readings are not those of now.
+    fresh: Duration,
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     /// Closed when the thread is gone.
@@ -56,7 +61,37 @@ struct Shared {
     workers: Mutex<Vec<(String, Worker)>>,
     /// A worker took the place of another since the last reading.
     is_replaced: AtomicBool,
-    newest: Mutex<BTreeMap<String, TelemetryRow>>,
+    newest: Mutex<Newest>,
+}
+
+/// The newest reading of every device.
+struct Newest {
+    /// When it was taken; before the first, when the reading began.
+    at: Instant,
+    rows: BTreeMap<String, TelemetryRow>,
+    /// Whether it was said that nothing newer comes.
+    is_told: bool,
+}
+
+impl Newest {
+    fn new(rows: BTreeMap<String, TelemetryRow>) -> Self {
+        Self { at: Instant::now(), rows, is_told: false }
+    }
+
+    /// The readings, unless they are older than `limit` at `now`, which is said once.
+    fn look(&mut self, limit: Duration, now: Instant) -> BTreeMap<String, TelemetryRow> {
+        let age = now.saturating_duration_since(self.at);
+        if age <= limit {
+            return self.rows.clone();
+        }
+        if !std::mem::replace(&mut self.is_told, true) {
+            let seconds = age.as_secs();
+            tracing::warn!(
+                "no readings of the devices for {seconds} s: their driver, or the run directory, does not answer"
+            );
+        }
+        BTreeMap::new()
+    }
 }
 
 /// A lock that no panic of another thread takes away: every change is one assignment.
@@ -78,8 +113,9 @@ impl Sampler {
             process: worker,
             workers: Mutex::new(workers),
             is_replaced: AtomicBool::new(false),
-            newest: Mutex::default(),
+            newest: Mutex::new(Newest::new(BTreeMap::new())),
         });
+        let fresh = (options.every * FRESH_TIMES).max(FRESH);
         let (stop, stopped) = bounded(0);
         let (leaving, gone) = bounded(0);
         let thread = SamplerThread { options, shared: Arc::clone(&shared), writer, has_warned: false };
@@ -91,7 +127,7 @@ impl Sampler {
         if let Err(error) = thread::Builder::new().name("telemetry".to_owned()).spawn(body) {
             tracing::warn!("devices are not read: cannot start a thread: {error}");
         }
-        Self { shared, stop: Some(stop), gone }
+        Self { shared, fresh, stop: Some(stop), gone }
     }
 
     /// From now on `worker` works on `device`: its rows carry its attempt. Those of a worker before it are made durable
@@ -106,9 +142,10 @@ impl Sampler {
         }
     }
 
-    /// The newest reading of every device that has one.
+    /// The newest reading of every device that has one. A driver that hangs leaves none: what it said last is not how its
+    /// device is.
     pub fn newest(&self) -> BTreeMap<String, TelemetryRow> {
-        lock(&self.shared.newest).clone()
+        lock(&self.shared.newest).look(self.fresh, Instant::now())
     }
 
     /// Takes a last reading, makes all of them durable, and ends.
@@ -176,7 +213,8 @@ impl SamplerThread {
     fn read(&mut self, reader: &mut Reader) {
         let workers = lock(&self.shared.workers).clone();
         let rows = reader.read(&workers);
-        *lock(&self.shared.newest) = rows.iter().map(|row| (row.device.clone(), row.clone())).collect();
+        let newest = rows.iter().map(|row| (row.device.clone(), row.clone())).collect();
+        *lock(&self.shared.newest) = Newest::new(newest);
         self.writer.push(rows);
     }
 
@@ -251,6 +289,36 @@ mod tests {
         let rows = read_telemetry(&fs, &layout).unwrap();
         assert!(rows[0].cpu_cores.is_none(), "the first reading of all is there");
     }
+
+    #[test]
+    fn readings_of_a_driver_that_hangs_are_not_shown_for_long_and_that_is_said_once() {
+        let row = TelemetryRow { power: Some(300.0), ..TelemetryRow::default() };
+        let mut newest = Newest::new(BTreeMap::from([("cuda:0".to_owned(), row)]));
+        let (limit, begin) = (Duration::from_secs(30), newest.at);
+        assert_eq!(newest.look(limit, begin + limit).len(), 1);
+        assert!(!newest.is_told);
+        assert!(newest.look(limit, begin + limit + Duration::from_millis(1)).is_empty());
+        assert!(newest.is_told && newest.look(limit, begin + 2 * limit).is_empty());
+        assert!(!Newest::new(BTreeMap::new()).is_told, "a new reading begins anew");
+    }
+
+    #[test]
+    fn readings_that_come_seldom_are_fresh_for_three_times_as_long() {
+        let fresh = |every: u64| {
+            let writer = TelemetryWriter::new(
+                Arc::new(FaultFs::new(Path::new("/run"))),
+                Layout::new("/run"),
+                AttemptId::from_text("p"),
+            );
+            let options = SamplerOptions::new(Duration::from_secs(every), "here".to_owned());
+            let sampler = Sampler::start(options, &["cpu:0".to_owned()], "p", writer);
+            let fresh = sampler.fresh.as_secs();
+            sampler.end();
+            fresh
+        };
+        assert_eq!([1, 5, 60].map(fresh), [30, 30, 180]);
+    }
+
     #[test]
     fn readings_are_durable_soon_at_first_and_then_every_two_minutes() {
         let options = SamplerOptions::new(Duration::from_secs(5), "here".to_owned());

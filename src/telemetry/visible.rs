@@ -11,7 +11,7 @@ pub enum Entry {
     Mig(String),
 }
 
-/// The GPUs of a process out of `count` in the machine, in CUDA's order, given the value of the variable.
+/// The GPUs of a process out of `count` in the machine that it may use, in CUDA's order, given the value of the variable.
 ///
 /// As CUDA reads it: without the variable all GPUs; an entry that is none (`-1`, `NoDevFiles`, an index without a GPU)
 /// hides itself and all after it; an entry that stands twice hides all.

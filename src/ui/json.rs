@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
@@ -88,6 +88,38 @@ impl EventLog {
     }
 }
 
+/// Which events get a line of the log. Progress is for the eyes and would make most of it; now and then it gets one all the
+/// same, so that the log of a process that was killed says how long it was at work.
+#[derive(Debug)]
+pub struct Pace {
+    begin: Instant,
+    /// When a line was written last.
+    last: Instant,
+}
+
+impl Pace {
+    /// Time without a line after which progress gets one: a part of the time before, within these bounds.
+    const PART: u32 = 4;
+    const BOUNDS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+    /// Of a log that begins.
+    pub fn new(begin: Instant) -> Self {
+        Self { begin, last: begin }
+    }
+
+    /// Whether an event gets a line; the caller then writes it.
+    pub fn takes(&mut self, event: &RunEvent, now: Instant) -> bool {
+        let [least, most] = Self::BOUNDS;
+        let wait = (self.last.saturating_duration_since(self.begin) / Self::PART).clamp(least, most);
+        let is_due = now.saturating_duration_since(self.last) >= wait;
+        let is_taken = is_due || !matches!(event, RunEvent::Progress { .. });
+        if is_taken {
+            self.last = now;
+        }
+        is_taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +165,21 @@ mod tests {
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!((&lines[1]["event"], &lines[1]["host"]), (&json!("end"), &json!("here")));
+    }
+
+    #[test]
+    fn progress_has_a_line_now_and_then_and_all_else_always() {
+        let unit = Unit { cell: 0, sample: 0 };
+        let progress = RunEvent::Progress { device: "cpu:0".to_owned(), unit, evals: 1, psnr: None };
+        let other = RunEvent::Suspended { device: "cpu:0".to_owned(), unit };
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut pace = Pace::new(begin);
+        assert!(pace.takes(&other, begin) && !pace.takes(&progress, begin));
+        let taken: Vec<u64> = (1..=3600).filter(|&second| pace.takes(&progress, at(second))).collect();
+        assert_eq!(taken[..10], [1, 2, 3, 4, 5, 7, 9, 12, 15, 19]);
+        assert!(taken.windows(2).all(|pair| pair[1] - pair[0] <= 60), "a minute is lost at the most");
+        assert!(taken.len() < 90, "{} lines in an hour", taken.len());
+        assert!(pace.takes(&other, at(3601)) && !pace.takes(&progress, at(3630)));
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod collect;
 mod commands;
 mod fetch;
 mod figures;
@@ -21,4 +22,5 @@ mod telemetry;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
+mod timeline;
 mod work;

@@ -1,4 +1,4 @@
-//! `dflow submit`, `cancel` and `collect` against a Slurm of scripts that keep a record of their calls.
+//! `dflow submit` and `cancel` against a Slurm of scripts that keep a record of their calls.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::run::PIPELINE;
 use crate::run_test::{Finished, RunTest};
 
-const SITE: &str =
+pub(crate) const SITE: &str =
     "partition: gpu\ngpus: 2\ndevices: sim\nthrottle: 4\ntime: 1h\ncommand: /shared/bin/dflow\n";
 
 const SUBMIT: [&str; 5] = ["submit", "p.yaml", "--slurm", "--seconds-per-eval", "1"];
 
 /// A directory with the suite's pipeline, a site file, and stand-ins for Slurm's commands.
-struct Cluster(RunTest);
+pub(crate) struct Cluster(pub(crate) RunTest);
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let test = RunTest::new();
         test.file("p.yaml", PIPELINE).file("site.yaml", SITE);
         let cluster = Self(test);
@@ -33,7 +33,7 @@ impl Cluster {
 
     /// A stand-in that keeps a record of its calls. What `sbatch --test-only` answers is in `bin/sbatch.test`, if that is
     /// there, and its calls do not count.
-    fn command(&self, name: &str, body: &str) {
+    pub(crate) fn command(&self, name: &str, body: &str) {
         let test = "if [[ ${1-} = --test-only ]]; then [[ ! -e $0.test ]] || . $0.test; exit; fi";
         let script = format!("#!/bin/bash\nPATH=/usr/bin:/bin\n{test}\necho \"$*\" >> $0.calls\n{body}\n");
         self.0.file(&format!("bin/{name}"), &script);
@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     /// What squeue shows from now on: the lines of `bin/queue`, which other stand-ins may change.
-    fn queue(&self, lines: &str) {
+    pub(crate) fn queue(&self, lines: &str) {
         self.0.file("bin/queue", &lines.replace("\\n", "\n"));
         let filter = "asked=$(sed -n 's/.*--jobs=\\([0-9,]*\\).*/\\1/p' <<< \"$*\")\n\
                       while IFS= read -r line; do\n\
@@ -50,18 +50,18 @@ impl Cluster {
         self.command("squeue", filter);
     }
 
-    fn calls(&self, name: &str) -> Vec<String> {
+    pub(crate) fn calls(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.0.path(format!("bin/{name}.calls"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// Runs dflow with these commands and no others on its search path.
-    fn run(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         self.run_with(arguments, &[])
     }
 
     /// The same, with these variables besides.
-    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+    pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
         let bin = self.0.path("bin").display().to_string();
         let settings = self.0.path("settings").display().to_string();
         let site = self.0.path("site.yaml").display().to_string();
@@ -69,19 +69,19 @@ impl Cluster {
         self.0.run_with(arguments, &[variables, &own].concat())
     }
 
-    fn submit(&self) -> Finished {
+    pub(crate) fn submit(&self) -> Finished {
         self.run(&SUBMIT)
     }
 
     /// The folders of the submissions.
-    fn submissions(&self) -> Vec<PathBuf> {
+    pub(crate) fn submissions(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.0.path("a/submit")).into_iter().flatten();
         let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         dirs.sort();
         dirs
     }
 
-    fn file(&self, submission: usize) -> Value {
+    pub(crate) fn file(&self, submission: usize) -> Value {
         let text = fs::read_to_string(self.submissions()[submission].join("submission.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     }
@@ -297,102 +297,6 @@ fn gpus_for_a_program_without_cuda_are_refused() {
     let shown = cluster.run(&[&submit[..], &["--dry-run"]].concat());
     shown.succeeds().stdout("--gres=gpu:2").stderr("note: the tasks ask for GPUs");
     cluster.run(&["submit", "p.yaml", "--slurm", "--devices", "sim"]).succeeds().stdout("submitted 16 rows");
-}
-
-#[test]
-fn collecting_submits_again_what_failed_and_ends_with_the_tables() {
-    let cluster = Cluster::new();
-    cluster.submit().succeeds();
-    let dir = cluster.submissions()[0].display().to_string();
-    cluster.queue("101_0|FAILED|node1|x|NonZeroExitCode\\n");
-    // No row yet, and no node is to blame.
-    cluster.run(&["collect", &dir]).fails_with(4).stdout("missing").stdout("no node is to blame");
-    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
-    let again = cluster.run(&["collect", &dir]);
-    again.fails_with(4).stdout("submitted 1 chunk again; another job will collect");
-    assert!(cluster.calls("sbatch")[3].contains("--array=0%4") && cluster.calls("sbatch").len() == 5);
-    // Nothing was made since.
-    cluster.queue("103_0|FAILED|node1|x|NonZeroExitCode\\n");
-    let log = cluster.submissions()[0].join("logs/103_0.out");
-    let line =
-        |words: &str| format!("dflow-task 2026-11-22T20:00:00Z chunk=0 task=103_0 node=node1 {words}\n");
-    let (start, stop) = (line("event=start"), line("event=stopped code=2 signal=none"));
-    fs::create_dir_all(log.parent().unwrap()).unwrap();
-    fs::write(&log, format!("{start}error: no such dataset\n{stop}")).unwrap();
-    let told = cluster.run(&["collect", &dir]);
-    told.fails_with(4).stdout("the last tries made no row");
-    told.stdout("logs/103_0.out (code 2 on node1): error: no such dataset; `dflow submit`");
-    cluster.0.run(&["run", "p.yaml"]).succeeds();
-    let done = cluster.run(&["collect", &dir]);
-    done.succeeds().stdout("complete: 16 ok").stdout("d-flow");
-    assert!(fs::read_to_string(cluster.0.path("a/tables.md")).unwrap().contains("| d-flow"));
-    cluster.run(&["collect", "a"]).fails_with(2).stderr("is no submission");
-}
-
-#[test]
-fn nothing_is_submitted_again_by_a_collecting_job_that_cannot_ask_the_queue() {
-    let cluster = Cluster::new();
-    cluster.submit().succeeds();
-    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
-    cluster.command("squeue", "echo 'squeue: error: Munge decode failed: Expired credential' >&2; exit 1");
-    let dir = cluster.submissions()[0].display().to_string();
-    let collected = cluster.run(&["collect", &dir]);
-    collected
-        .fails_with(4)
-        .stdout("the queue could not be asked")
-        .stdout("`dflow submit` of the same pipeline");
-    assert_eq!(cluster.calls("sbatch").len(), 3, "the check, an array and a collecting job");
-}
-
-#[test]
-fn what_a_newer_submission_has_in_the_queue_is_not_submitted_again() {
-    let cluster = Cluster::new();
-    cluster.submit().succeeds();
-    cluster.queue("101_0|FAILED|node1|x|None\\n");
-    cluster.0.run(&["run", "p.yaml", "--limit", "2"]).succeeds();
-    cluster.submit().succeeds().stdout("array 104");
-    cluster.queue("101_0|FAILED|node1|x|None\\n104_0|RUNNING|node2|y|None\\n105|PENDING||z|Dependency\\n");
-    let dir = cluster.submissions()[0].display().to_string();
-    cluster.run(&["collect", &dir]).fails_with(4).stdout("1 chunk still waiting or running");
-    assert_eq!(cluster.calls("sbatch").len(), 6, "two submissions of three calls");
-}
-
-#[test]
-fn a_refused_collecting_job_is_mended_and_submitted_again() {
-    let cluster = Cluster::new();
-    let collect = "case \"$*\" in *collect.sbatch) grep -q -- --partition=cpu \"${!#}\" || {\n\
-                   echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1; } ;; esac\n";
-    cluster.command("sbatch", &format!("{collect}echo $(( 99 + $(wc -l < $0.calls) ))"));
-    let refused = cluster.submit();
-    refused
-        .fails_with(2)
-        .stderr("1 array submitted, and will run, but no job that collects")
-        .stderr("`collect:`");
-    cluster.queue("101_0|RUNNING|node1|x|None\\n");
-    cluster.0.file("site.yaml", &format!("{SITE}collect: {{ partition: cpu }}\n"));
-    let again = cluster.submit();
-    again.succeeds().stderr("started again").stdout("nothing to submit: 0 of 16 rows done, 16 in chunks");
-    let last = cluster.calls("sbatch").last().cloned().unwrap();
-    assert!(last.contains("--dependency=afterany:101") && last.ends_with("collect.sbatch"), "{last}");
-    assert_eq!(cluster.submissions().len(), 1);
-}
-
-#[test]
-fn rows_that_nobody_merged_are_pointed_out() {
-    let cluster = Cluster::new();
-    cluster.0.file("site.yaml", &SITE.replace("gpus: 2\ndevices: sim", "gpus: 0"));
-    cluster.submit().succeeds();
-    let dir = cluster.submissions()[0].display().to_string();
-    cluster.run(&["work", &dir, "--chunk", "0"]).succeeds();
-    cluster.queue("102|PENDING||y|Dependency\\n");
-    cluster.submit().succeeds().stdout("16 of 16 rows done").stdout("job 102 collects");
-    // The controller was restarted and has forgotten it.
-    cluster.queue("");
-    cluster.submit().succeeds().stdout("no job is there to collect: dflow collect");
-    cluster.run(&["collect", &dir]).succeeds();
-    let done = cluster.submit();
-    done.succeeds().stdout("16 of 16 rows done");
-    assert!(!done.results().contains("dflow collect"), "{}", done.results());
 }
 
 #[test]

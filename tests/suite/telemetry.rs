@@ -210,6 +210,28 @@ fn one_lost_gpu_leaves_the_others_their_readings_and_is_the_only_reason() {
 }
 
 #[test]
+fn gpus_that_a_cgroup_denies_are_not_counted() {
+    let first = ("FAKE_NVML_DENIED", "0");
+    for (variables, expected) in [
+        (vec![first], vec!["GPU-fake1"]),
+        // Slurm counts from 0 among those of the task.
+        (vec![first, ("CUDA_VISIBLE_DEVICES", "0")], vec!["GPU-fake1"]),
+        (vec![first, ("CUDA_VISIBLE_DEVICES", "0"), ("FAKE_NVML_MODELS", "2")], vec!["GPU-fake1"]),
+        (vec![first, ("CUDA_VISIBLE_DEVICES", "1")], vec![]),
+        (vec![first, ("CUDA_VISIBLE_DEVICES", "GPU-fake1")], vec!["GPU-fake1"]),
+        (vec![("FAKE_NVML_DENIED", "1"), ("CUDA_VISIBLE_DEVICES", "0")], vec!["GPU-fake0"]),
+    ] {
+        let value = gpus(&variables);
+        assert_eq!((uuids(&value), &value["notes"]), (expected.clone(), &json!([])), "{variables:?}");
+        let power = value["gpus"][0]["power"].as_f64();
+        assert_eq!(power.is_some(), !expected.is_empty(), "{value}");
+    }
+    let none = gpus(&[("FAKE_NVML_DENIED", "0,1")]);
+    let note = none["notes"][0].as_str().unwrap();
+    assert!(none["gpus"] == json!([]) && note.contains("none of the GPUs of this machine"), "{none}");
+}
+
+#[test]
 fn a_run_leaves_readings_of_every_attempt_and_an_ended_heartbeat() {
     let test = suite();
     test.run(&["run", "p.yaml", "--limit", "1"]).succeeds();

@@ -9,13 +9,15 @@
  *                                sm_clock memory_clock ecc throttle name uuid
  *   FAKE_NVML_MODELS=2           the GPUs are of different models
  *   FAKE_NVML_LOST=i             GPU i has fallen off the bus: every reading fails
+ *   FAKE_NVML_DENIED=i,j         a device cgroup denies these GPUs: they are counted, but answer NO_PERMISSION
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { COUNT = 2 };
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+enum { GPU_IS_LOST = 15 };
 enum { CLOCK_SM = 1, CLOCK_MEMORY = 2 };
 
 typedef struct { unsigned index; int is_instance; } device;
@@ -83,7 +85,10 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **out) {
+    char text[16];
     if (index >= COUNT) return INVALID_ARGUMENT;
+    snprintf(text, sizeof text, "%u", index);
+    if (listed("FAKE_NVML_DENIED", text)) return NO_PERMISSION;
     *out = &devices[index];
     return SUCCESS;
 }

@@ -11,8 +11,10 @@ use crate::cluster::task_log;
 /// The newest of the chunks that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct FailedChunk {
-    /// How its last try ended, such as `code 2`; none where it left no log.
+    /// How its last try ended, such as `code 2`; none where its log does not tell of any.
     pub ending: Option<String>,
+    /// Whether there is a log.
+    pub has_log: bool,
     /// Where it ran.
     pub node: String,
     /// Its task, as Slurm names it.
@@ -26,21 +28,34 @@ impl FailedChunk {
         let task = format!("{}_{index}", job.id);
         let path = submission.logs().join(format!("{task}.out"));
         let last = task_log::read_log(&path).pop();
+        let has_log = last.is_some() || path.exists();
         let log = path.strip_prefix(submission.run_dir()).unwrap_or(&path).display().to_string();
         let node = last.as_ref().map_or_else(|| job.nodes.clone(), |attempt| attempt.node.clone());
-        Self { ending: last.map(|attempt| attempt.ending()), node, task, log }
+        Self { ending: last.map(|attempt| attempt.ending()), has_log, node, task, log }
+    }
+
+    /// How it ended, in a few words.
+    pub fn how(&self) -> &str {
+        match &self.ending {
+            Some(ending) => ending,
+            None if self.has_log => "a log without a start",
+            None => "no log",
+        }
     }
 
     /// Where to read more.
     pub(super) fn note(&self) -> String {
-        match self.ending {
-            Some(_) => format!("failed: {}", self.log),
-            None => format!("failed without a log: sacct -j {}", self.task),
+        let Self { task, log, .. } = self;
+        match (&self.ending, self.has_log) {
+            (Some(_), _) => format!("failed: {log}"),
+            (None, true) => format!("failed before its script began: {log}; sacct -j {task}"),
+            (None, false) => format!("failed without a log: sacct -j {task}"),
         }
     }
 }
 
-/// Follows which tasks of a submission failed; a log is read only when that changes, and only one.
+/// Follows which tasks of a submission failed; a log is read only when that changes, and only one. While it does not tell
+/// how its task ended it is read again: a shared file system may show it late.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     /// Ids and indices of the tasks that had failed when they were looked at last.
@@ -69,6 +84,11 @@ impl Failures {
             let read = |task| Some((task, FailedChunk::of(submission, failed.get(&task)?, task.1)));
             self.newest = new.and_then(read).or(kept);
             self.seen = now;
+        } else if let Some((task, chunk)) = &mut self.newest
+            && chunk.ending.is_none()
+            && let Some(job) = failed.get(task)
+        {
+            *chunk = FailedChunk::of(submission, job, task.1);
         }
         self.newest.as_ref().map(|(_, chunk)| chunk.clone())
     }

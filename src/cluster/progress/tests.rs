@@ -127,6 +127,73 @@ fn the_newest_failure_is_told_with_its_log_which_is_read_once() {
 }
 
 #[test]
+fn a_log_that_comes_late_is_seen_and_one_that_tells_nothing_is_no_missing_one() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    let submission = Submission::all(root.path()).unwrap().pop().unwrap();
+    std::fs::create_dir_all(submission.logs()).unwrap();
+    let write = |text: &str| std::fs::write(submission.logs().join("8_1.out"), text).unwrap();
+    let jobs = jobs("8_1|FAILED|node1|y|NonZeroExitCode\n");
+    let mut look = || {
+        let counts = reader.counts(&said(&jobs), NOTHING).unwrap();
+        (counts.queue.unwrap().newest_failed.unwrap().how().to_owned(), counts.notes)
+    };
+    let note = |text: &str| vec![text.to_owned()];
+    assert_eq!(look(), ("no log".to_owned(), note("failed without a log: sacct -j 8_1")));
+    write("slurmstepd: error: execve(): job.sbatch: Permission denied\n");
+    let log = format!("submit/{}/logs/8_1.out", submission.id());
+    let early = format!("failed before its script began: {log}; sacct -j 8_1");
+    assert_eq!(look(), ("a log without a start".to_owned(), note(&early)));
+    let line = "dflow-task t chunk=1 task=8_1 node=node1 restart=0";
+    write(&format!("{line} event=start gpus=0\n{line} event=stopped code=2 signal=none\n"));
+    assert_eq!(look(), ("code 2".to_owned(), note(&format!("failed: {log}"))));
+}
+
+/// Records jobs that collect: of the newer submission job 10, of the older one job 9.
+fn with_collectors(root: &Path) {
+    for (submission, job) in Submission::all(root).unwrap().iter_mut().zip([9, 10]) {
+        let name = format!("dflow-{}-collect", submission.short());
+        let collector = serde_json::from_value(json!({ "name": name, "job": job })).unwrap();
+        submission.update(|file| file.collectors.push(collector)).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_will_collect_is_asked_for_and_told_unless_its_submission_was_cancelled() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    with_collectors(root.path());
+    reader.refresh(&OsFs, root.path()).unwrap();
+    let mut question = reader.question();
+    question.ids.sort_unstable();
+    assert_eq!(question.ids, [7, 8, 9, 10]);
+    let failed = "7_0|FAILED|node1|x|None\n8_0|FAILED|node1|x|None\n";
+    let collector = |reader: &mut ChunkReader, more: &str| {
+        let jobs = jobs(&format!("{failed}{more}"));
+        reader.counts(&said(&jobs), NOTHING).unwrap().queue.unwrap().collector
+    };
+    assert_eq!(collector(&mut reader, ""), None);
+    assert_eq!(collector(&mut reader, "10|PENDING||y|Dependency\n"), Some(10));
+    assert_eq!(collector(&mut reader, "9|RUNNING|node1|y|None\n10|RUNNING|node1|y|None\n"), Some(10));
+    assert_eq!(collector(&mut reader, "9|RUNNING|node1|y|None\n10|COMPLETED||y|None\n"), Some(9));
+    Submission::all(root.path()).unwrap()[1].mark_cancelled().unwrap();
+    reader.refresh(&OsFs, root.path()).unwrap();
+    assert!(!reader.question().ids.contains(&10) && reader.question().ids.contains(&8));
+    assert_eq!(collector(&mut reader, "10|PENDING||y|Dependency\n"), None);
+}
+
+#[test]
+fn a_job_that_would_collect_but_is_held_is_pointed_out() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reader = reader(root.path());
+    with_collectors(root.path());
+    reader.refresh(&OsFs, root.path()).unwrap();
+    let jobs = jobs("10|PENDING||y|JobHeldUser\n");
+    let notes = reader.counts(&said(&jobs), NOTHING).unwrap().notes;
+    assert_eq!(notes, ["a task is held (JobHeldUser): scontrol release 10"]);
+}
+
+#[test]
 fn counts_are_by_chunk_and_node() {
     let lines = "1|PD||a|None\n2|R|node1|a|None\n3|R|node1|a|None\n4|CG|node2|a|None\n5|F|node2|a|None\n6|CA||a|None\n";
     let mut counts = QueueCounts::default();

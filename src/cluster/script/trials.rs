@@ -8,11 +8,13 @@ use std::process::Command;
 use super::*;
 use crate::cluster::submission::tests::submission_in;
 
-/// Nodes of the partition are in `nodes`, those that the task is kept off in `excluded`.
+/// Nodes of the partition are in `nodes`, those that the task is kept off in `excluded`; for every line of `refusals` the
+/// controller is busy once when something is to be requeued.
 const SCONTROL: &str = r#"
 case "$1 $2" in
     "show job") echo "   ReqNodeList=(null) ExcNodeList=$(cat "$S/excluded" 2>/dev/null || echo '(null)')" ;;
     "show hostnames") tr ',' '\n' <<< "$3" ;;
+    "requeue "*) if [[ -s $S/refusals ]]; then sed -i 1d "$S/refusals"; exit 1; fi ;;&
     *) echo "$*" >> "$S/calls"; touch "$S/requeued" ;;
 esac"#;
 
@@ -337,4 +339,20 @@ fn a_node_that_cannot_collect_leaves_it_to_another() {
     let done = Trial::new("echo \"$*\"; exit 3").collect_with(&with_setup(&["set -e", "true"]), 0);
     assert_eq!((done.code, done.calls.len()), (Some(3), 0), "{done:?}");
     assert!(done.log.starts_with("collect "), "{done:?}");
+}
+
+#[test]
+fn a_busy_controller_is_asked_again_to_requeue_and_given_up_in_the_end() {
+    let busy = |dflow: &str, times: usize| Trial::new(dflow).file("refusals", &"busy\n".repeat(times));
+    let ended = busy("exit 74", 5).run();
+    assert_eq!(avoided(&ended), "node2");
+    assert!(ended.log.contains("event=requeue-failed try=5"), "{ended:?}");
+    let ended = busy("exit 74", 6).run();
+    assert_eq!((ended.code, ended.calls.len()), (Some(1), 0), "{ended:?}");
+    assert!(ended.log.ends_with("event=end reason=requeue-failed\n"), "{ended:?}");
+    let collected = |times| busy("exit 74", times).collect_with(&ClusterSpec::default(), 0);
+    let ended = collected(5);
+    assert_eq!(ended.calls, ["requeue 9", "update JobId=9 ExcNodeList=node2"], "{ended:?}");
+    let ended = collected(6);
+    assert_eq!((ended.code, ended.calls.len()), (Some(74), 0), "{ended:?}");
 }

@@ -17,6 +17,8 @@ struct Line {
     pid: u32,
     device: String,
     row: String,
+    /// Of the line with which a process begins.
+    devices: Vec<String>,
 }
 
 /// A process whose events are being read.
@@ -32,6 +34,9 @@ struct Process {
 /// What a device of a process did so far.
 #[derive(Debug, Default)]
 struct Seat {
+    /// When its process began to work.
+    begun: Option<f64>,
+    /// When it could solve for the first time.
     ready: Option<f64>,
     /// Rows that are being solved, and since when.
     open: BTreeMap<String, f64>,
@@ -65,8 +70,14 @@ impl Process {
 impl Timeline {
     fn take(&mut self, process: &mut Process, line: Line) {
         process.span[1] = process.span[1].max(line.time);
-        let Line { time, event, device, row, .. } = line;
+        let Line { time, event, device, row, devices, .. } = line;
         match &*event {
+            // Also one that never comes up has its place.
+            "begin" => {
+                for device in devices {
+                    process.seats.entry(device).or_default().begun = Some(time);
+                }
+            }
             "worker_ready" => {
                 process.seats.entry(device).or_default().ready.get_or_insert(time);
             }
@@ -101,7 +112,7 @@ impl Timeline {
         let (host, _) = name;
         for (device, mut seat) in seats {
             self.abandon(&mut seat, span[1]);
-            let served = seat.ready.map(|ready| [ready, last_start.unwrap_or(ready).max(ready)]);
+            let served = seat.ready.or(seat.begun).map(|from| [from, last_start.unwrap_or(from).max(from)]);
             let stay = Stay { span, served, solves: seat.solves };
             self.stays.entry((host.clone(), device)).or_default().push(stay);
         }

@@ -147,3 +147,34 @@ fn the_picture_names_devices_and_methods() {
         assert!(svg.contains(part), "{part}");
     }
 }
+
+#[test]
+fn a_process_that_was_killed_and_left_no_heartbeat_was_busy_until_its_last_line() {
+    let lines = [
+        line(100.0, "begin", "", ""),
+        line(101.0, "worker_ready", "a", ""),
+        line(101.0, "started", "a", "t/m/0"),
+        line(101.0, "started", "a", "t/m/1"),
+        line(140.0, "progress", "a", "t/m/1"),
+    ];
+    let killed = timeline(&[&lines]);
+    assert_eq!(spans(&killed), [[101.0, 140.0]; 2]);
+    assert_eq!(figures(&killed), [[1.0, 2.0, 2.0, 39.0, 0.0]]);
+}
+
+#[test]
+fn a_device_that_never_came_up_is_idle_until_the_last_sample_was_taken() {
+    let begin = r#"{"time":10,"event":"begin","devices":["a","b"],"host":"n1","pid":7}"#.to_owned();
+    let lines = [
+        begin,
+        line(15.0, "worker_ready", "a", ""),
+        line(15.0, "started", "a", "t/m/0"),
+        line(20.0, "worker_broken", "b", ""),
+        line(25.0, "finished", "a", "t/m/0"),
+        line(26.0, "started", "a", "t/m/1"),
+        line(40.0, "finished", "a", "t/m/1"),
+    ];
+    let timeline = timeline(&[&lines]);
+    assert_eq!(figures(&timeline), [[1.0, 2.0, 0.0, 24.0, 1.0], [1.0, 0.0, 0.0, 0.0, 16.0]]);
+    assert!(timeline.draw("small").figure.svg().unwrap().contains("n1 b"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::line::one_line;
-use super::{NOBODY, is_left, summary};
+use super::{GoesOn, NOTES, bounded_notes, notes, summary, who_goes_on};
 use crate::status::{ChunkCounts, NodeState, Snapshot};
 
 /// Tells what changed since it was asked last.
@@ -12,6 +12,8 @@ pub struct Changes {
     last: Option<State>,
     /// Rows whose failure was told.
     failures: BTreeSet<String>,
+    /// Notes that were told.
+    notes: BTreeSet<String>,
 }
 
 /// What is worth a line when it changes: neither ages nor rates.
@@ -21,8 +23,9 @@ struct State {
     failed: usize,
     chunks: Option<ChunkCounts>,
     processes: Vec<(String, NodeState)>,
+    notes: Vec<String>,
     trouble: Option<String>,
-    is_left: bool,
+    goes_on: Option<GoesOn>,
 }
 
 impl State {
@@ -37,20 +40,22 @@ impl State {
             failed: snapshot.failed,
             chunks,
             processes: snapshot.nodes.iter().map(process).collect(),
+            notes: snapshot.notes.clone(),
             trouble: snapshot.trouble.clone(),
-            is_left: is_left(snapshot),
+            goes_on: who_goes_on(snapshot),
         }
     }
 }
 
 impl Changes {
-    /// Failures that were not told yet, with their reasons, how the run stands, and whether anybody goes on with it; nothing
-    /// if all that is as before.
+    /// Failures and notes that were not told yet, how the run stands, and whether anybody goes on with it; nothing if all that
+    /// is as before.
     pub fn lines(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let state = State::of(snapshot);
         if self.last.as_ref() == Some(&state) {
             return Vec::new();
         }
+        let goes_on = state.goes_on;
         let before = self.last.replace(state);
         let mut lines = Vec::new();
         for failure in &snapshot.progress.failures {
@@ -58,9 +63,11 @@ impl Changes {
                 lines.push(one_line(&format!("failed: {}: {}", failure.row, failure.error)));
             }
         }
+        let new = notes(snapshot).filter(|note| self.notes.insert((*note).clone())).cloned();
+        lines.extend(bounded_notes(new, NOTES).iter().map(|note| one_line(note)));
         lines.push(summary(snapshot));
-        if is_left(snapshot) && before.is_none_or(|before| !before.is_left) {
-            lines.push(NOBODY.to_owned());
+        if before.is_none_or(|before| before.goes_on != goes_on) {
+            lines.extend(goes_on.map(GoesOn::text));
         }
         lines
     }

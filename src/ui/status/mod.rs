@@ -28,11 +28,15 @@ pub struct Canvas {
     pub is_cut: bool,
 }
 
-/// Lines that are kept for cells and for processes, however small a terminal is.
-const LEAST: usize = 3;
+/// Lines that are kept for cells and for processes, however small a terminal is: blank, heading, one of them, and how many
+/// more there are.
+const LEAST: usize = 4;
 /// Failures that are shown at the most, and lines of a terminal for each of them.
 const FAILURES: usize = 5;
 const LINES_PER_FAILURE: usize = 10;
+/// Notes that are shown at the most, and lines of a terminal for each of them.
+const NOTES: usize = 10;
+const LINES_PER_NOTE: usize = 8;
 
 /// Of a run that nobody goes on with.
 const NOBODY: &str = "nobody works on it: `dflow run` or `dflow submit` continues";
@@ -72,6 +76,9 @@ pub fn summary(snapshot: &Snapshot) -> String {
     }
     if let Some(speed) = speed(snapshot) {
         line += &format!(", {speed}");
+    }
+    if let Some(trouble) = snapshot.chunks.as_ref().and_then(queue_trouble) {
+        line += &format!(", {trouble}");
     }
     if let Some(trouble) = &snapshot.trouble {
         line += &format!(", {}", stale(trouble));
@@ -122,21 +129,41 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         let id = chunks.submission.rsplit('-').next().unwrap_or_default();
         Line::text(format!("chunks of submission {id}: {}", chunk_text(chunks)))
     });
-    let nobody = is_left(snapshot).then(|| Line::default().with(Look::Bad, NOBODY));
-    [title, bar].into_iter().chain(chunks).chain(nobody).collect()
+    let who = who_goes_on(snapshot).map(|who| match who {
+        GoesOn::Nobody => Line::default().with(Look::Bad, NOBODY),
+        GoesOn::Collector(_) => Line::text(who.text()),
+    });
+    [title, bar].into_iter().chain(chunks).chain(who).collect()
 }
 
-/// Whether rows are missing that nobody solves or will solve, as far as can be seen: no process lives, and the queue is
-/// known to have none. What is not known, or Kubernetes's to tell, is no reason to say so.
-fn is_left(snapshot: &Snapshot) -> bool {
-    let has_none = |chunks: &ChunkCounts| {
-        let is_empty = |queue: &QueueCounts| queue.queued + queue.running + queue.older == 0;
-        chunks.trouble.is_none() && chunks.queue.as_ref().is_some_and(is_empty)
-    };
-    !snapshot.progress.is_complete()
-        && snapshot.trouble.is_none()
-        && snapshot.count(NodeState::Alive) == 0
-        && snapshot.chunks.as_ref().is_none_or(has_none)
+/// Who goes on with a run of which rows are missing while nobody solves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    Nobody,
+    /// A job in the queue.
+    Collector(u64),
+}
+
+impl GoesOn {
+    fn text(self) -> String {
+        match self {
+            Self::Nobody => NOBODY.to_owned(),
+            Self::Collector(job) => format!("job {job} will collect, and submits what failed again"),
+        }
+    }
+}
+
+/// Who goes on where rows are missing that nobody solves, as far as can be seen: no process lives, and the queue is known to
+/// have no chunk. What is not known, or Kubernetes's to tell, is no reason to say so.
+fn who_goes_on(snapshot: &Snapshot) -> Option<GoesOn> {
+    let is_solved = snapshot.count(NodeState::Alive) > 0;
+    if is_solved || snapshot.progress.is_complete() || snapshot.trouble.is_some() {
+        return None;
+    }
+    let Some(chunks) = &snapshot.chunks else { return Some(GoesOn::Nobody) };
+    let queue = chunks.queue.as_ref().filter(|_| chunks.trouble.is_none())?;
+    let QueueCounts { queued, running, older, collector, .. } = queue;
+    (queued + running + older == 0).then(|| collector.map_or(GoesOn::Nobody, GoesOn::Collector))
 }
 
 fn chunk_text(chunks: &ChunkCounts) -> String {
@@ -149,9 +176,8 @@ fn chunk_text(chunks: &ChunkCounts) -> String {
     });
     let waiting = waiting.unwrap_or_default();
     let why = newest_failed.as_ref().map_or_else(String::new, |chunk| {
-        let ending = chunk.ending.as_deref().unwrap_or("no log");
         let newest = if *failed > 1 { "newest: " } else { "" };
-        format!(" ({newest}{ending} on {})", chunk.node)
+        format!(" ({newest}{} on {})", chunk.how(), chunk.node)
     });
     let always = format!("{queued} queued{waiting}, {running} running, {done} done, {failed} failed{why}");
     let rare = [(cancelled, "cancelled"), (absent, "not in the queue"), (older, "of older submissions live")];
@@ -187,12 +213,26 @@ fn tail(snapshot: &Snapshot, height: Option<usize>) -> Vec<Line> {
         lines.push(Line::text(head));
         lines.push(Line::text(" ".repeat(12)).with(Look::Bad, failure.error.clone()));
     }
-    let chunks = snapshot.chunks.as_ref();
-    let of_now = snapshot.trouble.as_deref().map(stale).into_iter().chain(chunks.and_then(queue_trouble));
-    let of_files = snapshot.notes.iter().chain(chunks.into_iter().flat_map(|chunks| &chunks.notes)).cloned();
-    let notes = of_now.chain(of_files);
-    lines.extend(notes.map(|note| Line::default().with(Look::Dim, format!("note: {note}"))));
+    let of_queue = snapshot.chunks.as_ref().and_then(queue_trouble);
+    let of_now = snapshot.trouble.as_deref().map(stale).into_iter().chain(of_queue);
+    let most = height.map_or(NOTES, |height| (height / LINES_PER_NOTE).clamp(1, NOTES));
+    let shown = bounded_notes(of_now.chain(notes(snapshot).cloned()), most);
+    lines.extend(shown.into_iter().map(|note| Line::default().with(Look::Dim, note)));
     lines
+}
+
+/// What is strange about the files, or worth saying of the chunks.
+fn notes(snapshot: &Snapshot) -> impl Iterator<Item = &String> {
+    snapshot.notes.iter().chain(snapshot.chunks.iter().flat_map(|chunks| &chunks.notes))
+}
+
+/// Lines of at most so many notes, and of how many more there are.
+fn bounded_notes(notes: impl Iterator<Item = String>, most: usize) -> Vec<String> {
+    let mut notes: Vec<String> = notes.map(|note| format!("note: {note}")).collect();
+    let more = notes.len().saturating_sub(most);
+    notes.truncate(most);
+    notes.extend((more > 0).then(|| format!("note: … and {more} more")));
+    notes
 }
 
 fn heading(text: impl Into<String>) -> Line {

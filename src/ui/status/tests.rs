@@ -428,3 +428,76 @@ fn into_a_pipe_each_failure_is_named_once_with_its_reason() {
     now.trouble = Some("away".to_owned());
     assert_eq!(changes.lines(&now), [summary(&now)]);
 }
+
+#[test]
+fn into_a_pipe_a_queue_that_is_not_known_has_its_reason_and_every_note_stands_once() {
+    let mut changes = Changes::default();
+    let mut now = snapshot(cells(), nodes());
+    let queue = QueueCounts { queued: 12, running: 3, age_seconds: 5.0, ..QueueCounts::default() };
+    now.chunks = Some(chunks(Some(queue.clone())));
+    changes.lines(&now);
+    let old = QueueCounts { age_seconds: 125.0, ..queue };
+    let note = "a task is held (JobHeldUser): scontrol release 7".to_owned();
+    now.chunks = Some(ChunkCounts {
+        trouble: Some("the controller does not answer".to_owned()),
+        notes: vec![note.clone()],
+        ..chunks(Some(old))
+    });
+    now.notes = vec!["a part\nis damaged".to_owned()];
+    let lines = changes.lines(&now);
+    let told = ["note: a part is damaged".to_owned(), format!("note: {note}")];
+    assert_eq!(lines, [&told[..], &[summary(&now)]].concat());
+    let reason = ", the queue is as it was 2 min 05 s ago: the controller does not answer";
+    assert!(lines[2].contains(reason), "{lines:?}");
+    now.done += 1;
+    assert_eq!(changes.lines(&now), [summary(&now)], "notes were told");
+    now.notes.push("another".to_owned());
+    assert_eq!(changes.lines(&now), ["note: another".to_owned(), summary(&now)]);
+    now.chunks = Some(ChunkCounts { trouble: Some("away".to_owned()), ..chunks(None) });
+    let summary = changes.lines(&now).pop().unwrap();
+    assert!(summary.contains("(queue not known)"), "{summary}");
+    assert!(summary.contains(", the queue could not be asked: away"), "{summary}");
+}
+
+#[test]
+fn while_a_job_will_collect_it_is_said_to_go_on() {
+    let dead = nodes().split_off(2);
+    let mut now = snapshot(cells(), dead);
+    let queue = QueueCounts { failed: 3, collector: Some(102), ..QueueCounts::default() };
+    now.chunks = Some(chunks(Some(queue.clone())));
+    let goes_on = "job 102 will collect, and submits what failed again".to_owned();
+    let mut changes = Changes::default();
+    assert_eq!(changes.lines(&now).last(), Some(&goes_on));
+    let framed = frame(&now, PLAIN);
+    assert!(framed.contains(&goes_on) && !framed.iter().any(|line| line == NOBODY), "{framed:#?}");
+    now.done += 1;
+    assert_eq!(changes.lines(&now), [summary(&now)], "once");
+    now.chunks = Some(chunks(Some(QueueCounts { queued: 1, ..queue.clone() })));
+    assert_eq!(changes.lines(&now), [summary(&now)], "the chunks that wait go on");
+    now.chunks = Some(chunks(Some(QueueCounts { collector: None, ..queue })));
+    assert_eq!(changes.lines(&now).last().map(String::as_str), Some(NOBODY), "it is gone");
+}
+
+#[test]
+fn of_many_notes_the_first_are_shown_and_the_rest_is_counted() {
+    let mut now = snapshot(cells(), Vec::new());
+    now.notes = (0..1000).map(|i| format!("part {i} is damaged")).collect();
+    let notes = |lines: &[String]| -> Vec<String> {
+        lines.iter().filter(|line| line.starts_with("note: ")).cloned().collect()
+    };
+    for lines in [frame(&now, PLAIN), Changes::default().lines(&now)] {
+        let notes = notes(&lines);
+        assert_eq!(notes.len(), NOTES + 1);
+        assert_eq!((&*notes[0], &*notes[NOTES]), ("note: part 0 is damaged", "note: … and 990 more"));
+    }
+    let small = notes(&frame(&now, Canvas { height: Some(24), ..PLAIN }));
+    assert_eq!((small.len(), small.last().map(String::as_str)), (4, Some("note: … and 997 more")));
+}
+
+#[test]
+fn a_tiny_terminal_shows_a_cell() {
+    let mut now = snapshot(cells(), nodes());
+    now.chunks = Some(chunks(Some(QueueCounts { queued: 12, ..QueueCounts::default() })));
+    let lines = frame(&now, Canvas { width: 40, height: Some(8), ..PLAIN });
+    assert!(lines.len() < 8 && lines.iter().any(|line| line.contains("d-flow")), "{lines:#?}");
+}
