@@ -96,7 +96,7 @@ fn misfit_on_gpus(gpus: u32, devices: &DeviceList) -> Option<String> {
     } else if needed > gpus {
         let last = needed - 1;
         Some(format!(
-            "`devices: {devices}` names cuda:{last}, and a task asks for {asked}, which count from 0: set \
+            "`devices: {devices}` names cuda:{last}, and a task asks for {asked} (the first is cuda:0): set \
              `gpus: {needed}`, or name fewer `devices`, or all by `devices: cuda`"
         ))
     } else {
