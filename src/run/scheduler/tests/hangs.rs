@@ -25,7 +25,7 @@ fn a_worker_that_hangs_is_killed_and_its_sample_tried_again() {
     assert_eq!(play.scheduler.wake_at(), Some(70 * MINUTE));
     play.tick(2 * MINUTE);
     play.tell(0, Event::Progress { unit: unit(0), evals: 1, psnr: None });
-    assert_eq!(play.tick(39 * MINUTE), [], "its evaluations take two MINUTEs");
+    assert_eq!(play.tick(39 * MINUTE), [], "its evaluations take two minutes");
     assert_eq!(play.tick(MINUTE), [Action::Kill(0)]);
     assert_eq!(play.scheduler.wake_at(), Some(play.now + END_WITHIN), "once");
     play.tell(0, broken(Cause::Crash));
