@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::seat::{END_WITHIN, Killed, State};
+use super::seat::{END_WITHIN, Killed, Seat, State};
 use super::{Action, Scheduler};
 use crate::run::event::RunEvent;
 use crate::worker::protocol::{Cause, Usage};
@@ -22,7 +22,7 @@ impl Scheduler {
             _ => None,
         });
         let hanging = self.seats.iter().filter_map(|seat| seat.hangs_at(&self.limits));
-        let killed = self.seats.iter().filter_map(|seat| seat.given_up_at());
+        let killed = self.seats.iter().filter_map(Seat::given_up_at);
         pauses.chain(hanging).chain(killed).chain(self.deadline).min()
     }
 

@@ -11,6 +11,11 @@ fn watched(samples: usize, devices: usize) -> Play {
     Play::with_limits(samples, devices, limits)
 }
 
+/// One look earlier.
+fn just_before(time: Duration) -> Duration {
+    time.saturating_sub(LOOK_EVERY)
+}
+
 /// The reason of the first breakdown.
 fn first_broken(play: Play) -> String {
     play.summary().broken[0].clone()
@@ -42,7 +47,7 @@ fn a_second_hang_on_the_same_device_is_noticed_as_early() {
     for _ in 0..2 {
         assert!(!play.tell(0, ready(1)).is_empty());
         play.tell(0, started(0));
-        assert_eq!(play.tick(10 * MINUTE - LOOK_EVERY), []);
+        assert_eq!(play.tick(just_before(10 * MINUTE)), []);
         assert_eq!(play.tick(LOOK_EVERY), [Action::Kill(0)]);
         play.tell(0, progress(0, 1));
         play.tell(0, broken(Cause::Crash));
@@ -80,11 +85,11 @@ fn a_worker_that_hangs_after_a_long_stop_is_killed_all_the_same() {
 #[test]
 fn a_worker_that_hangs_while_it_starts_is_killed_and_started_again() {
     let mut play = watched(2, 1);
-    assert_eq!(play.tick(START_WITHIN - LOOK_EVERY), [], "weights may come slowly");
+    assert_eq!(play.tick(just_before(START_WITHIN)), [], "weights may come slowly");
     assert_eq!(play.tick(LOOK_EVERY), [Action::Kill(0)]);
     play.tell(0, broken(Cause::Crash));
     assert_eq!(play.tick(FIRST_PAUSE), [Action::Launch(0)]);
-    assert_eq!(play.tick(START_WITHIN - LOOK_EVERY), [], "it has as long again");
+    assert_eq!(play.tick(just_before(START_WITHIN)), [], "it has as long again");
     assert!(!play.tell(0, ready(1)).is_empty());
     let broken = first_broken(play);
     assert!(broken.contains("said nothing for 30 min while it started"), "{broken}");
@@ -138,7 +143,7 @@ fn a_worker_that_does_not_end_when_it_is_killed_is_given_up() {
     play.tell(1, ready(1));
     play.tell(0, started(0));
     assert_eq!(play.tick(10 * MINUTE), [Action::Kill(0)]);
-    assert_eq!(play.tick(END_WITHIN - LOOK_EVERY), []);
+    assert_eq!(play.tick(just_before(END_WITHIN)), []);
     assert_eq!(play.tick(LOOK_EVERY), [solve_again(1, 0)]);
     assert_eq!(play.tell(0, finished(unit(0), None)), [], "too late");
     assert_eq!(play.tell(0, broken(Cause::Crash)), [], "too late");
