@@ -222,6 +222,9 @@ fn samples_are_blamed_where_two_nodes_could_not_solve_them() {
     };
     let blames = [0, 1, 2].map(|restarts| asked(restarts).ends_with(" --chunk 4 --blame-samples"));
     assert_eq!(blames, [false, false, true]);
+    let once = ClusterSpec { max_restarts: Some(0), ..ClusterSpec::default() };
+    let ended = Trial::new("echo \"asked: $*\"").run_with(&once, &["0"], 0);
+    assert!(ended.log.contains("--blame-samples"), "nobody tries after it: {ended:?}");
     let other = Trial::new("echo \"asked: $*\"; exit 74");
     for restarts in 0..4 {
         let ended = other.run_with(&ClusterSpec::default(), &["0"], restarts);
