@@ -126,6 +126,8 @@ pub(super) struct Job<'a> {
     pub(super) task: Option<(String, usize)>,
     /// Time that workers have to come to their end after a stop; none: any.
     pub(super) stop_within: Option<Duration>,
+    /// Whether samples are blamed for crashes also where none was ever solved; else they are left.
+    pub(super) blames_unproven: bool,
 }
 
 impl Job<'_> {
@@ -165,9 +167,13 @@ impl Job<'_> {
             observe(&RunEvent::Preparing { what: what.to_owned() });
         }
         let max_failures = self.options.max_failures.map(NonZeroUsize::get);
-        // A thread cannot be killed.
-        let silence = workers.threads.is_none().then_some(SILENCE);
-        let limits = Limits { max_failures, stop_within: self.stop_within, silence, ..Limits::default() };
+        let limits = Limits {
+            max_failures,
+            stop_within: self.stop_within,
+            silence: Some(SILENCE),
+            blames_unproven: self.blames_unproven,
+            ..Limits::default()
+        };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);
         let summary = dispatcher.run(&workers, stop);
         live.end();

@@ -85,11 +85,17 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let mut todo = open_units(&resolved, &finished, args.keep_failed);
     let open = todo.len();
     todo.retain(|unit| args.wants(plan, *unit));
+    if !todo.is_empty() {
+        // Hours must not be spent on what cannot be kept.
+        run_dir.check_writable().map_err(CliError::store)?;
+    }
     let left_out = open - todo.len();
     let planned = plan.units(resolved.shard).filter(|unit| args.wants(plan, *unit)).count();
     let (run_dir, resolved) = (&run_dir, &resolved);
     let (options, task, stop_within) = (&args.solve, None, None);
-    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within };
+    // Nobody else will try.
+    let blames_unproven = true;
+    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blames_unproven };
     let summary = job.execute(&stop, global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {
@@ -178,16 +184,41 @@ fn end(
         let state = if left > 0 { format!("{left} left") } else { "complete".to_owned() };
         print_lossy(&format!("shard {}: {state}", resolved.shard));
     }
-    // What broke or was stopped after the last sample has cost nothing: its message stands in the log above.
-    if summary.left > 0 {
-        if let Some(error) = summary.broken.first() {
+    code(summary, merged.failed)
+}
+
+/// What broke or was stopped after the last sample has cost nothing: its message stands in the log above. Who asks for a
+/// stop is told of that: workers that broke down before may have started again since.
+fn code(summary: &RunSummary, failed: u64) -> CliResult {
+    match summary.broken.first() {
+        _ if summary.left == 0 => {}
+        _ if summary.stopped.is_some() => return Ok(exit::STOPPED_EARLY),
+        Some(error) => {
             let text = format!("{error}; run the same command again to continue");
             let code = if summary.unwritable { exit::UNWRITABLE } else { exit::FAILURE };
             return Err(CliError { code, text });
         }
-        if summary.stopped.is_some() {
-            return Ok(exit::STOPPED_EARLY);
+        None => {}
+    }
+    Ok(if failed > 0 { exit::FAILED_ROWS } else { exit::OK })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_no_failure_whatever_broke_before() {
+        let whole = RunSummary { broken: vec!["sim:0: gone".to_owned()], ..RunSummary::default() };
+        let code_of = |summary: &RunSummary, failed| code(summary, failed).unwrap_or_else(|error| error.code);
+        assert_eq!((code_of(&whole, 0), code_of(&whole, 1)), (exit::OK, exit::FAILED_ROWS));
+        let broken = RunSummary { left: 1, ..whole };
+        assert_eq!(code_of(&broken, 0), exit::FAILURE);
+        let full = RunSummary { unwritable: true, ..broken.clone() };
+        assert_eq!(code_of(&full, 0), exit::UNWRITABLE);
+        for summary in [broken, full] {
+            let stopped = RunSummary { stopped: Some("warned".to_owned()), ..summary };
+            assert_eq!(code_of(&stopped, 0), exit::STOPPED_EARLY);
         }
     }
-    Ok(if merged.failed > 0 { exit::FAILED_ROWS } else { exit::OK })
 }

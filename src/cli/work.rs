@@ -17,7 +17,7 @@ use crate::cluster::task::{Misfit, TaskShape, misfit};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
 use crate::run::{RunSummary, signal};
-use crate::spec::device::DeviceList;
+use crate::spec::device::{DeviceList, DeviceSpec};
 use crate::store::{Part, RunDir};
 use crate::ui::text::count;
 use crate::worker::device::{self, Device, DeviceError};
@@ -39,6 +39,10 @@ pub(super) struct WorkArgs {
     /// Devices; default: as submitted.
     #[arg(long, value_name = "LIST")]
     devices: Option<DeviceList>,
+    /// Write samples whose workers crash as failed rows also where the devices have not solved any: for the last of several
+    /// tries on different machines. Without it they stay to be done, and the exit code is 73.
+    #[arg(long)]
+    blame_samples: bool,
 }
 
 impl WorkArgs {
@@ -80,7 +84,8 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
     let task = Some((submission.id().to_owned(), chunk));
     let stop_within = Some(grace(&submission));
-    let job = Job { resolved, run_dir, devices, todo, planned, options: &options, task, stop_within };
+    let (options, blames_unproven) = (&options, args.blame_samples);
+    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blames_unproven };
     let summary = job.execute(&stop, &global)?;
     end(&summary, chunk, planned, &global)
 }
@@ -106,12 +111,14 @@ fn resolve(submission: &Submission, global: &Global) -> Result<(Global, Resolved
 fn devices(args: &WorkArgs, submission: &Submission) -> Result<Vec<Device>, CliError> {
     let file = submission.file();
     let list = args.devices.as_ref().unwrap_or(&file.devices);
-    if let Some(Misfit { text, .. }) = misfit(&file.cluster, list) {
-        // The same everywhere.
+    // Another machine may have more than was asked for, but GPUs that are asked for lie idle beside CPUs on all of them.
+    let is_on_cpus = list.devices().iter().all(|device| matches!(device, DeviceSpec::Cpu { .. }));
+    let idle = misfit(&file.cluster, list).filter(|misfit| is_on_cpus && misfit.field == "gpus");
+    if let Some(Misfit { text, .. }) = idle {
         return Err(CliError::usage(format!("{text}; then cancel the submission and submit again")));
     }
     let devices = device::resolve(list).map_err(|error| match error {
-        // As well.
+        // The same everywhere.
         DeviceError::NoCuda(_) | DeviceError::GrantedWithoutCuda(_) => CliError::usage(error),
         _ => CliError { code: exit::DEVICES, text: error.to_string() },
     })?;
@@ -167,19 +174,43 @@ fn end(summary: &RunSummary, chunk: usize, planned: usize, global: &Global) -> C
         return Ok(exit::OK);
     }
     let left = format!("chunk {chunk}: {} of {planned} rows left", summary.left);
-    if summary.unwritable {
-        return Err(CliError {
-            code: exit::UNWRITABLE,
-            text: format!("{left}: {}", summary.broken.join("; ")),
-        });
-    }
-    if summary.stopped.is_some() {
+    let code = code_of_left(summary);
+    if code == exit::STOPPED_EARLY {
         if !global.json && !global.quiet {
             print_lossy(&left);
         }
-        return Ok(exit::STOPPED_EARLY);
+        return Ok(code);
     }
-    // Where no device solves anything, another machine's may.
-    let code = if summary.finished > summary.failed { exit::FAILURE } else { exit::DEVICES };
     Err(CliError { code, text: format!("{left}: {}", summary.broken.join("; ")) })
+}
+
+/// The code of a task that leaves rows to be done: it decides where it goes on.
+fn code_of_left(summary: &RunSummary) -> i32 {
+    if summary.unwritable {
+        exit::UNWRITABLE
+    } else if summary.stopped.is_some() {
+        exit::STOPPED_EARLY
+    } else if summary.finished > summary.failed {
+        exit::FAILURE
+    } else {
+        // Where no device solves anything, another machine's may.
+        exit::DEVICES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_goes_on_elsewhere_where_nothing_is_written_or_solved() {
+        let left = RunSummary { left: 1, broken: vec!["cuda:0: gone".to_owned()], ..RunSummary::default() };
+        assert_eq!(code_of_left(&left), exit::DEVICES);
+        let unlucky = RunSummary { finished: 2, failed: 2, ..left.clone() };
+        assert_eq!(code_of_left(&unlucky), exit::DEVICES, "nothing was solved");
+        assert_eq!(code_of_left(&RunSummary { failed: 1, ..unlucky }), exit::FAILURE);
+        let stopped = RunSummary { stopped: Some("warned".to_owned()), ..left };
+        assert_eq!(code_of_left(&stopped), exit::STOPPED_EARLY, "whatever broke before");
+        assert_eq!(code_of_left(&RunSummary { unwritable: true, ..stopped }), exit::UNWRITABLE);
+    }
 }

@@ -175,6 +175,21 @@ impl DeviceNetwork {
     }
 }
 
+/// Makes a small known call: an error where the device answers nobody any more, as one whose context is lost. One that is
+/// only short of memory answers.
+///
+/// # Errors
+/// What the device says, or that it miscalculates.
+pub fn probe(device: &Device) -> std::result::Result<(), String> {
+    let sum_of_squares =
+        || Tensor::new(&[1_f32, 2.0, 3.0, 4.0], device)?.sqr()?.sum_all()?.to_scalar::<f32>();
+    match sum_of_squares().map_err(|error| failure(&error, 0)) {
+        Ok(30.0) | Err(FieldError::OutOfMemory { .. }) => Ok(()),
+        Ok(sum) => Err(format!("the sum of four squares is {sum} instead of 30")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A device's error; `OutOfMemory` where fewer rows may help.
 fn failure(error: &candle_core::Error, rows: usize) -> FieldError {
     let detail = error.to_string();
@@ -225,5 +240,15 @@ impl RawNetwork<f32> for DeviceNetwork {
 
     fn tape_bytes_per_row(&self) -> usize {
         self.network.tape_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_computes_answers() {
+        assert_eq!(probe(&Device::Cpu), Ok(()));
     }
 }

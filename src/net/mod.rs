@@ -20,7 +20,7 @@ mod pool;
 mod testing;
 pub mod weights;
 
-pub use device::DeviceNetwork;
+pub use device::{DeviceNetwork, probe};
 pub use network::Network;
 
 /// Why a network could not be built.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 
 use super::event::{RunEvent, RunSummary};
-use super::scheduler::{Action, Limits, Scheduler};
+use super::scheduler::{Action, LOOK_EVERY, Limits, Scheduler};
 use super::signal::StopRequest;
 use crate::plan::Unit;
 use crate::worker::protocol::{Cause, Command, Event};
@@ -23,6 +23,11 @@ pub trait Launch {
         commands: Receiver<Command>,
         events: Sender<(usize, Event)>,
     ) -> Result<(), String>;
+
+    /// Whether the worker of a device can be ended from outside.
+    fn can_kill(&self, _index: usize) -> bool {
+        false
+    }
 
     /// Ends the worker of a device that does not listen any more, if it can be ended from outside.
     fn kill(&self, _index: usize) {}
@@ -53,6 +58,8 @@ impl<'a> Dispatcher<'a> {
     pub fn run(mut self, launch: &dyn Launch, stop: &Receiver<StopRequest>) -> RunSummary {
         let (sender, events) = unbounded();
         let mut stop = stop.clone();
+        let spared = (0..self.commands.len()).filter(|index| !launch.can_kill(*index));
+        spared.for_each(|index| self.scheduler.spare(index));
         loop {
             self.act(launch, &sender);
             if self.scheduler.is_over() {
@@ -67,16 +74,24 @@ impl<'a> Dispatcher<'a> {
                     Ok(request) => self.scheduler.stop(self.clock.elapsed(), &request.to_string()),
                     Err(_) => stop = never(),
                 },
-                recv(after(self.patience())) -> _ => self.scheduler.tick(self.clock.elapsed()),
+                recv(after(self.patience())) -> _ => self.tick(&events),
             }
         }
         self.scheduler.summary(self.clock.elapsed())
     }
 
-    /// Time until the scheduler has something to do by itself.
+    /// Time until the scheduler has something to do by itself, or is to see that it is not forgotten.
     fn patience(&self) -> Duration {
         let wake_at = self.scheduler.wake_at();
-        wake_at.map_or(Duration::from_secs(3600), |at| at.saturating_sub(self.clock.elapsed()))
+        wake_at.map_or(LOOK_EVERY, |at| at.saturating_sub(self.clock.elapsed()).min(LOOK_EVERY))
+    }
+
+    /// Time has passed. First what workers have said meanwhile: none of them is silent because nobody listened.
+    fn tick(&mut self, events: &Receiver<(usize, Event)>) {
+        for (index, event) in events.try_iter() {
+            self.scheduler.handle(self.clock.elapsed(), index, event);
+        }
+        self.scheduler.tick(self.clock.elapsed());
     }
 
     fn act(&mut self, launch: &dyn Launch, events: &Sender<(usize, Event)>) {

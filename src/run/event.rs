@@ -118,7 +118,7 @@ pub struct RunSummary {
     pub stopped: Option<String>,
     /// Errors of workers that broke down.
     pub broken: Vec<String>,
-    /// Whether one of them could not write its results.
+    /// Whether one of them could not write its results, and none has written any since.
     pub unwritable: bool,
     /// Where the workers' time went, in order of devices.
     pub usage: Vec<Usage>,

@@ -1,7 +1,7 @@
 //! CUDA devices, in binaries built with the `cuda` feature.
 
-use super::device::DeviceError;
-use super::engine::Field;
+use super::device::{DeviceError, DeviceKind};
+use super::engine::{Field, Probe};
 use crate::catalog::Prior;
 
 /// CUDA devices this process can use; 0 without the feature or without a device.
@@ -59,4 +59,14 @@ pub fn field(prior: &Prior, index: usize) -> Result<Field, String> {
             model.field_on(&device, BATCH).map_err(|error| format!("cuda:{index}: {error}"))
         }
     }
+}
+
+/// A small known call of a device, where one that is lost would fail: on the host nothing is.
+pub fn probe(kind: &DeviceKind) -> Probe {
+    let DeviceKind::Cuda { index, .. } = *kind else { return Box::new(|| Ok(())) };
+    Box::new(move || {
+        // In the context that the fields share.
+        let device = candle_core::Device::new_cuda(index).map_err(|error| error.to_string())?;
+        crate::net::probe(&device)
+    })
 }

@@ -28,6 +28,9 @@ pub type Field = Box<dyn VelocityField<f32>>;
 /// A read-out that a worker owns, by its index.
 pub type Reader = Box<dyn ReadOut>;
 
+/// A small known call of a device: an error where it does not answer any more, whatever is asked of it.
+pub type Probe = Box<dyn Fn() -> Result<(), String>>;
+
 /// One running solve.
 pub struct Slot {
     /// Which sample of which cell.
@@ -164,6 +167,9 @@ pub struct Engine {
     readers: Vec<Reader>,
     memory: MemoryBudget,
     max_rows: usize,
+    probe: Probe,
+    /// Why the device does not answer any more.
+    lost: Option<String>,
     /// Seconds inside network calls so far.
     pub network_seconds: f64,
 }
@@ -184,7 +190,19 @@ impl Engine {
     pub fn new(fields: Vec<Field>, memory: MemoryBudget, max_rows: usize) -> Self {
         let fields = fields.into_iter().map(Timed::new).collect();
         let (slots, readers) = (Vec::new(), Vec::new());
-        Self { slots, fields, readers, memory, max_rows: max_rows.max(1), network_seconds: 0.0 }
+        let (probe, max_rows): (Probe, _) = (Box::new(|| Ok(())), max_rows.max(1));
+        Self { slots, fields, readers, memory, max_rows, probe, lost: None, network_seconds: 0.0 }
+    }
+
+    /// The engine on a device that is probed when a call fails: where the probe fails too, no sample is to blame.
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        Self { probe, ..self }
+    }
+
+    /// Why the device does not answer any more, if it does not. What was not evaluated is still to be done.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// The engine with these read-outs.
@@ -215,7 +233,8 @@ impl Engine {
         MemoryPlan { kept, tape_bytes, budget }
     }
 
-    /// Evaluates every pending ask once and tells the answers. A slot whose evaluation fails carries its error.
+    /// Evaluates every pending ask once and tells the answers. A slot whose evaluation fails carries its error, unless the
+    /// device is [lost](Self::lost).
     pub fn round(&mut self) {
         let everyone: Vec<usize> = (0..self.slots.len()).collect();
         for (kind, model, members) in self.groups(&everyone, |_| true) {
@@ -253,7 +272,7 @@ impl Engine {
 
     fn run_group(&mut self, kind: Kind, model: usize, members: &[usize]) {
         let mut rest = members;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.lost.is_none() {
             let rows = rest.len().min(self.max_rows);
             match self.evaluate(kind, model, &rest[..rows]) {
                 Ok(()) => rest = &rest[rows..],
@@ -261,6 +280,7 @@ impl Engine {
                 Err(FieldError::OutOfMemory { .. }) if self.memory != MemoryBudget::Recompute => {
                     self.memory = MemoryBudget::Recompute;
                 }
+                Err(error) if self.is_lost_by(&error) => {}
                 Err(error) if rows == 1 => {
                     self.slots[rest[0]].error = Some(error.to_string());
                     rest = &rest[1..];
@@ -274,6 +294,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the error is that of a device that answers nobody any more.
+    fn is_lost_by(&mut self, error: &FieldError) -> bool {
+        if matches!(error, FieldError::OutOfMemory { .. }) {
+            return false;
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.probe)()));
+        let answer = answer.unwrap_or_else(|panic| Err(panic_text(&*panic)));
+        self.lost = answer.err().map(|probe| format!("{error} (and then, to a small known call: {probe})"));
+        self.lost.is_some()
     }
 
     fn evaluate(&mut self, kind: Kind, model: usize, members: &[usize]) -> Result<(), FieldError> {

@@ -78,11 +78,14 @@ impl Launch for Workers {
         commands: Receiver<Command>,
         events: Sender<(usize, Event)>,
     ) -> Result<(), String> {
-        let is_own = self.processes.devices[index].kind.visible().is_none();
         match &self.threads {
-            Some(threads) if is_own => threads.launch(index, commands, events),
+            Some(threads) if !self.can_kill(index) => threads.launch(index, commands, events),
             _ => self.processes.launch(index, commands, events),
         }
+    }
+
+    fn can_kill(&self, index: usize) -> bool {
+        self.processes.can_kill(index)
     }
 
     /// A thread cannot be ended: it goes with this process.
@@ -150,6 +153,9 @@ enum WorkerError {
     /// What it has solved cannot be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its device answers no call any more; a new process may have it back.
+    #[error("the device does not answer any more: {0}")]
+    Lost(String),
 }
 
 impl WorkerError {
@@ -157,6 +163,8 @@ impl WorkerError {
         match self {
             Self::Store(StoreError::Io { .. }) => Cause::Store,
             Self::Start(_) | Self::Store(_) => Cause::Start,
+            // One of the samples may have brought it about.
+            Self::Lost(_) => Cause::Crash,
         }
     }
 }
@@ -225,7 +233,9 @@ impl<'a> Worker<'a> {
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
         let fields = assembly.fields(device).map_err(WorkerError::Start)?;
-        let engine = Engine::new(fields, memory, slots).with_readers(assembly.readers());
+        let engine = Engine::new(fields, memory, slots)
+            .with_readers(assembly.readers())
+            .with_probe(cuda::probe(&device.kind));
         let writer = Writer::open(assembly, run_dir, device)?;
         say(Event::Ready {
             device: device.name.clone(),
@@ -273,6 +283,9 @@ impl<'a> Worker<'a> {
             }
             self.round();
             self.harvest()?;
+            if let Some(error) = self.engine.lost() {
+                return Err(WorkerError::Lost(error.to_owned()));
+            }
             self.report();
             self.checkpoint_if_due();
         }
@@ -451,5 +464,17 @@ impl<'a> Worker<'a> {
                 0.0
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_a_crash_of_its_worker() {
+        let last = last_event(|| Err(WorkerError::Lost("Xid 79".to_owned())));
+        let error = "the device does not answer any more: Xid 79".to_owned();
+        assert_eq!(last, Event::Broken { cause: Cause::Crash, error });
     }
 }

@@ -127,6 +127,10 @@ impl Launch for Processes {
         threads.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }
 
+    fn can_kill(&self, index: usize) -> bool {
+        self.devices[index].kind.visible().is_some()
+    }
+
     fn kill(&self, index: usize) {
         if let Some(child) = locked(&self.children).get(&index) {
             // An error says that it has ended.

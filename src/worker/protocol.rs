@@ -99,7 +99,7 @@ pub enum Cause {
     Start,
     /// The file system refused: a full disk, a folder that is not ours.
     Store,
-    /// It ended without a word, or panicked: any sample it was solving may be to blame.
+    /// It ended without a word, panicked, or lost its device: any sample it was solving may be to blame.
     Crash,
 }
 

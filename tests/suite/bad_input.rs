@@ -350,6 +350,17 @@ fn run_with_room_for(test: &RunTest, blocks: u32) -> std::process::Output {
 }
 
 #[test]
+fn without_room_for_anything_nothing_is_solved() {
+    let test = suite();
+    test.run(&["run", "p.yaml", "--methods", "pinv"]).succeeds();
+    let output = run_with_room_for(&test, 1);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(74), "{error}");
+    assert!(error.contains(".probe-") && !error.contains("run the same command again"), "{error}");
+    test.run(&["run", "p.yaml"]).succeeds();
+}
+
+#[test]
 fn without_room_for_the_rows_the_run_fails_with_the_file_and_continues_later() {
     let (test, whole) = (suite(), suite());
     whole.run(&["run", "p.yaml", "--output", "b"]).succeeds();

@@ -136,6 +136,19 @@ fn signals_to_workers_are_the_parents_affair() {
 }
 
 #[test]
+fn a_warning_after_a_breakdown_is_an_early_stop() {
+    let test = suite();
+    let options = ["run", "p.yaml", "--limit", "1", "--set", ENDLESS];
+    let mut running = RunTest::watch(on_two(&test, &options));
+    let device = running.until("progress", |_| true)["device"].clone();
+    kill(worker_of(&running, if device == "sim:0" { "3" } else { "1" }));
+    running.until("worker_broken", |event| event["device"] == device);
+    running.until("worker_ready", |event| event["device"] == device);
+    running.signal(Signal::USR1);
+    running.ends_with(75);
+}
+
+#[test]
 fn devices_that_are_not_granted_are_one_clear_error() {
     let test = suite();
     let run = |list: &str, variable: (&str, &str)| {

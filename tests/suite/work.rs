@@ -83,3 +83,38 @@ fn a_worker_that_hangs_does_not_keep_the_task_from_ending() {
     running.ends_with(75);
     wait_until("both have ended", || workers.iter().all(|worker| test_kill_process(*worker).is_err()));
 }
+
+/// One sample that takes for ever.
+const ONE: &str = "\
+name: suite
+dataset: { name: mini-images, limit: 1 }
+model: mini-images
+devices: cpu:1x1
+tasks:
+  - { name: inpainting, operator: { center_mask: { size: 10 } } }
+methods:
+  - dflow: { name: d-flow, regularizer: { chi: 0.01 }, stop: [ { evals: 4000000 } ] }
+output: a
+";
+
+#[test]
+fn a_sample_is_blamed_for_crashes_on_unproven_devices_only_where_that_is_asked_for() {
+    let test = suite();
+    test.file("p.yaml", ONE);
+    let submission = submitted(&test, 1, &[]);
+    let crashes_twice = |options: &[&str], code| {
+        let mut command = test.command(&["work", "--chunk", "0", "--devices", "sim"]);
+        command.args(options).arg(&submission).env("CUDA_VISIBLE_DEVICES", "0");
+        let mut running = RunTest::watch(command);
+        for _ in 0..2 {
+            running.until("started", |_| true);
+            kill_process(running.children()[0], Signal::KILL).unwrap();
+            running.until("worker_broken", |_| true);
+        }
+        let events = running.ends_with(code);
+        events.into_iter().filter(|event| event["event"] == "finished").collect::<Vec<_>>()
+    };
+    assert!(crashes_twice(&[], 73).is_empty(), "another node may solve it");
+    let rows = crashes_twice(&["--blame-samples"], 0);
+    assert!(rows.len() == 1 && rows[0]["error"].is_string(), "{rows:?}");
+}

@@ -211,6 +211,27 @@ fn devices_that_do_not_answer_are_looked_for_elsewhere_some_times() {
     assert_eq!((ended.code, ended.waited), (Some(73), 0), "{ended:?}");
 }
 
+/// A bad GPU must condemn no sample, and a bad sample must come to its end.
+#[test]
+fn samples_are_blamed_where_two_nodes_could_not_solve_them() {
+    let trial = Trial::new("echo \"asked: $*\"; exit 73");
+    let asked = |restarts| {
+        let ended = trial.run_with(&ClusterSpec::default(), &["0"], restarts);
+        let line = ended.log.lines().rfind(|line| line.starts_with("asked: ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{ended:?}"))
+    };
+    let blames = [0, 1, 2].map(|restarts| asked(restarts).ends_with(" --chunk 4 --blame-samples"));
+    assert_eq!(blames, [false, false, true]);
+    let once = ClusterSpec { max_restarts: Some(0), ..ClusterSpec::default() };
+    let ended = Trial::new("echo \"asked: $*\"").run_with(&once, &["0"], 0);
+    assert!(ended.log.contains("--blame-samples"), "nobody tries after it: {ended:?}");
+    let other = Trial::new("echo \"asked: $*\"; exit 74");
+    for restarts in 0..4 {
+        let ended = other.run_with(&ClusterSpec::default(), &["0"], restarts);
+        assert!(!ended.log.contains("--blame-samples"), "its nodes could not write: {ended:?}");
+    }
+}
+
 #[test]
 fn a_task_is_kept_off_two_nodes_at_the_most_and_never_off_all() {
     for (nodes, excluded, left_out, avoids) in [

@@ -1,7 +1,11 @@
 //! Tests of the scheduler: workers are played by the test, and so is time.
 
+mod crashes;
+mod hangs;
+
+use super::crash::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::*;
-use crate::worker::protocol::{Finished, MemoryPlan, Usage};
+use crate::worker::protocol::{Cause, MemoryPlan, Usage};
 
 const START: Duration = Duration::ZERO;
 
@@ -65,10 +69,15 @@ impl Play {
         self.scheduler.actions().into_iter().filter(|action| !matches!(action, Action::Show(_))).collect()
     }
 
+    /// Time passes, and is looked at as often as it must be.
     fn tick(&mut self, after: Duration) -> Vec<Action> {
-        self.now += after;
-        self.scheduler.tick(self.now);
-        self.actions()
+        let (until, mut actions) = (self.now + after, Vec::new());
+        while self.now < until {
+            self.now = (self.now + LOOK_EVERY).min(until);
+            self.scheduler.tick(self.now);
+            actions.extend(self.actions());
+        }
+        actions
     }
 
     fn summary(self) -> RunSummary {
@@ -189,50 +198,6 @@ fn a_finished_sample_gives_a_worker_its_restarts_back() {
 }
 
 #[test]
-fn a_sample_in_a_crash_is_tried_once_more_alone_and_then_fails() {
-    let mut play = Play::new(3, 1);
-    assert_eq!(play.tell(0, ready(2)), [solve(0, 0), solve(0, 1), solve(0, 2)]);
-    play.tell(0, started(0));
-    play.tell(0, started(1));
-    play.tell(0, broken(Cause::Crash));
-    play.tick(Duration::from_secs(1));
-    // What had not begun is not to blame, and comes first.
-    assert_eq!(play.tell(0, ready(2)), [solve(0, 2)]);
-    play.tell(0, started(2));
-    assert_eq!(play.tell(0, finished(unit(2), None)), [solve_again(0, 0)], "alone");
-    play.tell(0, started(0));
-    assert_eq!(play.tell(0, finished(unit(0), None)), [solve_again(0, 1)]);
-    play.tell(0, started(1));
-    play.tell(0, broken(Cause::Crash));
-    play.tick(Duration::from_secs(1));
-    let actions = play.tell(0, ready(2));
-    let [Action::Tell(0, Command::Fail { unit: failed, error })] = &actions[..] else {
-        panic!("{actions:?}")
-    };
-    assert_eq!(
-        (*failed, error.as_str()),
-        (unit(1), "two workers broke down while they solved it: pulled the plug")
-    );
-    assert_eq!(play.tell(0, finished(unit(1), Some(error))), [finish(0)]);
-    let summary = play.summary();
-    assert_eq!((summary.finished, summary.failed, summary.left), (3, 1, 0));
-}
-
-#[test]
-fn a_suspect_shares_its_worker_with_nothing() {
-    let mut play = Play::new(9, 2);
-    play.tell(0, ready(1));
-    play.tell(0, started(0));
-    play.tell(0, broken(Cause::Crash));
-    let first = play.tell(1, ready(3));
-    assert!(!first.contains(&solve_again(1, 0)), "{first:?}");
-    for sample in 1..9 {
-        let given = play.tell(1, finished(unit(sample), None));
-        assert_eq!(given.contains(&solve_again(1, 0)), sample == 8, "sample {sample}: {given:?}");
-    }
-}
-
-#[test]
 fn without_a_worker_left_the_rest_is_counted() {
     let limits = Limits { max_restarts: 0, ..Limits::default() };
     let mut play = Play::with_limits(10, 1, limits);
@@ -262,89 +227,6 @@ fn a_stop_reaches_every_worker_once_and_ends_pauses() {
     assert!(play.scheduler.is_over());
     let summary = play.summary();
     assert_eq!((summary.stopped.as_deref(), summary.left), (Some("asked to"), 9));
-}
-
-#[test]
-fn a_worker_that_does_not_end_after_a_stop_is_killed_and_its_samples_are_left() {
-    let second = Duration::from_secs(1);
-    let limits = Limits { stop_within: Some(60 * second), ..Limits::default() };
-    let mut play = Play::with_limits(6, 2, limits);
-    play.tell(0, ready(1));
-    play.tell(1, ready(1));
-    play.tick(10 * second);
-    assert_eq!(play.scheduler.wake_at(), None, "nothing is asked to end");
-    play.scheduler.stop(play.now, "asked to");
-    play.actions();
-    assert_eq!(play.scheduler.wake_at(), Some(70 * second));
-    play.tell(0, Event::Ended(Usage::default()));
-    assert_eq!(play.tick(59 * second), []);
-    assert_eq!(play.tick(second), [Action::Kill(1)], "the one that has not ended");
-    assert!(play.scheduler.is_over());
-    assert_eq!(play.tell(1, broken(Cause::Crash)), [], "of being killed");
-    let summary = play.summary();
-    assert_eq!((summary.left, summary.broken.len(), summary.unwritable), (6, 1, false));
-    assert!(summary.broken[0].contains("did not end within 60 s"), "{:?}", summary.broken);
-}
-
-/// The device is to blame, not the samples: none of them fails, and the worker is given up.
-#[test]
-fn where_every_sample_breaks_down_none_is_condemned() {
-    let mut play = Play::new(9, 1);
-    let mut breakdowns = 0;
-    while !play.scheduler.is_over() {
-        let given = play.tell(0, ready(6));
-        let is_fail = |action: &Action| matches!(action, Action::Tell(_, Command::Fail { .. }));
-        assert!(!given.iter().any(is_fail), "{given:?}");
-        for action in given {
-            if let Action::Tell(0, Command::Solve { unit, .. }) = action {
-                play.tell(0, Event::Started { unit, resumed: false });
-            }
-        }
-        play.tell(0, broken(Cause::Crash));
-        breakdowns += 1;
-        play.tick(LONGEST_PAUSE);
-    }
-    let summary = play.summary();
-    assert_eq!((breakdowns, summary.finished, summary.left), (4, 0, 9));
-}
-
-/// Its row waits until another sample was solved after the second crash.
-#[test]
-fn a_sample_that_breaks_down_twice_fails_when_others_do_not() {
-    let mut play = Play::new(2, 1);
-    play.tell(0, ready(1));
-    play.tell(0, started(0));
-    play.tell(0, broken(Cause::Crash));
-    play.tick(LONGEST_PAUSE);
-    assert_eq!(play.tell(0, ready(1)), [solve(0, 1)]);
-    play.tell(0, started(1));
-    assert_eq!(play.tell(0, finished(unit(1), None)), [solve_again(0, 0)]);
-    play.tell(0, started(0));
-    play.tell(0, broken(Cause::Crash));
-    play.tick(LONGEST_PAUSE);
-    let [Action::Tell(0, Command::Fail { unit: failed, .. })] = &play.tell(0, ready(1))[..] else { panic!() };
-    assert_eq!(*failed, unit(0), "there is no other left to try");
-}
-
-#[test]
-fn a_worker_that_hangs_is_killed_and_its_sample_tried_again() {
-    let minute = Duration::from_secs(60);
-    let limits = Limits { silence: Some(10 * minute), ..Limits::default() };
-    let mut play = Play::with_limits(1, 1, limits);
-    play.tell(0, ready(1));
-    assert_eq!(play.tick(60 * minute), [], "it solves nothing, and has nothing to say");
-    play.tell(0, started(0));
-    assert_eq!(play.scheduler.wake_at(), Some(70 * minute));
-    play.tick(2 * minute);
-    play.tell(0, Event::Progress { unit: unit(0), evals: 1, psnr: None });
-    assert_eq!(play.tick(39 * minute), [], "its evaluations take two minutes");
-    assert_eq!(play.tick(minute), [Action::Kill(0)]);
-    assert_eq!(play.scheduler.wake_at(), None, "once");
-    play.tell(0, broken(Cause::Crash));
-    assert_eq!(play.tick(FIRST_PAUSE), [Action::Launch(0)]);
-    assert_eq!(play.tell(0, ready(1)), [solve_again(0, 0)]);
-    let broken = &play.summary().broken[0];
-    assert!(broken.contains("said nothing for 40 min"), "{broken}");
 }
 
 #[test]

@@ -226,6 +226,33 @@ fn a_sample_that_spoils_its_calls_fails_alone() {
     }
 }
 
+#[test]
+fn a_lost_device_is_no_samples_fault() {
+    for method in &methods() {
+        let trouble =
+            if is_pulled_back(method) { [Trouble::None, Trouble::Error] } else { [Trouble::Error; 2] };
+        let mut engine = Engine::new(vec![troubled(trouble[0], trouble[1])], MemoryBudget::Tape, 8)
+            .with_probe(Box::new(|| Err("an illegal address".to_owned())));
+        engine.slots = (0..5).map(|sample| slot(method, sample, SPOILER, None)).collect();
+        for _ in 0..500 {
+            engine.round();
+        }
+        let lost = engine.lost().unwrap_or_else(|| panic!("{}", method.kind()));
+        assert!(lost.contains("spoiled") && lost.contains("an illegal address"), "{lost}");
+        assert!(engine.slots.iter().all(|slot| !slot.is_finished()), "{}", method.kind());
+    }
+}
+
+#[test]
+fn a_device_that_answers_is_not_lost_by_an_error() {
+    let engine = Engine::new(vec![troubled(Trouble::Panic, Trouble::None)], MemoryBudget::Tape, 8);
+    let mut engine = engine.with_probe(Box::new(|| Ok(())));
+    let method = &methods()[0];
+    engine.slots = vec![slot(method, 0, SPOILER, None), slot(method, 1, Cond::None, None)];
+    let (outcomes, engine) = finish(engine);
+    assert!(engine.lost().is_none() && outcomes[0].is_err() && outcomes[1].is_ok());
+}
+
 /// Counts the calls of a field, by kind.
 struct Counted {
     field: Field,
