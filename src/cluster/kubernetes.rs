@@ -146,8 +146,8 @@ fn container_security(spec: &KubernetesSpec) -> String {
     (if is_restricted { restricted } else { "" }).to_owned()
 }
 
-/// The command: `dflow work SUBMISSION`, whose chunk is the completion index. A pod does not know of those before it on other
-/// nodes: samples are blamed at once, and the next submission tries what failed again.
+/// The command: `dflow work SUBMISSION`, whose chunk is the completion index. A pod does not know of those before it on
+/// other nodes: samples are blamed at once, and the next submission tries what failed again.
 fn command(submission: &Submission) -> Result<String, ClusterError> {
     let program = submission.file().cluster.command.as_deref().unwrap_or("dflow");
     let words = program.split_whitespace().map(quoted).collect::<Vec<_>>().join(", ");

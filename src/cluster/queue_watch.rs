@@ -58,7 +58,8 @@ impl fmt::Debug for QueueWatch {
 }
 
 impl QueueWatch {
-    /// Asks squeue on the search path, without repetitions: the next question is one. It ends with the watch, whatever it does.
+    /// Asks squeue on the search path, without repetitions: the next question is one. It ends with the watch, whatever it
+    /// does.
     pub fn slurm() -> Self {
         Self::on(SearchPath::from_environment())
     }

@@ -159,8 +159,8 @@ fn fence(root: &Path, patience: Duration) -> Result<Fence, CliError> {
     let held = Fence::of(root, patience).map_err(CliError::store)?;
     held.ok_or_else(|| {
         CliError::failure(format!(
-            "another `dflow submit` or `dflow collect` of {} is under way, and nothing was submitted by this one; if anything is missing when \
-             it is over, run the same command again",
+            "another `dflow submit` or `dflow collect` of {} is under way, and nothing was submitted by this one; if anything \
+             is missing when it is over, run the same command again",
             root.display()
         ))
     })
