@@ -121,7 +121,7 @@ fn show_script(submission: &Submission, slurm: &Slurm, global: &Global) -> CliRe
     let chunks: Vec<usize> = (0..submission.file().chunks).collect();
     let arrays = launch::arrays(submission, &chunks, slurm.most_tasks(), 0, "");
     let text = script::job(submission, &arrays).map_err(CliError::cluster)?;
-    if let Err(error) = syntax::check(&text) {
+    if let Err(error) = syntax::check(&text, &submission.file().cluster) {
         eprintln_lossy(&format!("note: {error}"));
     }
     if global.json {
@@ -144,7 +144,8 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     let chunks: Vec<usize> = (0..submission.file().chunks).collect();
     let arrays = launch::arrays(&submission, &chunks, slurm.most_tasks(), 0, "");
     // What cannot stand in a script is found before anything is written.
-    script::job(&submission, &arrays).and_then(|text| syntax::check(&text)).map_err(CliError::cluster)?;
+    let text = script::job(&submission, &arrays).map_err(CliError::cluster)?;
+    syntax::check(&text, &submission.file().cluster).map_err(CliError::cluster)?;
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
     let launched = launch::check(&submission, slurm)

@@ -143,7 +143,7 @@ impl Lines {
 
 /// What runs before dflow: modules, then the site's own lines; a module that is not there ends the script, which sees to it
 /// that another node is tried.
-fn setup(spec: &ClusterSpec) -> String {
+pub(super) fn setup(spec: &ClusterSpec) -> String {
     let mut lines = Vec::new();
     for module in spec.modules.iter().flatten() {
         lines.push(format!(
