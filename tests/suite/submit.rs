@@ -277,6 +277,29 @@ fn a_collecting_job_that_would_be_refused_keeps_the_arrays_back() {
 }
 
 #[test]
+fn a_submission_that_is_refused_halfway_says_how_far_it_got_and_goes_on_from_there() {
+    let cluster = Cluster::new();
+    cluster.command("scontrol", "echo 'MaxArraySize = 1'");
+    let refused = "echo 'sbatch: error: Job violates accounting/QOS policy' >&2; exit 1";
+    let halfway =
+        format!("id=$(( 99 + $(wc -l < $0.calls) ))\n[[ $id -lt 102 ]] || {{ {refused}; }}\necho $id");
+    cluster.command("sbatch", &halfway);
+    let submit = [&SUBMIT[..], &["--chunk", "1m"]].concat();
+    let error = cluster.run(&submit);
+    let arrays = cluster.file(0)["arrays"].as_array().unwrap().len();
+    assert!(arrays > 1, "{arrays}");
+    error.fails_with(2).stderr("longer chunks make fewer tasks");
+    error.stderr(&format!(
+        "1 of {arrays} arrays already submitted, and will run; mend that, then run the same"
+    ));
+    cluster.queue("101_0|RUNNING|node1|x|None\\n");
+    cluster.command("sbatch", "echo $(( 99 + $(wc -l < $0.calls) ))");
+    let rows = |submission: usize| cluster.file(submission)["units"].as_u64().unwrap();
+    cluster.run(&submit).succeeds();
+    assert!(rows(1) > 0 && rows(1) < rows(0), "all but what runs: {} of {}", rows(1), rows(0));
+}
+
+#[test]
 fn an_array_that_may_never_start_is_pointed_out() {
     let cluster = Cluster::new();
     cluster.queue("101_[0]|PENDING||x|BadConstraints\\n102|PENDING||y|Dependency\\n");
