@@ -284,7 +284,7 @@ fn a_submission_that_is_refused_halfway_says_how_far_it_got_and_goes_on_from_the
     let halfway =
         format!("id=$(( 99 + $(wc -l < $0.calls) ))\n[[ $id -lt 102 ]] || {{ {refused}; }}\necho $id");
     cluster.command("sbatch", &halfway);
-    let submit = [&SUBMIT[..], &["--chunk", "1m"]].concat();
+    let submit = ["submit", "p.yaml", "--slurm", "--seconds-per-eval", "100", "--chunk", "1m"];
     let error = cluster.run(&submit);
     let arrays = cluster.file(0)["arrays"].as_array().unwrap().len();
     assert!(arrays > 1, "{arrays}");
