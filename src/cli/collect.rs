@@ -30,7 +30,7 @@ use crate::ui::text::count;
 const SWEEPS: u32 = 2;
 
 /// How long a submission that is under way is waited for: nobody sits before the job that collects.
-const FENCE: Duration = Duration::from_secs(300);
+const FENCE: Duration = Duration::from_secs(1800);
 
 /// What brings back the rows that are missing.
 const SUBMIT: &str = "`dflow submit` of the same pipeline submits what is missing";
@@ -107,25 +107,43 @@ fn sweep(
         print_lossy(&format!("{} of this submission missing; {SUBMIT}", count(missing, "row")));
         return Ok(());
     }
-    let Some(_fence) = Fence::of(submission.run_dir(), FENCE).map_err(CliError::store)? else {
+    // Who only looks keeps nobody out, and changes nothing.
+    let held = if no_resubmit { None } else { fence(submission.run_dir())? };
+    if held.is_none() && !no_resubmit {
         print_lossy(&format!(
-            "not submitted again, because another `dflow submit` or `dflow collect` is at it\n{}",
+            "not submitted again, because another `dflow submit` or `dflow collect` is still at it\n{}",
             look_again(submission)
         ));
         return Ok(());
-    };
+    }
     let slurm = Slurm::on_path();
-    match queue(submission, &slurm) {
+    match queue(submission, &slurm, no_resubmit) {
         Ok(queue) => submit_missing(submission, run_dir, &slurm, &queue, no_resubmit),
         // What may still wait or run must not be submitted a second time.
-        Err(error) => {
+        Err(error) if is_about_queue(&error) => {
             print_lossy(&format!(
                 "not submitted again, because the queue could not be asked: {error}\n{}",
                 look_again(submission)
             ));
             Ok(())
         }
+        Err(error) => Err(CliError::cluster(error)),
     }
+}
+
+/// Keeps others from submitting of the run; none where one of them does not come to an end.
+fn fence(root: &Path) -> Result<Option<Fence>, CliError> {
+    let held = Fence::of(root, Duration::ZERO).map_err(CliError::store)?;
+    if held.is_some() {
+        return Ok(held);
+    }
+    eprintln_lossy("waiting until another `dflow submit` or `dflow collect` of this run has ended");
+    Fence::of(root, FENCE).map_err(CliError::store)
+}
+
+fn is_about_queue(error: &ClusterError) -> bool {
+    use ClusterError::{Answer, Busy, NoProgram, Refused};
+    matches!(error, Busy { .. } | NoProgram { .. } | Refused { .. } | Answer { .. })
 }
 
 fn look_again(submission: &Submission) -> String {
@@ -146,11 +164,13 @@ struct Queue {
     live: Keys,
 }
 
-fn queue(submission: &mut Submission, slurm: &Slurm) -> Result<Queue, ClusterError> {
+fn queue(submission: &mut Submission, slurm: &Slurm, only_looks: bool) -> Result<Queue, ClusterError> {
     // It may have been cancelled, or submitted again, while this was collecting.
     submission.refresh()?;
     let jobs = slurm.jobs(&Question::of_arrays([&*submission]))?;
-    submission.settle(&jobs)?;
+    if !only_looks {
+        submission.settle(&jobs)?;
+    }
     let live = state::live(submission.run_dir(), slurm)?.into_all_keys();
     Ok(Queue { jobs: state::by_chunk(submission, &jobs), live })
 }
@@ -168,14 +188,22 @@ fn submit_missing(
     let is_durable =
         |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
     let missing = state::missing_rows(submission.chunks(), &is_durable);
+    if missing == 0 {
+        print_lossy(&format!(
+            "the missing rows have come meanwhile: dflow collect {}",
+            submission.dir().display()
+        ));
+        return Ok(());
+    }
     let sweep = Sweep::of(submission, &queue.jobs, &queue.live, &is_durable);
     let running = queue.jobs.values().filter(|job| job.phase.is_live()).map(|job| job.id);
     let running: Vec<u64> = running.collect::<BTreeSet<_>>().into_iter().collect();
     let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) else {
-        return again(submission, slurm, &sweep, missing, &running).map_err(CliError::cluster);
+        return again(submission, slurm, &sweep, missing, &running)
+            .map_err(|error| cut_short(submission, error));
     };
     print_lossy(&format!("{}; {SUBMIT}", said(&sweep, &reason)));
-    if running.is_empty() || submission.is_cancelled() {
+    if running.is_empty() || no_resubmit || submission.is_cancelled() {
         return Ok(());
     }
     // The one before may have been killed between its arrays and the job that collects after them.
@@ -226,6 +254,15 @@ fn said(sweep: &Sweep, reason: &str) -> String {
     format!("{}: {reason}", parts.collect::<Vec<_>>().join(", "))
 }
 
+/// The error of a sweep that did not get to its end, with what to do: nobody may be there to collect what it submitted.
+fn cut_short(submission: &Submission, error: ClusterError) -> CliError {
+    let is_cancelled = matches!(error, ClusterError::Cancelled);
+    let CliError { code, text } = CliError::cluster(error);
+    let advice = format!("when what runs of it is over: {}", look_again(submission));
+    let text = if is_cancelled { text } else { format!("{}\n{advice}", text.trim_end()) };
+    CliError { code, text }
+}
+
 /// Submits chunks again, with a job that collects when they and the arrays that are `running` are over.
 fn again(
     submission: &mut Submission,
@@ -234,11 +271,10 @@ fn again(
     missing: usize,
     running: &[u64],
 ) -> Result<(), ClusterError> {
-    submission.update(|file| file.missing.push(missing))?;
-    let number = submission.file().missing.len() as u32;
+    let number = submission.file().missing.len() as u32 + 1;
     let exclude = launch::left_out(submission, sweep.exclude(submission), slurm)?;
     let arrays = launch::arrays(submission, &sweep.again, slurm.most_tasks(), number, &exclude);
-    launch::launch(submission, slurm, arrays, running)?;
+    launch::launch(submission, slurm, arrays, running, Some(missing))?;
     let nodes = if exclude.is_empty() { String::new() } else { format!(", without {exclude}") };
     print_lossy(&format!(
         "submitted {} again{nodes}; another job will collect",

@@ -149,7 +149,7 @@ fn submit(prepared: &Prepared, mut submission: Submission, slurm: &Slurm, global
     create(prepared, &submission)?;
     launch::write_scripts(&submission, &arrays).map_err(CliError::cluster)?;
     let launched = launch::check(&submission, slurm)
-        .and_then(|()| launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs()));
+        .and_then(|()| launch::launch(&mut submission, slurm, arrays, &prepared.live_jobs(), None));
     if let Err(error) = launched {
         return Err(cut_short(submission, error));
     }

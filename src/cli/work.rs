@@ -40,7 +40,7 @@ pub(super) struct WorkArgs {
     #[arg(long, value_name = "LIST")]
     devices: Option<DeviceList>,
     /// Write samples whose workers crash as failed rows also where the devices have not solved any: for the last of several
-    /// tries on different machines. Without it they stay to be done, and the exit code is 73.
+    /// tries on different machines. Without it they stay to be done, and the exit code is 72.
     #[arg(long)]
     blame_samples: bool,
 }
@@ -190,10 +190,10 @@ fn code_of_left(summary: &RunSummary) -> i32 {
         exit::UNWRITABLE
     } else if summary.stopped.is_some() {
         exit::STOPPED_EARLY
-    } else if summary.finished > summary.failed {
-        exit::FAILURE
+    } else if summary.suspects > 0 && summary.finished == summary.failed {
+        exit::CRASHES
     } else {
-        // Where no device solves anything, another machine's may.
+        // No worker is left, or nothing would be: another machine's devices may do.
         exit::DEVICES
     }
 }
@@ -206,9 +206,9 @@ mod tests {
     fn a_task_goes_on_elsewhere_where_nothing_is_written_or_solved() {
         let left = RunSummary { left: 1, broken: vec!["cuda:0: gone".to_owned()], ..RunSummary::default() };
         assert_eq!(code_of_left(&left), exit::DEVICES);
-        let unlucky = RunSummary { finished: 2, failed: 2, ..left.clone() };
-        assert_eq!(code_of_left(&unlucky), exit::DEVICES, "nothing was solved");
-        assert_eq!(code_of_left(&RunSummary { failed: 1, ..unlucky }), exit::FAILURE);
+        let unlucky = RunSummary { finished: 2, failed: 2, suspects: 1, ..left.clone() };
+        assert_eq!(code_of_left(&unlucky), exit::CRASHES, "nothing was solved");
+        assert_eq!(code_of_left(&RunSummary { failed: 1, ..unlucky }), exit::DEVICES, "the device was lost");
         let stopped = RunSummary { stopped: Some("warned".to_owned()), ..left };
         assert_eq!(code_of_left(&stopped), exit::STOPPED_EARLY, "whatever broke before");
         assert_eq!(code_of_left(&RunSummary { unwritable: true, ..stopped }), exit::UNWRITABLE);

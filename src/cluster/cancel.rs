@@ -135,7 +135,7 @@ mod tests {
 
     fn array(name: &str, first: usize, job: Option<u64>) -> Array {
         let (name, tasks) = (name.to_owned(), "0".to_owned());
-        Array { name, first, stride: 1, tasks, sweep: 0, exclude: String::new(), job }
+        Array { name, first, stride: 1, tasks, sweep: 0, exclude: String::new(), job, lost: false }
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let calls = Rc::new(RefCell::new(Vec::new()));
         let slurm =
             Slurm::with(Resubmits { dir: submission.dir().to_owned(), calls: Rc::clone(&calls) }, Vec::new());
-        let result = launch::launch(&mut submission, &slurm, vec![array("a", 0, None)], &[]);
+        let result = launch::launch(&mut submission, &slurm, vec![array("a", 0, None)], &[], None);
         assert!(matches!(result, Err(ClusterError::Cancelled)), "{result:?}");
         assert!(calls.borrow().is_empty(), "{:?}", calls.borrow());
     }

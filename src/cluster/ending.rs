@@ -130,8 +130,16 @@ mod tests {
         let mut submission = submission_in(root, ClusterSpec::default());
         submission.create(&document_of(PINV)).unwrap();
         let (name, tasks) = (format!("dflow-{job}"), "0-1".to_owned());
-        let array =
-            Array { name, first: 0, stride: 1, tasks, sweep: 0, exclude: String::new(), job: Some(job) };
+        let array = Array {
+            name,
+            first: 0,
+            stride: 1,
+            tasks,
+            sweep: 0,
+            exclude: String::new(),
+            job: Some(job),
+            lost: false,
+        };
         submission.update(|file| file.arrays.push(array)).unwrap();
         submission
     }

@@ -2,7 +2,7 @@
 //!
 //! The index comes from `JOB_COMPLETION_INDEX`. Pods that are evicted start again without being counted
 //! (`podFailurePolicy`), wrong input (2) fails its index at once, everything else counts against `backoffLimitPerIndex`,
-//! with growing pauses: stopping early (75), devices that are not to be had (73), a volume that is full (74). Field names
+//! with growing pauses: stopping early (75), workers that crash (72), devices that are not to be had (73), a volume that is full (74). Field names
 //! are those of `batch/v1` since Kubernetes 1.33.
 
 use std::collections::BTreeMap;

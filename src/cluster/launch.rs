@@ -41,6 +41,7 @@ pub fn arrays(
         sweep,
         exclude: exclude.to_owned(),
         job: None,
+        lost: false,
     };
     dealt.filter(|(_, indices)| !indices.is_empty()).enumerate().map(array).collect()
 }
@@ -113,7 +114,8 @@ pub fn stuck(submission: &Submission, slurm: &Slurm) -> Option<Job> {
     slurm.glance(&Question::of_arrays([submission])).ok()?.into_iter().find(is_stuck)
 }
 
-/// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them.
+/// Submits arrays, and the job that collects when they and the jobs `after` are over, whatever became of them. With arrays of
+/// what failed before, `missing` says how many rows are missing.
 ///
 /// # Errors
 /// As [`Slurm::submit`]; what was submitted before stays, and is recorded. [`ClusterError::Cancelled`] when somebody
@@ -123,8 +125,12 @@ pub fn launch(
     slurm: &Slurm,
     arrays: Vec<Array>,
     after: &[u64],
+    missing: Option<usize>,
 ) -> Result<(), ClusterError> {
-    submission.update(|file| file.arrays.extend(arrays.iter().cloned()))?;
+    submission.update(|file| {
+        file.missing.extend(missing);
+        file.arrays.extend(arrays.iter().cloned());
+    })?;
     let script = script_path(submission, "job.sbatch")?;
     let mut jobs = after.to_vec();
     for (i, array) in arrays.iter().enumerate() {
@@ -279,7 +285,7 @@ mod tests {
         write_scripts(&submission, &arrays).unwrap();
         let calls = Rc::new(RefCell::new(Vec::new()));
         let slurm = Slurm::with(Takes(takes, Rc::clone(&calls)), Vec::new());
-        let result = launch(&mut submission, &slurm, arrays, &[7]);
+        let result = launch(&mut submission, &slurm, arrays, &[7], None);
         let calls = calls.borrow().clone();
         (Submission::open(submission.dir()).unwrap(), calls, result)
     }

@@ -101,32 +101,33 @@ impl Known {
 }
 
 impl ChunkReader {
-    /// Looks which submissions there are in `root`, and what was submitted of them: one listing.
+    /// Looks which submissions there are in `root`, and what was submitted of them: one listing. Those whose files cannot be
+    /// read are told, and hide no others; one that was cut short before its `submission.json` was written is left out.
     ///
     /// # Errors
-    /// Files of a submission that cannot be read. One that was cut short before its `submission.json` was written is left
-    /// out.
-    pub fn refresh(&mut self, fs: &dyn Fs, root: &Path) -> Result<(), ClusterError> {
+    /// What the file system says of the listing.
+    pub fn refresh(&mut self, fs: &dyn Fs, root: &Path) -> Result<Vec<String>, ClusterError> {
         let folder = root.join(FOLDER);
         let names = match fs.list(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             names => names.map_err(ClusterError::io("list", &folder))?,
         };
         let mut before = std::mem::take(&mut self.submissions);
+        let mut damaged = Vec::new();
         for name in names {
             let known = match before.remove(&name) {
                 Some(mut known) => known.submission.refresh().map(|()| known),
-                None => Submission::open(&folder.join(&name)).map(Known::new),
+                None => Submission::open_among(&folder.join(&name)).map(Known::new),
             };
             match known {
                 Ok(known) => {
                     self.submissions.insert(name, known);
                 }
                 Err(ClusterError::NoSubmission { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => damaged.push(format!("a submission is not shown: {error}")),
             }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     /// What to ask the controller: all arrays of all submissions, and the jobs that will collect, at once.

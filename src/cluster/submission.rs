@@ -78,6 +78,14 @@ pub struct Array {
     pub exclude: String,
     /// Id of the array; none until Slurm said it.
     pub job: Option<u64>,
+    /// It was not in the queue when it was looked for after its process had ended: its sweep does not count.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 const fn one() -> usize {
@@ -258,13 +266,15 @@ impl Submission {
     /// # Errors
     /// As [`Self::open`].
     pub fn all(root: &Path) -> Result<Vec<Self>, ClusterError> {
-        let open = |dir: &PathBuf| {
-            Self::open(dir).or_else(|error| {
-                let known = Self::without_chunks(dir)?;
-                if known.is_cancelled() { Ok(known) } else { Err(error) }
-            })
-        };
-        Self::folders(root)?.iter().map(open).collect()
+        Self::folders(root)?.iter().map(|dir| Self::open_among(dir)).collect()
+    }
+
+    /// As [`Self::open`], one of those of [`Self::all`].
+    pub(super) fn open_among(dir: &Path) -> Result<Self, ClusterError> {
+        Self::open(dir).or_else(|error| {
+            let known = Self::without_chunks(dir)?;
+            if known.is_cancelled() { Ok(known) } else { Err(error) }
+        })
     }
 
     /// The folders of the submissions of the run in `root`, oldest first; none if there is no such folder. One that was cut
@@ -302,8 +312,8 @@ impl Submission {
     }
 
     /// Takes what the queue says of arrays that were about to be submitted when their process ended, or was not answered:
-    /// those that are in it have ids, the others were never taken, and are forgotten. A sweep that lacks one of its arrays
-    /// was none. Nobody may be submitting of the run at the same time.
+    /// those that are in it have ids, the others are lost, and a sweep that lacks one of its arrays was none. Lost ones are
+    /// asked for all the same: a busy controller may have taken one later. Nobody may be submitting of the run meanwhile.
     ///
     /// # Errors
     /// As [`Self::update`].
@@ -312,15 +322,18 @@ impl Submission {
             return Ok(());
         }
         self.update(|file| {
+            let last_sweep = file.missing.len() as u32;
+            let mut was_none = false;
             for array in file.arrays.iter_mut().filter(|array| array.job.is_none()) {
                 array.job = jobs.iter().find(|job| job.name == array.name).map(|job| job.id);
+                if array.job.is_none() && !array.lost {
+                    array.lost = true;
+                    was_none |= array.sweep > 0 && array.sweep == last_sweep;
+                }
             }
-            let last_sweep = file.missing.len() as u32;
-            let is_lost = |array: &Array| array.job.is_none();
-            if last_sweep > 0 && file.arrays.iter().any(|array| is_lost(array) && array.sweep == last_sweep) {
+            if was_none {
                 file.missing.pop();
             }
-            file.arrays.retain(|array| !is_lost(array));
         })
     }
 

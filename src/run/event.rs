@@ -116,6 +116,8 @@ pub struct RunSummary {
     pub left: usize,
     /// Why it stopped before the end; none: it did not.
     pub stopped: Option<String>,
+    /// Of those that are left, the ones that were being solved when workers crashed.
+    pub suspects: usize,
     /// Errors of workers that broke down.
     pub broken: Vec<String>,
     /// Whether one of them could not write its results, and none has written any since.

@@ -125,7 +125,8 @@ impl Scheduler {
     pub fn summary(mut self, elapsed: Duration) -> RunSummary {
         let held: usize = self.seats.iter().map(|seat| seat.held.len()).sum();
         let suspects: usize = self.suspects.iter().map(Vec::len).sum();
-        self.summary.left = self.queue.len() + suspects + self.condemned.len() + held;
+        self.summary.suspects = suspects + self.condemned.len();
+        self.summary.left = self.queue.len() + self.summary.suspects + held;
         self.summary.seconds = elapsed.as_secs_f64();
         self.summary
     }

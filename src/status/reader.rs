@@ -92,7 +92,10 @@ impl Reader {
         let mut snapshot = Snapshot::new(&plan.name, progress, nodes, &mut self.history, now);
         let is_durable = |hash: &str, sample: &str| rows.has_row(hash, sample);
         match submissions {
-            Ok(()) => snapshot.chunks = self.chunks.counts(&answer, &is_durable),
+            Ok(damaged) => {
+                notes.extend(damaged);
+                snapshot.chunks = self.chunks.counts(&answer, &is_durable);
+            }
             Err(error) => notes.push(format!("chunks are not shown: {error}")),
         }
         snapshot.notes = notes;

@@ -66,8 +66,10 @@ struct Shared {
 
 /// The newest reading of every device.
 struct Newest {
-    /// When it was taken; before the first, when the reading began.
+    /// When it was taken (before the first, when the reading began); later by the time in which nobody looked.
     at: Instant,
+    /// When somebody looked last.
+    looked: Instant,
     rows: BTreeMap<String, TelemetryRow>,
     /// Whether it was said that nothing newer comes.
     is_told: bool,
@@ -75,11 +77,17 @@ struct Newest {
 
 impl Newest {
     fn new(rows: BTreeMap<String, TelemetryRow>) -> Self {
-        Self { at: Instant::now(), rows, is_told: false }
+        let now = Instant::now();
+        Self { at: now, looked: now, rows, is_told: false }
     }
 
     /// The readings, unless they are older than `limit` at `now`, which is said once.
     fn look(&mut self, limit: Duration, now: Instant) -> BTreeMap<String, TelemetryRow> {
+        let lapse = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
+        if lapse > limit / 2 {
+            // The whole process was suspended: the reader, too.
+            self.at += lapse;
+        }
         let age = now.saturating_duration_since(self.at);
         if age <= limit {
             return self.rows.clone();
@@ -295,11 +303,26 @@ mod tests {
         let row = TelemetryRow { power: Some(300.0), ..TelemetryRow::default() };
         let mut newest = Newest::new(BTreeMap::from([("cuda:0".to_owned(), row)]));
         let (limit, begin) = (Duration::from_secs(30), newest.at);
-        assert_eq!(newest.look(limit, begin + limit).len(), 1);
+        for third in 1..=3 {
+            assert_eq!(newest.look(limit, begin + third * limit / 3).len(), 1);
+        }
         assert!(!newest.is_told);
         assert!(newest.look(limit, begin + limit + Duration::from_millis(1)).is_empty());
-        assert!(newest.is_told && newest.look(limit, begin + 2 * limit).is_empty());
+        assert!(newest.is_told && newest.look(limit, begin + limit + limit / 3).is_empty());
         assert!(!Newest::new(BTreeMap::new()).is_told, "a new reading begins anew");
+    }
+
+    #[test]
+    fn time_in_which_the_process_is_suspended_makes_no_reading_old() {
+        let row = TelemetryRow::default();
+        let mut newest = Newest::new(BTreeMap::from([("cuda:0".to_owned(), row)]));
+        let (limit, begin) = (Duration::from_secs(30), newest.at);
+        assert_eq!(newest.look(limit, begin + 20 * limit).len(), 1);
+        assert!(!newest.is_told);
+        for third in 1..=3 {
+            assert_eq!(newest.look(limit, begin + 20 * limit + third * limit / 3).len(), 1);
+        }
+        assert!(newest.look(limit, begin + 20 * limit + 4 * limit / 3).is_empty(), "but the reader hangs");
     }
 
     #[test]

@@ -175,8 +175,10 @@ impl<'a> Run<'a> {
         read_samples(&OsFs, &Layout::new(self.directory()), Columns::WithoutTrace).unwrap()
     }
 
-    /// Rows that were found more than once when all were merged.
+    /// Rows that are found more than once when all are merged: once more, because what was cut off may have ended after the
+    /// job that collected.
     pub(crate) fn duplicates(&self) -> u64 {
+        self.dflow(&["merge", self.directory().to_str().unwrap()]).succeeds();
         let text = std::fs::read_to_string(self.directory().join("run.json")).unwrap();
         let run: Value = serde_json::from_str(&text).unwrap();
         run["rows"]["duplicates"].as_u64().expect("run.json counts duplicates")

@@ -1,7 +1,10 @@
 //! `dflow collect`, and what is left by commands that were killed or cancelled halfway, against a Slurm of scripts.
 
 use std::fs::{self, File};
-use std::thread;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
 
 use crate::submit::{Cluster, SITE};
 
@@ -130,8 +133,29 @@ fn a_collecting_job_that_is_killed_before_its_array_is_taken_has_tried_nothing()
     cluster.run(&["collect", &dir]).fails_with(4).stdout("submitted 1 chunk again");
     let file = cluster.file(0);
     assert_eq!(file["missing"].as_array().unwrap().len(), 1, "one sweep: {file}");
-    assert_eq!((file["arrays"].as_array().unwrap().len(), &file["arrays"][1]["sweep"]), (2, &1.into()));
-    assert!(file["arrays"][1]["job"].is_u64(), "{file}");
+    let [_, lost, new] = &file["arrays"].as_array().unwrap()[..] else { panic!("{file}") };
+    assert_eq!((&lost["lost"], &new["sweep"], new.get("lost")), (&true.into(), &1.into(), None), "{file}");
+    assert!(new["job"].is_u64() && new["name"] != lost["name"], "{file}");
+    // A busy controller has taken it after all.
+    fs::write(
+        cluster.0.path("bin/queue"),
+        format!("900_0|PENDING||{}|None\n", lost["name"].as_str().unwrap()),
+    )
+    .unwrap();
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("still waiting or running");
+    assert_eq!(cluster.file(0)["arrays"][1]["job"], 900);
+}
+
+#[test]
+fn a_collecting_job_that_is_killed_while_it_prepares_has_tried_nothing() {
+    let cluster = Cluster::new();
+    let dir = failed_once(&cluster);
+    cluster.command("scontrol", KILL);
+    cluster.run(&["collect", &dir]);
+    assert_eq!(cluster.calls("scontrol").len(), 1, "it was killed there");
+    cluster.command("scontrol", "echo 'MaxArraySize            = 1001'");
+    cluster.run(&["collect", &dir]).fails_with(4).stdout("submitted 1 chunk again");
+    assert_eq!(cluster.file(0)["missing"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -148,6 +172,9 @@ fn a_collecting_job_that_is_killed_after_its_array_leaves_the_rest_to_the_next()
         format!("101_0|FAILED|node1|x|None\n{array}_0|RUNNING|node1|x|None\n102|RUNNING|node1|y|None\n"),
     )
     .unwrap();
+    let calls = cluster.calls("sbatch").len();
+    cluster.run(&["collect", &dir, "--no-resubmit"]).fails_with(4).stdout("not submitted again");
+    assert_eq!(cluster.calls("sbatch").len(), calls, "it only looks");
     let next = || cluster.run_with(&["collect", &dir], &[("SLURM_JOB_ID", "102")]);
     next().fails_with(4).stdout("1 chunk still waiting or running").stdout("another job will collect");
     let last = cluster.calls("sbatch").last().cloned().unwrap();
@@ -169,15 +196,17 @@ fn a_collecting_job_waits_for_a_submission_that_is_under_way() {
         File::options().write(true).create(true).truncate(false).open(cluster.0.path("a/.submit.lock"));
     let lock = lock.unwrap();
     lock.lock().unwrap();
-    thread::scope(|scope| {
-        let collecting = scope.spawn(|| cluster.run(&["collect", &dir]));
-        while !cluster.0.path("a/tables.md").exists() {
-            thread::yield_now();
-        }
-        assert_eq!(cluster.calls("sbatch").len(), 3, "nothing beside the submission under way");
-        lock.unlock().unwrap();
-        collecting.join().unwrap().fails_with(4).stdout("submitted 1 chunk again");
-    });
+    let looks = cluster.calls("squeue").len();
+    let mut command = cluster.0.command(&["collect", &dir]);
+    command.env("PATH", cluster.0.path("bin")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut collecting = command.spawn().unwrap();
+    let mut said = BufReader::new(collecting.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with("waiting until another `dflow submit`")), "it does not wait");
+    assert_eq!(cluster.calls("squeue").len(), looks, "what is submitted meanwhile would not be seen");
+    lock.unlock().unwrap();
+    let output = collecting.wait_with_output().unwrap();
+    let results = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(4) && results.contains("submitted 1 chunk again"), "{results}");
 }
 
 #[test]
@@ -235,6 +264,12 @@ fn a_submission_whose_chunks_were_damaged_can_be_cancelled() {
     cluster.run(&["cancel", "a"]).succeeds().stdout("1 that ran");
     assert_eq!(cluster.calls("scancel"), ["101"]);
     cluster.submit().succeeds().stdout("submitted 16 rows");
+    let shown = cluster.run(&["status", "a", "--json"]).json();
+    assert_eq!(
+        (&shown["chunks"]["total"], &shown["notes"]),
+        (&1.into(), &Value::Array(Vec::new())),
+        "{shown}"
+    );
     // Not even its jobs are known; the other one is cancelled all the same.
     let other = cluster.file(1)["arrays"][0]["job"].to_string();
     fs::write(dir.join("submission.json"), "{").unwrap();

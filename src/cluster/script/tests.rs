@@ -34,7 +34,7 @@ fn spec(text: &str) -> ClusterSpec {
 
 fn array(name: &str, first: usize, tasks: &str) -> Array {
     let (name, tasks) = (name.to_owned(), tasks.to_owned());
-    Array { name, first, stride: 2, tasks, sweep: 0, exclude: String::new(), job: None }
+    Array { name, first, stride: 2, tasks, sweep: 0, exclude: String::new(), job: None, lost: false }
 }
 
 /// The two scripts of a submission, its random id replaced.

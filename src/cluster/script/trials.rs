@@ -213,8 +213,8 @@ fn devices_that_do_not_answer_are_looked_for_elsewhere_some_times() {
 
 /// A bad GPU must condemn no sample, and a bad sample must come to its end.
 #[test]
-fn samples_are_blamed_where_two_nodes_could_not_solve_them() {
-    let trial = Trial::new("echo \"asked: $*\"; exit 73");
+fn samples_are_blamed_where_all_workers_crashed_on_them_in_two_starts() {
+    let trial = Trial::new("echo \"asked: $*\"; exit 72");
     let asked = |restarts| {
         let ended = trial.run_with(&ClusterSpec::default(), &["0"], restarts);
         let line = ended.log.lines().rfind(|line| line.starts_with("asked: ")).map(str::to_owned);
@@ -225,10 +225,15 @@ fn samples_are_blamed_where_two_nodes_could_not_solve_them() {
     let once = ClusterSpec { max_restarts: Some(0), ..ClusterSpec::default() };
     let ended = Trial::new("echo \"asked: $*\"").run_with(&once, &["0"], 0);
     assert!(ended.log.contains("--blame-samples"), "nobody tries after it: {ended:?}");
-    let other = Trial::new("echo \"asked: $*\"; exit 74");
-    for restarts in 0..4 {
-        let ended = other.run_with(&ClusterSpec::default(), &["0"], restarts);
-        assert!(!ended.log.contains("--blame-samples"), "its nodes could not write: {ended:?}");
+    let last = trial.run_with(&ClusterSpec::default(), &["0"], 3);
+    assert_eq!((last.code, last.calls.len()), (Some(72), 0), "{last:?}");
+    assert!(last.log.ends_with("event=end reason=crashes\n"), "{last:?}");
+    for code in [73, 74] {
+        let other = Trial::new(&format!("echo \"asked: $*\"; exit {code}"));
+        for restarts in [0, 1, 2, 20] {
+            let ended = other.run_with(&ClusterSpec::default(), &["0"], restarts);
+            assert!(!ended.log.contains("--blame-samples"), "nothing crashed there: {ended:?}");
+        }
     }
 }
 

@@ -189,6 +189,7 @@ fn nodes_stay_left_out() {
         tasks: "0".to_owned(),
         sweep: 1,
         exclude: exclude.to_owned(),
+        lost: false,
         job: None,
     };
     let sweep = Sweep { bad_nodes: BTreeSet::from(["node3".to_owned()]), ..Sweep::default() };

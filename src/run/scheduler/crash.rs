@@ -20,6 +20,8 @@ pub(super) struct Crashes {
     count: u32,
     /// What the first of them said.
     first: String,
+    /// The seat of the last.
+    seat: usize,
 }
 
 impl Scheduler {
@@ -33,7 +35,7 @@ impl Scheduler {
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
         let restarts = may_restart && !self.stopping && seat.breakdowns <= self.limits.max_restarts;
         seat.state = if restarts { State::Pausing(self.now + pause) } else { State::Ended };
-        self.take_back(held, (cause == Cause::Crash).then_some(&*error));
+        self.take_back(held, (cause == Cause::Crash).then_some((index, &*error)));
         self.summary.broken.push(format!("{device}: {error}"));
         self.summary.unwritable |= cause == Cause::Store;
         let restart_in = restarts.then_some(pause.as_secs_f64());
@@ -41,8 +43,9 @@ impl Scheduler {
         self.share_out();
     }
 
-    /// Samples of a worker that is gone are still to be done. Where it crashed, those that it was solving are suspects.
-    pub(super) fn take_back(&mut self, held: BTreeMap<Unit, Held>, crash: Option<&str>) {
+    /// Samples of a worker that is gone are still to be done. Where it crashed (its seat, and what it said), those that it was
+    /// solving are suspects.
+    pub(super) fn take_back(&mut self, held: BTreeMap<Unit, Held>, crash: Option<(usize, &str)>) {
         let started = held.iter().filter(|(_, held)| held.is_started());
         self.begun.extend(started.map(|(unit, _)| *unit));
         let (blamed, innocent): (Vec<_>, Vec<_>) =
@@ -56,15 +59,18 @@ impl Scheduler {
             self.suspects.push_front(suspects);
         }
         let blamed: Vec<Unit> = blamed.into_iter().map(|(unit, _)| unit).collect();
-        self.suspect(&blamed, crash.unwrap_or_default());
+        if let Some((seat, error)) = crash {
+            self.suspect(&blamed, seat, error);
+        }
     }
 
-    /// A worker crashed while it solved these.
-    fn suspect(&mut self, units: &[Unit], error: &str) {
+    /// The worker of a seat crashed while it solved these.
+    fn suspect(&mut self, units: &[Unit], seat: usize, error: &str) {
         let is_known = units.iter().any(|unit| self.crashed.contains_key(unit));
         for unit in units {
-            let new = || Crashes { count: 0, first: error.to_owned() };
-            self.crashed.entry(*unit).or_insert_with(new).count += 1;
+            let new = || Crashes { count: 0, first: error.to_owned(), seat };
+            let crashes = self.crashed.entry(*unit).or_insert_with(new);
+            (crashes.count, crashes.seat) = (crashes.count + 1, seat);
         }
         match *units {
             [unit] if is_known => self.condemn(unit, error),
@@ -77,7 +83,7 @@ impl Scheduler {
     }
 
     fn condemn(&mut self, unit: Unit, error: &str) {
-        let Some(Crashes { count, first }) = self.crashed.get(&unit) else { return };
+        let Some(Crashes { count, first, .. }) = self.crashed.get(&unit) else { return };
         let workers = if *count == 2 { "two".to_owned() } else { count.to_string() };
         let reason = if first == error { String::new() } else { format!(", then: {error}") };
         let text = format!("{workers} workers broke down while they solved it: {first}{reason}");
@@ -89,16 +95,30 @@ impl Scheduler {
         seat.held.keys().any(|unit| self.crashed.contains_key(unit))
     }
 
-    /// Suspects go to a worker that holds nothing else.
+    /// Suspects go to workers that hold nothing else.
     pub(super) fn hand_out_suspects(&mut self) {
-        while let Some(index) = self.seats.iter().position(Seat::is_free) {
-            let Some(mut group) = self.suspects.pop_front() else { return };
+        for index in 0..self.seats.len() {
+            if !self.seats[index].is_free() {
+                continue;
+            }
+            let Some(place) = self.suspects.iter().position(|group| self.may_try(index, group)) else {
+                continue;
+            };
+            let Some(mut group) = self.suspects.remove(place) else { continue };
             let rest = group.split_off(group.len().min(self.seats[index].slots.max(1)));
             if !rest.is_empty() {
-                self.suspects.push_front(rest);
+                self.suspects.insert(place, rest);
             }
             group.into_iter().for_each(|unit| self.give(index, unit));
         }
+    }
+
+    /// Not where they crashed, as long as there is another device: that one may be to blame.
+    fn may_try(&self, index: usize, group: &[Unit]) -> bool {
+        let crashed_here =
+            |unit| self.crashed.get(unit).is_some_and(|crashes: &Crashes| crashes.seat == index);
+        let lives = |(other, seat): (usize, &Seat)| other != index && seat.state != State::Ended;
+        !group.iter().any(crashed_here) || !self.seats.iter().enumerate().any(lives)
     }
 
     /// Whether a device has shown that it solves anything, where that is asked for before samples are blamed.

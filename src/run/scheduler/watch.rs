@@ -12,7 +12,7 @@ pub(in crate::run) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// More than this between two looks says that nobody looked: the process was stopped, as by `scontrol suspend`, and its
 /// workers with it.
-const LONGEST_LOOK: Duration = Duration::from_secs(20);
+const LONGEST_LOOK: Duration = Duration::from_secs(11);
 
 impl Scheduler {
     /// When [`Self::tick`] has something to do next.

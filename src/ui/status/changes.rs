@@ -63,8 +63,10 @@ impl Changes {
                 lines.push(one_line(&format!("failed: {}: {}", failure.row, failure.error)));
             }
         }
-        let new = notes(snapshot).filter(|note| self.notes.insert((*note).clone())).cloned();
-        lines.extend(bounded_notes(new, NOTES).iter().map(|note| one_line(note)));
+        let new: Vec<&String> = notes(snapshot).filter(|note| !self.notes.contains(*note)).collect();
+        lines.extend(bounded_notes(new.iter().copied().cloned(), NOTES).iter().map(|note| one_line(note)));
+        // The others come with what changes next.
+        self.notes.extend(new.into_iter().take(NOTES).cloned());
         lines.push(summary(snapshot));
         if before.is_none_or(|before| before.goes_on != goes_on) {
             lines.extend(goes_on.map(GoesOn::text));

@@ -148,7 +148,7 @@ impl GoesOn {
     fn text(self) -> String {
         match self {
             Self::Nobody => NOBODY.to_owned(),
-            Self::Collector(job) => format!("job {job} will collect, and submits what failed again"),
+            Self::Collector(job) => format!("job {job} will collect, and may submit again what failed"),
         }
     }
 }

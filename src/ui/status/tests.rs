@@ -465,7 +465,7 @@ fn while_a_job_will_collect_it_is_said_to_go_on() {
     let mut now = snapshot(cells(), dead);
     let queue = QueueCounts { failed: 3, collector: Some(102), ..QueueCounts::default() };
     now.chunks = Some(chunks(Some(queue.clone())));
-    let goes_on = "job 102 will collect, and submits what failed again".to_owned();
+    let goes_on = "job 102 will collect, and may submit again what failed".to_owned();
     let mut changes = Changes::default();
     assert_eq!(changes.lines(&now).last(), Some(&goes_on));
     let framed = frame(&now, PLAIN);

@@ -68,6 +68,41 @@ fn where_every_sample_breaks_down_none_is_condemned() {
     assert_eq!((breakdowns, summary.finished, summary.left), (4, 0, 9));
 }
 
+/// The device is to blame: another one solves what it crashes on, and no row fails.
+#[test]
+fn what_crashes_on_one_device_is_solved_by_another() {
+    let mut play = Play::new(7, 2);
+    let mut given = play.tell(0, ready(5));
+    given.extend(play.tell(1, ready(2)));
+    let (mut left, mut solved) = (given, BTreeSet::new());
+    while solved.len() < 7 {
+        let mut next = Vec::new();
+        let told =
+            |seat: usize| move |action: &Action| matches!(action, Action::Tell(other, _) if *other == seat);
+        let is_bad = left.iter().any(told(0));
+        for action in &left {
+            match action {
+                Action::Tell(0, Command::Solve { unit, .. }) => {
+                    next.extend(play.tell(0, started(unit.sample)))
+                }
+                Action::Tell(1, Command::Solve { unit, .. }) if solved.insert(unit.sample) => {
+                    next.extend(play.tell(1, finished(*unit, None)));
+                }
+                Action::Tell(_, Command::Fail { unit, error }) => panic!("{unit:?}: {error}"),
+                _ => {}
+            }
+        }
+        if is_bad {
+            next.extend(play.tell(0, broken(Cause::Crash)));
+            next.extend(play.tick(LONGEST_PAUSE));
+            next.extend(play.tell(0, ready(5)));
+        }
+        assert!(!next.is_empty() || solved.len() == 7, "nothing goes on: {solved:?}");
+        left = next;
+    }
+    assert_eq!((play.summary().failed, solved.len()), (0, 7));
+}
+
 /// Its row waits until another sample was solved after the second crash.
 #[test]
 fn a_sample_that_breaks_down_twice_fails_when_others_do_not() {
