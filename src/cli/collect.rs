@@ -51,18 +51,36 @@ pub(super) fn run(args: &CollectArgs, global: &Global) -> CliResult {
     let run_dir = RunDir::existing(&root).map_err(CliError::store)?;
     // A node that cannot write leaves it to another, whatever the merge would stumble over.
     run_dir.check_writable().map_err(CliError::store)?;
+    loop {
+        let verdict = gather(&submission, &run_dir, global)?;
+        match sweep(&mut submission, &run_dir, &verdict, args.no_resubmit)? {
+            Next::Over => return Ok(code(&verdict)),
+            Next::Again => print_lossy("rows have come meanwhile"),
+        }
+    }
+}
+
+/// What is to be done after a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Over,
+    /// Everything once more: rows that were missing are there now.
+    Again,
+}
+
+/// Merges, checks against the plan, and writes the tables.
+fn gather(submission: &Submission, run_dir: &RunDir, global: &Global) -> Result<Verdict, CliError> {
     run_dir.finish(run_dir.plan()).map_err(CliError::store)?;
-    complete_references(&submission, &run_dir, global);
+    complete_references(submission, run_dir, global);
     let verdict =
         verify(&**run_dir.fs(), run_dir.layout(), run_dir.plan(), Depth::Keys).map_err(CliError::store)?;
-    match tables::write(&run_dir) {
+    match tables::write(run_dir) {
         Ok(text) => print_lossy(&text),
         // The rows are what matters: a table can be made from them at any time.
         Err(error) => eprintln_lossy(&format!("note: no tables: {}", error.text)),
     }
-    print_lossy(&verdict_lines(&root, &verdict).join("\n"));
-    sweep(&mut submission, &run_dir, &verdict, args.no_resubmit)?;
-    Ok(code(&verdict))
+    print_lossy(&verdict_lines(submission.run_dir(), &verdict).join("\n"));
+    Ok(verdict)
 }
 
 fn code(verdict: &Verdict) -> i32 {
@@ -95,17 +113,17 @@ fn sweep(
     run_dir: &RunDir,
     verdict: &Verdict,
     no_resubmit: bool,
-) -> Result<(), CliError> {
+) -> Result<Next, CliError> {
     let missing = missing(submission, run_dir)?;
     if missing == 0 {
         if !verdict.missing.is_empty() {
             print_lossy(&format!("every row of this submission is done; {SUBMIT}"));
         }
-        return Ok(());
+        return Ok(Next::Over);
     }
     if submission.file().engine == Engine::Kubernetes {
         print_lossy(&format!("{} of this submission missing; {SUBMIT}", count(missing, "row")));
-        return Ok(());
+        return Ok(Next::Over);
     }
     // Who only looks keeps nobody out, and changes nothing.
     let held = if no_resubmit { None } else { fence(submission.run_dir())? };
@@ -114,7 +132,7 @@ fn sweep(
             "not submitted again, because another `dflow submit` or `dflow collect` is still at it\n{}",
             look_again(submission)
         ));
-        return Ok(());
+        return Ok(Next::Over);
     }
     let slurm = Slurm::on_path();
     match queue(submission, &slurm, no_resubmit) {
@@ -125,7 +143,7 @@ fn sweep(
                 "not submitted again, because the queue could not be asked: {error}\n{}",
                 look_again(submission)
             ));
-            Ok(())
+            Ok(Next::Over)
         }
         Err(error) => Err(CliError::cluster(error)),
     }
@@ -167,7 +185,7 @@ struct Queue {
 fn queue(submission: &mut Submission, slurm: &Slurm, only_looks: bool) -> Result<Queue, ClusterError> {
     // It may have been cancelled, or submitted again, while this was collecting.
     submission.refresh()?;
-    let jobs = slurm.jobs(&Question::of_arrays([&*submission]))?;
+    let jobs = slurm.jobs(&Question::with_lost(submission))?;
     if !only_looks {
         submission.settle(&jobs)?;
     }
@@ -183,35 +201,31 @@ fn submit_missing(
     slurm: &Slurm,
     queue: &Queue,
     no_resubmit: bool,
-) -> Result<(), CliError> {
+) -> Result<Next, CliError> {
     let finished = run_dir.finished().map_err(CliError::store)?;
     let is_durable =
         |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
     let missing = state::missing_rows(submission.chunks(), &is_durable);
     if missing == 0 {
-        print_lossy(&format!(
-            "the missing rows have come meanwhile: dflow collect {}",
-            submission.dir().display()
-        ));
-        return Ok(());
+        return Ok(Next::Again);
     }
     let sweep = Sweep::of(submission, &queue.jobs, &queue.live, &is_durable);
     let running = queue.jobs.values().filter(|job| job.phase.is_live()).map(|job| job.id);
     let running: Vec<u64> = running.collect::<BTreeSet<_>>().into_iter().collect();
     let Some(reason) = why_not(submission, &sweep, missing, no_resubmit) else {
-        return again(submission, slurm, &sweep, missing, &running)
-            .map_err(|error| cut_short(submission, error));
+        again(submission, slurm, &sweep, missing, &running).map_err(|error| cut_short(submission, error))?;
+        return Ok(Next::Over);
     };
     print_lossy(&format!("{}; {SUBMIT}", said(&sweep, &reason)));
     if running.is_empty() || no_resubmit || submission.is_cancelled() {
-        return Ok(());
+        return Ok(Next::Over);
     }
     // The one before may have been killed between its arrays and the job that collects after them.
     let this = std::env::var("SLURM_JOB_ID").ok().and_then(|id| id.parse().ok());
     if launch::ensure_collector(submission, slurm, &running, this).map_err(CliError::cluster)? {
         print_lossy("another job will collect what still waits or runs");
     }
-    Ok(())
+    Ok(Next::Over)
 }
 
 /// Why the missing rows are left as they are; none if they are to be tried again.

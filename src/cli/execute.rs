@@ -13,7 +13,7 @@ use super::{CliError, Global};
 use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
 use crate::run::signal::StopRequest;
-use crate::run::{Dispatcher, Identity, Limits, Live, RunEvent, RunSummary};
+use crate::run::{Blame, Dispatcher, Identity, Limits, Live, RunEvent, RunSummary};
 use crate::store::RunDir;
 use crate::store::run_dir::Written;
 use crate::ui::Style;
@@ -126,8 +126,8 @@ pub(super) struct Job<'a> {
     pub(super) task: Option<(String, usize)>,
     /// Time that workers have to come to their end after a stop; none: any.
     pub(super) stop_within: Option<Duration>,
-    /// Whether samples are blamed for crashes also where none was ever solved; else they are left.
-    pub(super) blames_unproven: bool,
+    /// When samples are blamed for crashes.
+    pub(super) blame: Blame,
 }
 
 impl Job<'_> {
@@ -171,7 +171,7 @@ impl Job<'_> {
             max_failures,
             stop_within: self.stop_within,
             silence: Some(SILENCE),
-            blames_unproven: self.blames_unproven,
+            blame: self.blame,
             ..Limits::default()
         };
         let dispatcher = Dispatcher::new(self.todo, &device_names, limits, &mut observe);

@@ -10,8 +10,8 @@ use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
 use crate::plan::{Cell, Plan, Shard, Unit};
-use crate::run::RunSummary;
 use crate::run::signal::{self, Latch};
+use crate::run::{Blame, RunSummary};
 use crate::score::{Ground, Scorers, complete_references};
 use crate::store::{Completeness, Finished, Found, RunDir, Start, Status};
 use crate::worker::device;
@@ -94,8 +94,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let (run_dir, resolved) = (&run_dir, &resolved);
     let (options, task, stop_within) = (&args.solve, None, None);
     // Nobody else will try.
-    let blames_unproven = true;
-    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blames_unproven };
+    let blame = Blame::Last;
+    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blame };
     let summary = job.execute(&stop, global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {

@@ -16,7 +16,7 @@ use crate::cluster::Submission;
 use crate::cluster::task::{Misfit, TaskShape, misfit};
 use crate::exit;
 use crate::plan::{Plan, Shard, Unit};
-use crate::run::{RunSummary, signal};
+use crate::run::{Blame, RunSummary, signal};
 use crate::spec::device::{DeviceList, DeviceSpec};
 use crate::store::{Part, RunDir};
 use crate::ui::text::count;
@@ -84,8 +84,8 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let (planned, run_dir, resolved) = (units.len(), &run_dir, &resolved);
     let task = Some((submission.id().to_owned(), chunk));
     let stop_within = Some(grace(&submission));
-    let (options, blames_unproven) = (&options, args.blame_samples);
-    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blames_unproven };
+    let (options, blame) = (&options, if args.blame_samples { Blame::Always } else { Blame::Proven });
+    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blame };
     let summary = job.execute(&stop, &global)?;
     end(&summary, chunk, planned, &global)
 }

@@ -11,4 +11,4 @@ pub use dispatcher::{Dispatcher, Launch};
 pub use event::{RunEvent, RunSummary};
 pub use heart::Identity;
 pub use live::Live;
-pub use scheduler::{Action, Limits, Scheduler};
+pub use scheduler::{Action, Blame, Limits, Scheduler};

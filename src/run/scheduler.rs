@@ -31,14 +31,25 @@ pub struct Limits {
     /// A worker that says nothing for so long, and for many times its longest silence before, hangs and is killed, if it
     /// can be; who starts has half an hour. None: it is waited for.
     pub silence: Option<Duration>,
-    /// Whether samples whose workers crashed become failed rows also where no sample was ever solved: the devices may be to
-    /// blame. Else they are left.
-    pub blames_unproven: bool,
+    /// When samples whose workers crash become failed rows.
+    pub blame: Blame,
+}
+
+/// When a sample that crashes its worker alone becomes a failed row: the device may be to blame as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Where any sample was solved. Else it is left to other machines.
+    Proven,
+    /// Also where none was, once nothing else is left to be tried.
+    Last,
+    /// Whatever was solved: others have tried before. Crashes on samples then use up no restarts, for there is no end of
+    /// them before every sample was tried.
+    Always,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_failures: None, max_restarts: 3, stop_within: None, silence: None, blames_unproven: true }
+        Self { max_failures: None, max_restarts: 3, stop_within: None, silence: None, blame: Blame::Last }
     }
 }
 
@@ -188,7 +199,7 @@ impl Scheduler {
         seat.held.remove(&sample.unit);
         // A failed one, written down perhaps without being solved, says nothing good of the device.
         if sample.error.is_none() {
-            seat.breakdowns = 0;
+            (seat.breakdowns, seat.has_solved) = (0, true);
             (self.is_proven, self.has_solved) = (true, true);
             self.typical.add(sample.unit.cell, sample.evals);
         }

@@ -244,6 +244,17 @@ fn what_leaves_the_queue_as_it_is_asked_is_not_submitted_again() {
 }
 
 #[test]
+fn rows_that_come_as_the_queue_is_asked_are_collected_too() {
+    let cluster = Cluster::new();
+    over_as_it_is_asked(&cluster);
+    let dir = cluster.submissions()[0].display().to_string();
+    let collected = cluster.run(&["collect", &dir]);
+    collected.succeeds().stdout("16 missing").stdout("rows have come meanwhile").stdout("complete: 16 ok");
+    assert!(fs::read_to_string(cluster.0.path("a/tables.md")).unwrap().contains("| 4/0/4"));
+    assert_eq!(cluster.calls("sbatch").len(), 3, "nothing is submitted again");
+}
+
+#[test]
 fn what_leaves_the_queue_as_it_is_asked_is_not_shown_as_failed() {
     let cluster = Cluster::new();
     over_as_it_is_asked(&cluster);

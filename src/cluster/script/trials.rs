@@ -228,6 +228,10 @@ fn samples_are_blamed_where_all_workers_crashed_on_them_in_two_starts() {
     let last = trial.run_with(&ClusterSpec::default(), &["0"], 3);
     assert_eq!((last.code, last.calls.len()), (Some(72), 0), "{last:?}");
     assert!(last.log.ends_with("event=end reason=crashes\n"), "{last:?}");
+    // The first node had no devices, or lost them.
+    let mixed = Trial::new("echo \"asked: $*\"; exit $(( SLURM_RESTART_COUNT ? 72 : 73 ))");
+    let logs = [0, 1, 2].map(|restarts| mixed.run_with(&ClusterSpec::default(), &["0"], restarts).log);
+    assert_eq!(logs.map(|log| log.contains("--blame-samples")), [false, false, true]);
     for code in [73, 74] {
         let other = Trial::new(&format!("echo \"asked: $*\"; exit {code}"));
         for restarts in [0, 1, 2, 20] {

@@ -1,10 +1,10 @@
 //! Breakdowns of workers, and the samples that may be to blame for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::seat::{Held, Seat, State};
-use super::{Action, Scheduler};
+use super::{Action, Blame, Scheduler};
 use crate::plan::Unit;
 use crate::run::event::RunEvent;
 use crate::worker::protocol::{Cause, Command};
@@ -20,8 +20,8 @@ pub(super) struct Crashes {
     count: u32,
     /// What the first of them said.
     first: String,
-    /// The seat of the last.
-    seat: usize,
+    /// On which seats.
+    seats: BTreeSet<usize>,
 }
 
 impl Scheduler {
@@ -31,8 +31,12 @@ impl Scheduler {
         let error = seat.killed.take().map_or(error, |killed| killed.why);
         self.is_proven &= cause != Cause::Crash;
         let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
-        seat.breakdowns = seat.breakdowns.saturating_add(1);
-        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
+        let is_by_sample = cause == Cause::Crash && held.values().any(|held| held.is_started());
+        if self.limits.blame != Blame::Always || !is_by_sample {
+            seat.breakdowns = seat.breakdowns.saturating_add(1);
+        }
+        let doublings = seat.breakdowns.saturating_sub(1);
+        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE);
         let restarts = may_restart && !self.stopping && seat.breakdowns <= self.limits.max_restarts;
         seat.state = if restarts { State::Pausing(self.now + pause) } else { State::Ended };
         self.take_back(held, (cause == Cause::Crash).then_some((index, &*error)));
@@ -68,12 +72,14 @@ impl Scheduler {
     fn suspect(&mut self, units: &[Unit], seat: usize, error: &str) {
         let is_known = units.iter().any(|unit| self.crashed.contains_key(unit));
         for unit in units {
-            let new = || Crashes { count: 0, first: error.to_owned(), seat };
+            let new = || Crashes { count: 0, first: error.to_owned(), seats: BTreeSet::new() };
             let crashes = self.crashed.entry(*unit).or_insert_with(new);
-            (crashes.count, crashes.seat) = (crashes.count + 1, seat);
+            crashes.count += 1;
+            crashes.seats.insert(seat);
         }
+        let is_evidence = self.seats[seat].has_solved || !self.seats.iter().any(Seat::is_trusted);
         match *units {
-            [unit] if is_known => self.condemn(unit, error),
+            [unit] if is_known && is_evidence => self.condemn(unit, error),
             _ => {
                 // Mostly none of them is to blame, and two halves take half as long as so many single ones.
                 let size = if is_known { 1 } else { units.len().div_ceil(2).max(1) };
@@ -113,17 +119,23 @@ impl Scheduler {
         }
     }
 
-    /// Not where they crashed, as long as there is another device: that one may be to blame.
+    /// Not on a device that has never solved anything, as long as there is one that has: it may be to blame itself. Else not
+    /// where they crashed, as long as there is another that would take them.
     fn may_try(&self, index: usize, group: &[Unit]) -> bool {
-        let crashed_here =
-            |unit| self.crashed.get(unit).is_some_and(|crashes: &Crashes| crashes.seat == index);
-        let lives = |(other, seat): (usize, &Seat)| other != index && seat.state != State::Ended;
-        !group.iter().any(crashed_here) || !self.seats.iter().enumerate().any(lives)
+        let has_solved = self.seats[index].has_solved;
+        if !has_solved && self.seats.iter().any(Seat::is_trusted) {
+            return false;
+        }
+        let crashed_on = |seat| group.iter().any(|unit| self.crashed[unit].seats.contains(&seat));
+        let is_better = |(other, seat): (usize, &Seat)| {
+            seat.takes() && seat.has_solved >= has_solved && !crashed_on(other)
+        };
+        !crashed_on(index) || !self.seats.iter().enumerate().any(is_better)
     }
 
     /// Whether a device has shown that it solves anything, where that is asked for before samples are blamed.
     pub(super) fn may_blame(&self) -> bool {
-        self.has_solved || self.limits.blames_unproven
+        self.has_solved || self.limits.blame != Blame::Proven
     }
 
     /// What can only fail is written down by any worker that lives; but, as long as there are others to try, not before one

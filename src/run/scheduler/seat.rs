@@ -65,6 +65,8 @@ pub(super) struct Seat {
     pub(super) held: BTreeMap<Unit, Held>,
     /// Breakdowns since a sample was last solved here.
     pub(super) breakdowns: u32,
+    /// Whether a sample was ever solved here.
+    pub(super) has_solved: bool,
     /// Whether its worker can be ended from outside.
     pub(super) can_be_killed: bool,
     /// When its worker was launched or last said something; later by the time that nobody listened.
@@ -84,6 +86,7 @@ impl Seat {
             evals: 0,
             held: BTreeMap::new(),
             breakdowns: 0,
+            has_solved: false,
             can_be_killed: true,
             heard: Duration::ZERO,
             longest: Duration::ZERO,
@@ -155,6 +158,11 @@ impl Seat {
     pub(super) fn speed(&self, now: Duration) -> Option<f64> {
         let seconds = now.saturating_sub(self.ready_at).as_secs_f64();
         (self.evals > 0 && seconds > 0.0).then(|| f64::from(self.evals) / seconds)
+    }
+
+    /// Whether it has solved samples, and will solve more, perhaps after a restart.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.has_solved && self.state != State::Ended && self.killed.is_none()
     }
 
     /// Whether it can be given samples.

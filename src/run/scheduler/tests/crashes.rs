@@ -103,6 +103,104 @@ fn what_crashes_on_one_device_is_solved_by_another() {
     assert_eq!((play.summary().failed, solved.len()), (0, 7));
 }
 
+/// In the last of several tries, however many there are.
+#[test]
+fn where_samples_are_to_be_blamed_each_that_crashes_alone_becomes_a_failed_row() {
+    for (samples, slots) in [(1, 1), (3, 1), (9, 2), (40, 16)] {
+        let mut play = Play::with_limits(samples, 1, Limits { blame: Blame::Always, ..Limits::default() });
+        let mut failed = BTreeSet::new();
+        for _ in 0..4 * samples {
+            let mut given = play.tell(0, ready(slots));
+            while let Some(action) = given.pop() {
+                match action {
+                    Action::Tell(0, Command::Solve { unit, .. }) => {
+                        given.extend(play.tell(0, Event::Started { unit, resumed: false }));
+                    }
+                    Action::Tell(0, Command::Fail { unit, error }) => {
+                        failed.insert(unit.sample);
+                        given.extend(play.tell(0, finished(unit, Some(&error))));
+                    }
+                    Action::Tell(0, Command::Finish) => drop(play.tell(0, Event::Ended(Usage::default()))),
+                    _ => {}
+                }
+            }
+            if play.scheduler.is_over() {
+                break;
+            }
+            play.tell(0, broken(Cause::Crash));
+            play.tick(LONGEST_PAUSE);
+        }
+        assert!(play.scheduler.is_over(), "{samples} samples, {slots} slots");
+        assert_eq!((failed.len(), play.summary().left), (samples, 0));
+    }
+}
+
+/// A worker that cannot even start is given up all the same.
+#[test]
+fn where_samples_are_to_be_blamed_restarts_without_samples_are_bounded() {
+    let mut play = Play::with_limits(3, 1, Limits { blame: Blame::Always, ..Limits::default() });
+    let mut breakdowns = 0;
+    while !play.scheduler.is_over() {
+        play.tell(0, broken(Cause::Crash));
+        breakdowns += 1;
+        play.tick(LONGEST_PAUSE);
+    }
+    assert_eq!((breakdowns, play.summary().left), (4, 3));
+}
+
+/// Another one that hangs while it starts keeps it waiting for nothing.
+#[test]
+fn suspects_do_not_wait_for_a_device_that_does_not_come_up() {
+    let mut play = Play::new(1, 2);
+    play.tell(0, ready(1));
+    play.tell(0, started(0));
+    play.tell(0, broken(Cause::Crash));
+    play.tick(LONGEST_PAUSE);
+    assert_eq!(play.tell(0, ready(1)), [solve_again(0, 0)]);
+}
+
+/// With a sample that crashes every worker beside: who shared a crash with it is solved where samples were solved before.
+#[test]
+fn an_innocent_sample_is_not_sent_to_a_device_that_never_solved_anything() {
+    let (mut play, poison) = (Play::new(6, 2), 4);
+    let mut left = play.tell(1, ready(2));
+    left.extend(play.tell(0, ready(1)));
+    let mut failed = Vec::new();
+    for _ in 0..60 {
+        let mut next = Vec::new();
+        let mut crashes = BTreeSet::new();
+        for action in std::mem::take(&mut left) {
+            match action {
+                Action::Tell(seat, Command::Solve { unit, .. }) => {
+                    next.extend(play.tell(seat, started(unit.sample)));
+                    if seat == 0 || unit.sample == poison {
+                        crashes.insert(seat);
+                    } else if !crashes.contains(&seat) {
+                        next.extend(play.tell(seat, finished(unit, None)));
+                    }
+                }
+                Action::Tell(seat, Command::Fail { unit, error }) => {
+                    failed.push(unit.sample);
+                    next.extend(play.tell(seat, finished(unit, Some(&error))));
+                }
+                _ => {}
+            }
+        }
+        for seat in crashes {
+            next.extend(play.tell(seat, broken(Cause::Crash)));
+        }
+        next.extend(play.tick(LONGEST_PAUSE));
+        for action in std::mem::take(&mut next) {
+            match action {
+                Action::Launch(seat) => left.extend(play.tell(seat, ready(2 - usize::from(seat == 0)))),
+                other => left.push(other),
+            }
+        }
+    }
+    let summary = play.summary();
+    assert_eq!((failed, summary.finished, summary.left), (vec![poison], 6, 0));
+}
+
 /// Its row waits until another sample was solved after the second crash.
 #[test]
 fn a_sample_that_breaks_down_twice_fails_when_others_do_not() {
@@ -204,8 +302,8 @@ fn a_sample_that_was_begun_is_looked_for_again() {
 /// For tasks of a cluster: on another node they may be solved.
 #[test]
 fn without_proof_of_the_device_no_sample_is_blamed_where_others_will_try() {
-    let blamed = |blames_unproven| {
-        let mut play = Play::with_limits(2, 1, Limits { blames_unproven, ..Limits::default() });
+    let blamed = |blame| {
+        let mut play = Play::with_limits(2, 1, Limits { blame, ..Limits::default() });
         while !play.scheduler.is_over() {
             for action in play.tell(0, ready(1)) {
                 match action {
@@ -225,13 +323,13 @@ fn without_proof_of_the_device_no_sample_is_blamed_where_others_will_try() {
         let summary = play.summary();
         (summary.failed, summary.left)
     };
-    assert_eq!(blamed(false), (0, 2));
-    assert_eq!(blamed(true), (2, 0));
+    assert_eq!(blamed(Blame::Proven), (0, 2));
+    assert_eq!(blamed(Blame::Last), (2, 0));
 }
 
 #[test]
 fn a_device_that_has_solved_something_shows_that_a_sample_is_to_blame() {
-    let mut play = Play::with_limits(2, 1, Limits { blames_unproven: false, ..Limits::default() });
+    let mut play = Play::with_limits(2, 1, Limits { blame: Blame::Proven, ..Limits::default() });
     play.tell(0, ready(1));
     play.tell(0, finished(unit(0), None));
     for _ in 0..2 {
