@@ -228,8 +228,11 @@ fn what_is_cancelled_while_sbatch_is_at_work_is_cancelled_in_the_end() {
 fn over_as_it_is_asked(cluster: &Cluster) {
     cluster.submit().succeeds();
     cluster.0.run(&["run", "p.yaml"]).succeeds();
-    fs::rename(cluster.0.path("a/samples.parquet"), cluster.0.path("a/hidden")).unwrap();
-    let shows = "[[ ! -e ${0%/*}/../a/hidden ]] || mv ${0%/*}/../a/hidden ${0%/*}/../a/samples.parquet\n\
+    fs::create_dir(cluster.0.path("a/hidden")).unwrap();
+    for name in ["samples.parquet", "parts"] {
+        fs::rename(cluster.0.path("a").join(name), cluster.0.path("a/hidden").join(name)).unwrap();
+    }
+    let shows = "cd ${0%/*}/../a\n[[ ! -e hidden ]] || { cp -r hidden/. . && rm -r hidden; }\n\
                  echo '101_0|COMPLETED|node1|x|None'";
     cluster.command("squeue", shows);
 }
