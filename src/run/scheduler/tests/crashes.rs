@@ -83,7 +83,7 @@ fn what_crashes_on_one_device_is_solved_by_another() {
         for action in &left {
             match action {
                 Action::Tell(0, Command::Solve { unit, .. }) => {
-                    next.extend(play.tell(0, started(unit.sample)))
+                    next.extend(play.tell(0, started(unit.sample)));
                 }
                 Action::Tell(1, Command::Solve { unit, .. }) if solved.insert(unit.sample) => {
                     next.extend(play.tell(1, finished(*unit, None)));
