@@ -185,7 +185,7 @@ struct Queue {
 fn queue(submission: &mut Submission, slurm: &Slurm, only_looks: bool) -> Result<Queue, ClusterError> {
     // It may have been cancelled, or submitted again, while this was collecting.
     submission.refresh()?;
-    let jobs = slurm.jobs(&Question::with_lost(submission))?;
+    let jobs = slurm.jobs(&Question::of_arrays([&*submission]))?;
     if !only_looks {
         submission.settle(&jobs)?;
     }

@@ -134,7 +134,7 @@ impl ChunkReader {
     pub fn question(&self) -> Question {
         let all = || self.submissions.values().map(|known| &known.submission);
         let collecting = all().filter(|submission| !submission.file().cancelled);
-        collecting.map(Question::of_collectors).fold(Question::of_arrays(all()), Question::and)
+        collecting.map(Question::of_collectors).fold(Question::without_lost(all()), Question::and)
     }
 
     /// How the newest submission stands; none if nothing was ever submitted.

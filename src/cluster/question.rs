@@ -13,17 +13,18 @@ pub struct Question {
 }
 
 impl Question {
-    /// The arrays of submissions, but for lost ones: for a name the controller sends its whole queue.
+    /// The arrays of submissions. Lost ones too: a busy controller may have taken one later.
     pub fn of_arrays<'a>(submissions: impl IntoIterator<Item = &'a Submission>) -> Self {
+        let arrays = submissions.into_iter().flat_map(|submission| &submission.file().arrays);
+        Self::of(arrays.map(|array| (array.job, &array.name)))
+    }
+
+    /// The same without lost ones, for who asks again and again: for a name the controller sends its whole queue.
+    pub fn without_lost<'a>(submissions: impl IntoIterator<Item = &'a Submission>) -> Self {
         let arrays = submissions.into_iter().flat_map(|submission| &submission.file().arrays);
         Self::of(
             arrays.filter(|array| !array.lost || array.job.is_some()).map(|array| (array.job, &array.name)),
         )
-    }
-
-    /// All arrays of a submission: a busy controller may have taken a lost one later.
-    pub fn with_lost(submission: &Submission) -> Self {
-        Self::of(submission.file().arrays.iter().map(|array| (array.job, &array.name)))
     }
 
     /// The jobs of a submission that collect.

@@ -42,8 +42,7 @@ pub enum Blame {
     Proven,
     /// Also where none was, once nothing else is left to be tried.
     Last,
-    /// Whatever was solved: others have tried before. Crashes on samples then use up no restarts, for there is no end of
-    /// them before every sample was tried.
+    /// Whatever was solved, and also those of a worker that is given up: others have tried before.
     Always,
 }
 

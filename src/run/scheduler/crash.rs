@@ -31,15 +31,17 @@ impl Scheduler {
         let error = seat.killed.take().map_or(error, |killed| killed.why);
         self.is_proven &= cause != Cause::Crash;
         let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
-        let is_by_sample = cause == Cause::Crash && held.values().any(|held| held.is_started());
-        if self.limits.blame != Blame::Always || !is_by_sample {
-            seat.breakdowns = seat.breakdowns.saturating_add(1);
-        }
-        let doublings = seat.breakdowns.saturating_sub(1);
-        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE);
-        let restarts = may_restart && !self.stopping && seat.breakdowns <= self.limits.max_restarts;
-        seat.state = if restarts { State::Pausing(self.now + pause) } else { State::Ended };
+        seat.breakdowns = seat.breakdowns.saturating_add(1);
+        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
+        let is_given_up = seat.breakdowns > self.limits.max_restarts;
+        seat.state = State::Ended;
         self.take_back(held, (cause == Cause::Crash).then_some((index, &*error)));
+        let is_last = is_given_up && self.has_last_words();
+        let restarts = may_restart && !self.stopping && (!is_given_up || is_last);
+        if restarts {
+            let seat = &mut self.seats[index];
+            (seat.state, seat.only_writes) = (State::Pausing(self.now + pause), is_last);
+        }
         self.summary.broken.push(format!("{device}: {error}"));
         self.summary.unwritable |= cause == Cause::Store;
         let restart_in = restarts.then_some(pause.as_secs_f64());
@@ -133,6 +135,31 @@ impl Scheduler {
         !crashed_on(index) || !self.seats.iter().enumerate().any(is_better)
     }
 
+    /// Whether there are failed rows to be written, and nobody is left to do it: one more start is for them alone.
+    fn has_last_words(&self) -> bool {
+        let is_over = |seat: &Seat| seat.state == State::Ended;
+        let had_them = self.seats.iter().any(|seat| seat.only_writes);
+        self.limits.blame == Blame::Always
+            && !had_them
+            && !self.condemned.is_empty()
+            && self.seats.iter().all(is_over)
+    }
+
+    /// A worker that was started for them writes the failed rows, and ends.
+    pub(super) fn write_last_words(&mut self) {
+        let is_free = |seat: &Seat| seat.only_writes && seat.state == State::Ready && seat.held.is_empty();
+        let Some(index) = self.seats.iter().position(is_free) else { return };
+        self.fail_condemned(index);
+        self.actions.push(Action::Tell(index, Command::Finish));
+    }
+
+    fn fail_condemned(&mut self, index: usize) {
+        for (unit, error) in std::mem::take(&mut self.condemned) {
+            self.seats[index].held.insert(unit, Held::Waiting);
+            self.actions.push(Action::Tell(index, Command::Fail { unit, error }));
+        }
+    }
+
     /// Whether a device has shown that it solves anything, where that is asked for before samples are blamed.
     pub(super) fn may_blame(&self) -> bool {
         self.has_solved || self.limits.blame != Blame::Proven
@@ -148,9 +175,6 @@ impl Scheduler {
         let Some(index) = self.seats.iter().position(Seat::takes).filter(|_| self.may_blame()) else {
             return;
         };
-        for (unit, error) in std::mem::take(&mut self.condemned) {
-            self.seats[index].held.insert(unit, Held::Waiting);
-            self.actions.push(Action::Tell(index, Command::Fail { unit, error }));
-        }
+        self.fail_condemned(index);
     }
 }

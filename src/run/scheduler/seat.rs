@@ -65,6 +65,8 @@ pub(super) struct Seat {
     pub(super) held: BTreeMap<Unit, Held>,
     /// Breakdowns since a sample was last solved here.
     pub(super) breakdowns: u32,
+    /// Whether its worker, given up, was started once more to write failed rows, and nothing else.
+    pub(super) only_writes: bool,
     /// Whether a sample was ever solved here.
     pub(super) has_solved: bool,
     /// Whether its worker can be ended from outside.
@@ -86,6 +88,7 @@ impl Seat {
             evals: 0,
             held: BTreeMap::new(),
             breakdowns: 0,
+            only_writes: false,
             has_solved: false,
             can_be_killed: true,
             heard: Duration::ZERO,
@@ -167,7 +170,7 @@ impl Seat {
 
     /// Whether it can be given samples.
     pub(super) fn takes(&self) -> bool {
-        self.state == State::Ready && self.killed.is_none()
+        self.state == State::Ready && self.killed.is_none() && !self.only_writes
     }
 
     /// Whether it can be given samples that are to be with no others.

@@ -14,6 +14,7 @@ impl Scheduler {
         if self.stopping {
             return;
         }
+        self.write_last_words();
         self.hand_out_condemned();
         while let Some(index) = self.hungriest() {
             let Some(unit) = self.queue.pop_front() else { break };
