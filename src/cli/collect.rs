@@ -171,9 +171,7 @@ fn look_again(submission: &Submission) -> String {
 /// Rows of the submission that are not durable.
 fn missing(submission: &Submission, run_dir: &RunDir) -> Result<usize, CliError> {
     let finished = run_dir.finished().map_err(CliError::store)?;
-    Ok(state::missing_rows(submission.chunks(), &|hash, sample| {
-        finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()))
-    }))
+    Ok(state::missing_rows(submission.chunks(), &|hash, sample| finished.has(hash, sample)))
 }
 
 /// What is in the queue: the jobs of the submission's chunks, and the keys of all that the run has there.
@@ -203,8 +201,7 @@ fn submit_missing(
     no_resubmit: bool,
 ) -> Result<Next, CliError> {
     let finished = run_dir.finished().map_err(CliError::store)?;
-    let is_durable =
-        |hash: &str, sample: &str| finished.rows.contains_key(&(hash.to_owned(), sample.to_owned()));
+    let is_durable = |hash: &str, sample: &str| finished.has(hash, sample);
     let missing = state::missing_rows(submission.chunks(), &is_durable);
     if missing == 0 {
         return Ok(Next::Again);

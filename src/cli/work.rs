@@ -161,7 +161,7 @@ fn open_units(plan: &Plan, units: &[Unit], run_dir: &RunDir) -> Result<Vec<Unit>
     let done = run_dir.done_for(tag).map_err(CliError::store)?;
     let is_open = |unit: &&Unit| {
         let (hash, sample) = plan.key(**unit);
-        !done.rows.contains_key(&(hash.to_string(), sample.to_owned()))
+        !done.has(&hash.to_string(), sample)
     };
     Ok(units.iter().filter(is_open).copied().collect())
 }

@@ -22,9 +22,7 @@ impl Question {
     /// The same without lost ones, for who asks again and again: for a name the controller sends its whole queue.
     pub fn without_lost<'a>(submissions: impl IntoIterator<Item = &'a Submission>) -> Self {
         let arrays = submissions.into_iter().flat_map(|submission| &submission.file().arrays);
-        Self::of(
-            arrays.filter(|array| !array.lost || array.job.is_some()).map(|array| (array.job, &array.name)),
-        )
+        Self::of(arrays.filter(|array| !array.lost).map(|array| (array.job, &array.name)))
     }
 
     /// The jobs of a submission that collect.

@@ -326,10 +326,8 @@ impl Submission {
             let mut was_none = false;
             for array in file.arrays.iter_mut().filter(|array| array.job.is_none()) {
                 array.job = jobs.iter().find(|job| job.name == array.name).map(|job| job.id);
-                if array.job.is_none() && !array.lost {
-                    array.lost = true;
-                    was_none |= array.sweep > 0 && array.sweep == last_sweep;
-                }
+                let was_lost = std::mem::replace(&mut array.lost, array.job.is_none());
+                was_none |= array.lost && !was_lost && array.sweep > 0 && array.sweep == last_sweep;
             }
             if was_none {
                 file.missing.pop();

@@ -38,11 +38,11 @@ pub struct Limits {
 /// When a sample that crashes its worker alone becomes a failed row: the device may be to blame as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Where any sample was solved. Else it is left to other machines.
+    /// Where it crashed on a device that has solved others. Else it is left to other machines.
     Proven,
-    /// Also where none was, once nothing else is left to be tried.
+    /// Also where it did not, once nothing else is left to be tried.
     Last,
-    /// Whatever was solved, and also those of a worker that is given up: others have tried before.
+    /// The same, and also those of workers that are all given up: other machines have tried before.
     Always,
 }
 
@@ -68,7 +68,7 @@ pub enum Action {
 /// The state of one run.
 ///
 /// Samples whose worker crashed are *suspects*: each half of them is solved once more, with nothing else on its device. Those of
-/// a half that crashes as well are solved one by one, and one that crashes alone fails.
+/// a half that crashes as well are solved one by one, and one that crashes alone fails, unless the device is to blame.
 pub struct Scheduler {
     queue: VecDeque<Unit>,
     /// Those that are solved together, with nothing else.
@@ -77,12 +77,6 @@ pub struct Scheduler {
     crashed: BTreeMap<Unit, Crashes>,
     /// Samples that a worker had begun and left: there may be checkpoints of them.
     begun: BTreeSet<Unit>,
-    /// Samples that are to become failed rows.
-    condemned: VecDeque<(Unit, String)>,
-    /// Whether a sample was solved since the last crash.
-    is_proven: bool,
-    /// Whether any was solved.
-    has_solved: bool,
     seats: Vec<Seat>,
     typical: Typical,
     limits: Limits,
@@ -102,9 +96,6 @@ impl Scheduler {
             suspects: VecDeque::new(),
             crashed: BTreeMap::new(),
             begun: BTreeSet::new(),
-            condemned: VecDeque::new(),
-            is_proven: false,
-            has_solved: false,
             seats: devices.iter().map(|device| Seat::new(device)).collect(),
             typical: Typical::default(),
             limits,
@@ -134,8 +125,7 @@ impl Scheduler {
     /// How the run ended.
     pub fn summary(mut self, elapsed: Duration) -> RunSummary {
         let held: usize = self.seats.iter().map(|seat| seat.held.len()).sum();
-        let suspects: usize = self.suspects.iter().map(Vec::len).sum();
-        self.summary.suspects = suspects + self.condemned.len();
+        self.summary.suspects = self.suspects.iter().map(Vec::len).sum();
         self.summary.left = self.queue.len() + self.summary.suspects + held;
         self.summary.seconds = elapsed.as_secs_f64();
         self.summary
@@ -199,7 +189,6 @@ impl Scheduler {
         // A failed one, written down perhaps without being solved, says nothing good of the device.
         if sample.error.is_none() {
             (seat.breakdowns, seat.has_solved) = (0, true);
-            (self.is_proven, self.has_solved) = (true, true);
             self.typical.add(sample.unit.cell, sample.evals);
         }
         self.summary.finished += 1;

@@ -76,6 +76,13 @@ pub struct Finished {
     pub notes: Vec<Note>,
 }
 
+impl Finished {
+    /// Whether the row of a cell hash and sample id is durable, ok or failed.
+    pub fn has(&self, hash: &str, sample: &str) -> bool {
+        self.rows.contains_key(&(hash.to_owned(), sample.to_owned()))
+    }
+}
+
 /// Which rows of a run directory are durable, whoever wrote them; none if there is no such directory.
 pub fn finished(fs: &dyn Fs, layout: &Layout) -> Result<Finished, StoreError> {
     finished_if(fs, layout, Scope::ALL, |_, _| true)

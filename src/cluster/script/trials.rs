@@ -228,6 +228,20 @@ fn samples_are_blamed_where_all_workers_crashed_on_them_in_two_starts() {
     let last = trial.run_with(&ClusterSpec::default(), &["0"], 3);
     assert_eq!((last.code, last.calls.len()), (Some(72), 0), "{last:?}");
     assert!(last.log.ends_with("event=end reason=crashes\n"), "{last:?}");
+    let twice = ClusterSpec { max_restarts: Some(1), ..ClusterSpec::default() };
+    let trial = Trial::new("echo \"asked: $*\"; exit 72");
+    let logs = [0, 1].map(|restarts| trial.run_with(&twice, &["0"], restarts).log);
+    assert_eq!(
+        logs.map(|log| log.contains("--blame-samples")),
+        [false, true],
+        "nobody tries after the second"
+    );
+    // One node says nothing, and rows that are left are tried again by what `dflow collect` submits.
+    let late = Trial::new("echo \"asked: $*\"; exit $(( SLURM_RESTART_COUNT == 2 ? 72 : 73 ))");
+    for restarts in [0, 1, 2] {
+        let ended = late.run_with(&ClusterSpec::default(), &["0"], restarts);
+        assert!(!ended.log.contains("--blame-samples"), "{ended:?}");
+    }
     // The first node had no devices, or lost them.
     let mixed = Trial::new("echo \"asked: $*\"; exit $(( SLURM_RESTART_COUNT ? 72 : 73 ))");
     let logs = [0, 1, 2].map(|restarts| mixed.run_with(&ClusterSpec::default(), &["0"], restarts).log);

@@ -16,12 +16,37 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Crashes of workers that were solving a sample.
+#[derive(Default)]
 pub(super) struct Crashes {
     count: u32,
-    /// What the first of them said.
+    /// What the first of them said, and the last.
     first: String,
+    last: String,
     /// On which seats.
     seats: BTreeSet<usize>,
+    /// On which of them as a suspect, with nothing else: they speak against the sample.
+    alone: BTreeSet<usize>,
+}
+
+impl Crashes {
+    fn add(&mut self, seat: usize, error: &str, is_alone: bool) {
+        self.count += 1;
+        error.clone_into(&mut self.last);
+        if self.count == 1 {
+            error.clone_into(&mut self.first);
+        }
+        self.seats.insert(seat);
+        if is_alone {
+            self.alone.insert(seat);
+        }
+    }
+
+    /// The reason of the failed row.
+    fn text(&self) -> String {
+        let workers = if self.count == 2 { "two".to_owned() } else { self.count.to_string() };
+        let then = if self.first == self.last { String::new() } else { format!(", then: {}", self.last) };
+        format!("{workers} workers broke down while they solved it: {}{then}", self.first)
+    }
 }
 
 impl Scheduler {
@@ -29,7 +54,6 @@ impl Scheduler {
     pub(super) fn broken(&mut self, index: usize, (cause, error): (Cause, String), may_restart: bool) {
         let seat = &mut self.seats[index];
         let error = seat.killed.take().map_or(error, |killed| killed.why);
-        self.is_proven &= cause != Cause::Crash;
         let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
         seat.breakdowns = seat.breakdowns.saturating_add(1);
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
@@ -61,8 +85,11 @@ impl Scheduler {
             innocent.into_iter().map(|(unit, _)| unit).partition(|unit| self.crashed.contains_key(unit));
         // Backwards, so that they stand in the queue in the order in which they were taken from it.
         others.into_iter().rev().for_each(|unit| self.queue.push_front(unit));
-        if !suspects.is_empty() {
-            self.suspects.push_front(suspects);
+        let (accused, group): (Vec<Unit>, Vec<Unit>) =
+            suspects.into_iter().partition(|unit| !self.crashed[unit].alone.is_empty());
+        self.suspects.extend(accused.into_iter().map(|unit| vec![unit]));
+        if !group.is_empty() {
+            self.suspects.push_front(group);
         }
         let blamed: Vec<Unit> = blamed.into_iter().map(|(unit, _)| unit).collect();
         if let Some((seat, error)) = crash {
@@ -73,29 +100,17 @@ impl Scheduler {
     /// The worker of a seat crashed while it solved these.
     fn suspect(&mut self, units: &[Unit], seat: usize, error: &str) {
         let is_known = units.iter().any(|unit| self.crashed.contains_key(unit));
+        let is_alone = is_known && units.len() == 1;
         for unit in units {
-            let new = || Crashes { count: 0, first: error.to_owned(), seats: BTreeSet::new() };
-            let crashes = self.crashed.entry(*unit).or_insert_with(new);
-            crashes.count += 1;
-            crashes.seats.insert(seat);
+            self.crashed.entry(*unit).or_default().add(seat, error, is_alone);
         }
-        let is_evidence = self.seats[seat].has_solved || !self.seats.iter().any(Seat::is_trusted);
-        match *units {
-            [unit] if is_known && is_evidence => self.condemn(unit, error),
-            _ => {
-                // Mostly none of them is to blame, and two halves take half as long as so many single ones.
-                let size = if is_known { 1 } else { units.len().div_ceil(2).max(1) };
-                units.chunks(size).rev().for_each(|group| self.suspects.push_front(group.to_vec()));
-            }
+        if is_alone {
+            self.suspects.push_back(units.to_vec());
+            return;
         }
-    }
-
-    fn condemn(&mut self, unit: Unit, error: &str) {
-        let Some(Crashes { count, first, .. }) = self.crashed.get(&unit) else { return };
-        let workers = if *count == 2 { "two".to_owned() } else { count.to_string() };
-        let reason = if first == error { String::new() } else { format!(", then: {error}") };
-        let text = format!("{workers} workers broke down while they solved it: {first}{reason}");
-        self.condemned.push_back((unit, text));
+        // Mostly none of them is to blame, and two halves take half as long as so many single ones.
+        let size = if is_known { 1 } else { units.len().div_ceil(2).max(1) };
+        units.chunks(size).rev().for_each(|group| self.suspects.push_front(group.to_vec()));
     }
 
     /// Whether the worker of a seat solves suspects: what they break is to be their own.
@@ -103,12 +118,12 @@ impl Scheduler {
         seat.held.keys().any(|unit| self.crashed.contains_key(unit))
     }
 
-    /// Suspects go to workers that hold nothing else.
+    /// Suspects go to workers that hold nothing else, and first to those who have solved something.
     pub(super) fn hand_out_suspects(&mut self) {
-        for index in 0..self.seats.len() {
-            if !self.seats[index].is_free() {
-                continue;
-            }
+        let mut free: Vec<usize> =
+            (0..self.seats.len()).filter(|index| self.seats[*index].is_free()).collect();
+        free.sort_by_key(|index| !self.seats[*index].has_solved);
+        for index in free {
             let Some(place) = self.suspects.iter().position(|group| self.may_try(index, group)) else {
                 continue;
             };
@@ -121,18 +136,54 @@ impl Scheduler {
         }
     }
 
-    /// Not on a device that has never solved anything, as long as there is one that has: it may be to blame itself. Else not
-    /// where they crashed, as long as there is another that would take them.
+    /// Not where they crashed, as long as there is another that would take them.
     fn may_try(&self, index: usize, group: &[Unit]) -> bool {
-        let has_solved = self.seats[index].has_solved;
-        if !has_solved && self.seats.iter().any(Seat::is_trusted) {
-            return false;
-        }
         let crashed_on = |seat| group.iter().any(|unit| self.crashed[unit].seats.contains(&seat));
         let is_better = |(other, seat): (usize, &Seat)| {
-            seat.takes() && seat.has_solved >= has_solved && !crashed_on(other)
+            seat.takes() && seat.has_solved >= self.seats[index].has_solved && !crashed_on(other)
         };
-        !crashed_on(index) || !self.seats.iter().enumerate().any(is_better)
+        let is_best = !crashed_on(index) || !self.seats.iter().enumerate().any(is_better);
+        is_best && group.iter().all(|unit| self.may_judge(index, *unit))
+    }
+
+    /// Whether what happens to a suspect on this seat, now or when it has started, says more than is known: a second crash there
+    /// does not, nor a third device where two that have solved others say the same.
+    fn may_judge(&self, index: usize, unit: Unit) -> bool {
+        let (seat, alone) = (&self.seats[index], &self.crashed[&unit].alone);
+        let solvers = alone.iter().filter(|seat| self.seats[**seat].has_solved).count();
+        seat.is_to_come() && !alone.contains(&index) && solvers < 2
+    }
+
+    /// Whether it crashed alone, and no device is left that would say more.
+    fn is_judged(&self, unit: Unit) -> bool {
+        let is_accused = !self.crashed[&unit].alone.is_empty();
+        is_accused && !(0..self.seats.len()).any(|index| self.may_judge(index, unit))
+    }
+
+    /// Whether a suspect that crashed alone is to become a failed row, where no device is left that would say more.
+    fn may_blame(&self, unit: Unit) -> bool {
+        let has_solved = |seat: &usize| self.seats[*seat].has_solved;
+        self.limits.blame != Blame::Proven || self.crashed[&unit].alone.iter().any(has_solved)
+    }
+
+    /// Whether nothing can become of the suspects here.
+    pub(super) fn are_suspects_left(&self) -> bool {
+        self.suspects.iter().flatten().all(|unit| self.is_judged(*unit) && !self.may_blame(*unit))
+    }
+
+    /// Suspects that are to blame become failed rows, which any worker that lives writes down: those that crashed alone on a
+    /// device that has solved another since. One on which everything breaks down says nothing about any sample. When nothing else
+    /// is left to be solved, also those about which no device would say more.
+    pub(super) fn convict(&mut self) {
+        let Some(index) = self.seats.iter().position(Seat::takes) else { return };
+        let has_solved_since = |seat: &usize| self.seats[*seat].breakdowns == 0;
+        let is_proven = |unit: Unit| self.crashed[&unit].alone.iter().any(has_solved_since);
+        let is_last = self.queue.is_empty()
+            && self.seats.iter().all(|seat| seat.held.is_empty())
+            && self.suspects.iter().flatten().all(|unit| self.is_judged(*unit));
+        let is_guilty = |unit: &Unit| is_proven(*unit) || is_last && self.may_blame(*unit);
+        let guilty = self.suspects.iter().flatten().copied().filter(is_guilty).collect();
+        self.fail(index, &guilty);
     }
 
     /// Whether there are failed rows to be written, and nobody is left to do it: one more start is for them alone.
@@ -141,40 +192,27 @@ impl Scheduler {
         let had_them = self.seats.iter().any(|seat| seat.only_writes);
         self.limits.blame == Blame::Always
             && !had_them
-            && !self.condemned.is_empty()
             && self.seats.iter().all(is_over)
+            && self.suspects.iter().flatten().any(|unit| self.is_judged(*unit))
     }
 
     /// A worker that was started for them writes the failed rows, and ends.
     pub(super) fn write_last_words(&mut self) {
         let is_free = |seat: &Seat| seat.only_writes && seat.state == State::Ready && seat.held.is_empty();
         let Some(index) = self.seats.iter().position(is_free) else { return };
-        self.fail_condemned(index);
+        let judged = self.suspects.iter().flatten().copied().filter(|unit| self.is_judged(*unit)).collect();
+        self.fail(index, &judged);
         self.actions.push(Action::Tell(index, Command::Finish));
     }
 
-    fn fail_condemned(&mut self, index: usize) {
-        for (unit, error) in std::mem::take(&mut self.condemned) {
-            self.seats[index].held.insert(unit, Held::Waiting);
-            self.actions.push(Action::Tell(index, Command::Fail { unit, error }));
+    /// The worker of a seat writes these suspects down as failed.
+    fn fail(&mut self, index: usize, units: &BTreeSet<Unit>) {
+        // Who crashed alone is in a group of its own.
+        self.suspects.retain(|group| !group.iter().any(|unit| units.contains(unit)));
+        for unit in units {
+            self.seats[index].held.insert(*unit, Held::Waiting);
+            let error = self.crashed[unit].text();
+            self.actions.push(Action::Tell(index, Command::Fail { unit: *unit, error }));
         }
-    }
-
-    /// Whether a device has shown that it solves anything, where that is asked for before samples are blamed.
-    pub(super) fn may_blame(&self) -> bool {
-        self.has_solved || self.limits.blame != Blame::Proven
-    }
-
-    /// What can only fail is written down by any worker that lives; but, as long as there are others to try, not before one
-    /// was solved after the crash: a device on which everything breaks down says nothing about any sample.
-    pub(super) fn hand_out_condemned(&mut self) {
-        let others = || self.seats.iter().flat_map(|seat| seat.held.keys()).next().is_some();
-        if !self.is_proven && (!self.queue.is_empty() || !self.suspects.is_empty() || others()) {
-            return;
-        }
-        let Some(index) = self.seats.iter().position(Seat::takes).filter(|_| self.may_blame()) else {
-            return;
-        };
-        self.fail_condemned(index);
     }
 }

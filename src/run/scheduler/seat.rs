@@ -163,9 +163,9 @@ impl Seat {
         (self.evals > 0 && seconds > 0.0).then(|| f64::from(self.evals) / seconds)
     }
 
-    /// Whether it has solved samples, and will solve more, perhaps after a restart.
-    pub(super) fn is_trusted(&self) -> bool {
-        self.has_solved && self.state != State::Ended && self.killed.is_none()
+    /// Whether it solves samples, or will when it has started.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.state != State::Ended && !self.only_writes
     }
 
     /// Whether it can be given samples.

@@ -15,7 +15,7 @@ impl Scheduler {
             return;
         }
         self.write_last_words();
-        self.hand_out_condemned();
+        self.convict();
         while let Some(index) = self.hungriest() {
             let Some(unit) = self.queue.pop_front() else { break };
             self.give(index, unit);
@@ -25,8 +25,7 @@ impl Scheduler {
             self.recall();
         }
         let is_idle = |seat: &Seat| seat.held.is_empty();
-        let is_condemned_done = self.condemned.is_empty() || !self.may_blame();
-        let nothing_waits = self.queue.is_empty() && self.suspects.is_empty() && is_condemned_done;
+        let nothing_waits = self.queue.is_empty() && self.are_suspects_left();
         // Only now: a worker that breaks down gives its samples back to the others.
         if nothing_waits && self.seats.iter().all(is_idle) {
             self.end_pauses();

@@ -157,23 +157,26 @@ fn suspects_do_not_wait_for_a_device_that_does_not_come_up() {
     assert_eq!(play.tell(0, ready(1)), [solve_again(0, 0)]);
 }
 
-/// With a sample that crashes every worker beside: who shared a crash with it is solved where samples were solved before.
-#[test]
-fn an_innocent_sample_is_not_sent_to_a_device_that_never_solved_anything() {
-    let (mut play, poison) = (Play::new(6, 2), 4);
-    let mut left = play.tell(1, ready(2));
-    left.extend(play.tell(0, ready(1)));
-    let mut failed = Vec::new();
-    for _ in 0..60 {
-        let mut next = Vec::new();
-        let mut crashes = BTreeSet::new();
+/// Workers that solve what they are given, in rounds, but for what crashes them, by seat, sample, and how many the seat has
+/// solved: the samples that become failed rows, and the summary.
+fn play_out(
+    mut play: Play,
+    slots: &[usize],
+    crashes: impl Fn(usize, usize, usize) -> bool,
+) -> (Vec<usize>, RunSummary) {
+    let (mut failed, mut solved) = (Vec::new(), vec![0; slots.len()]);
+    let mut left: Vec<Action> = (0..slots.len()).rev().map(Action::Launch).collect();
+    for _ in 0..200 {
+        let (mut next, mut crashed) = (Vec::new(), BTreeSet::new());
         for action in std::mem::take(&mut left) {
             match action {
+                Action::Launch(seat) => next.extend(play.tell(seat, ready(slots[seat]))),
                 Action::Tell(seat, Command::Solve { unit, .. }) => {
                     next.extend(play.tell(seat, started(unit.sample)));
-                    if seat == 0 || unit.sample == poison {
-                        crashes.insert(seat);
-                    } else if !crashes.contains(&seat) {
+                    if crashes(seat, unit.sample, solved[seat]) {
+                        crashed.insert(seat);
+                    } else if !crashed.contains(&seat) {
+                        solved[seat] += 1;
                         next.extend(play.tell(seat, finished(unit, None)));
                     }
                 }
@@ -181,22 +184,126 @@ fn an_innocent_sample_is_not_sent_to_a_device_that_never_solved_anything() {
                     failed.push(unit.sample);
                     next.extend(play.tell(seat, finished(unit, Some(&error))));
                 }
+                Action::Tell(seat, Command::Finish) => {
+                    next.extend(play.tell(seat, Event::Ended(Usage::default())));
+                }
                 _ => {}
             }
         }
-        for seat in crashes {
+        for seat in crashed {
+            // The dead do not hear what they were told.
+            next.retain(|action| !matches!(action, Action::Tell(other, _) if *other == seat));
             next.extend(play.tell(seat, broken(Cause::Crash)));
         }
         next.extend(play.tick(LONGEST_PAUSE));
-        for action in std::mem::take(&mut next) {
-            match action {
-                Action::Launch(seat) => left.extend(play.tell(seat, ready(2 - usize::from(seat == 0)))),
-                other => left.push(other),
-            }
+        left = next;
+    }
+    assert!(play.scheduler.is_over());
+    (failed, play.summary())
+}
+
+/// With a sample that crashes every worker beside.
+#[test]
+fn an_innocent_sample_does_not_fail_on_the_word_of_a_device_that_never_solved_anything() {
+    for slots in [[1, 2], [2, 1], [1, 1], [4, 4], [16, 3]] {
+        let (failed, summary) = play_out(Play::new(6, 2), &slots, |seat, sample, _| seat == 0 || sample == 4);
+        assert_eq!((failed, summary.finished, summary.left), (vec![4], 6, 0), "{slots:?}");
+    }
+}
+
+#[test]
+fn an_innocent_sample_does_not_fail_on_the_word_of_a_device_that_goes_bad() {
+    for slots in [[1, 2], [2, 1], [1, 1], [4, 4], [16, 3]] {
+        for good in 1..8 {
+            let bad = |seat: usize, sample: usize, solved: usize| seat == 0 && solved >= good || sample == 4;
+            let (failed, summary) = play_out(Play::new(20, 2), &slots, bad);
+            assert_eq!((failed, summary.finished, summary.left), (vec![4], 20, 0), "{slots:?}, {good}");
         }
     }
-    let summary = play.summary();
-    assert_eq!((failed, summary.finished, summary.left), (vec![poison], 6, 0));
+}
+
+/// Two that solve others say enough.
+#[test]
+fn a_sample_that_crashes_every_worker_is_not_tried_on_all_of_many() {
+    let crashes = std::cell::Cell::new(0);
+    let poison = |_: usize, sample: usize, _: usize| {
+        crashes.set(crashes.get() + usize::from(sample == 31));
+        sample == 31
+    };
+    let (failed, _) = play_out(Play::new(32, 8), &[1; 8], poison);
+    assert_eq!(failed, [31]);
+    assert!(crashes.get() <= 4, "{}", crashes.get());
+}
+
+/// Sample 0 crashes the worker of seat 0 twice; the other seat is still starting.
+fn crashed_alone(limits: Limits) -> Play {
+    let mut play = Play::with_limits(1, 2, limits);
+    assert_eq!(play.tell(0, ready(1)), [solve(0, 0)]);
+    for again in [true, false] {
+        play.tell(0, started(0));
+        play.tell(0, broken(Cause::Crash));
+        assert_eq!(play.tick(LONGEST_PAUSE), [Action::Launch(0)]);
+        let expected = if again { vec![solve_again(0, 0)] } else { Vec::new() };
+        assert_eq!(play.tell(0, ready(1)), expected, "nobody else has tried it yet");
+    }
+    play
+}
+
+#[test]
+fn a_sample_is_not_blamed_before_a_device_that_comes_up_late_has_tried_it() {
+    let mut play = crashed_alone(Limits::default());
+    assert_eq!(play.tell(1, ready(1)), [solve_again(1, 0)]);
+    assert_eq!(play.tell(1, finished(unit(0), None)), [finish(0), finish(1)]);
+    assert_eq!(play.summary().failed, 0);
+}
+
+#[test]
+fn a_sample_is_blamed_where_no_other_device_comes_up() {
+    let mut play = crashed_alone(Limits { max_restarts: 3, ..Limits::default() });
+    for _ in 0..3 {
+        assert_eq!(play.tell(1, broken(Cause::Start)), []);
+        play.tick(LONGEST_PAUSE);
+    }
+    let given = play.tell(1, broken(Cause::Start));
+    assert!(matches!(given[..], [Action::Tell(0, Command::Fail { .. })]), "{given:?}");
+}
+
+/// Where the device that has solved others is gone.
+#[test]
+fn what_crashed_only_where_nothing_was_solved_is_left_to_other_machines() {
+    let fates = [Blame::Proven, Blame::Last].map(|blame| {
+        let mut play = Play::with_limits(2, 2, Limits { blame, max_restarts: 3, ..Limits::default() });
+        assert_eq!(play.tell(1, ready(1)), [solve(1, 0)]);
+        play.tell(1, finished(unit(0), None));
+        for _ in 0..4 {
+            play.tell(1, broken(Cause::Store));
+            play.tick(LONGEST_PAUSE);
+        }
+        let mut given = play.tell(0, ready(1));
+        for _ in 0..2 {
+            assert!(matches!(given[..], [Action::Tell(0, Command::Solve { .. })]), "{given:?}");
+            play.tell(0, started(1));
+            play.tell(0, broken(Cause::Crash));
+            play.tick(LONGEST_PAUSE);
+            given = play.tell(0, ready(1));
+        }
+        matches!(given[..], [Action::Tell(0, Command::Fail { .. })])
+    });
+    assert_eq!(fates, [false, true]);
+}
+
+/// The one that has solved others is busy.
+#[test]
+fn a_device_that_has_just_come_up_takes_suspects() {
+    let mut play = Play::new(3, 2);
+    assert_eq!(play.tell(0, ready(2)), [solve(0, 0), solve(0, 1)]);
+    play.tell(0, finished(unit(0), None));
+    play.tell(0, started(1));
+    play.tell(0, broken(Cause::Crash));
+    play.tick(LONGEST_PAUSE);
+    assert_eq!(play.tell(0, ready(1)), [solve(0, 2)]);
+    play.tell(0, started(2));
+    assert_eq!(play.tell(1, ready(1)), [solve_again(1, 1)]);
 }
 
 /// Its row waits until another sample was solved after the second crash.
