@@ -38,7 +38,7 @@ pub struct Limits {
 /// When a sample that crashes its worker alone becomes a failed row: the device may be to blame as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Where it crashed on a device that has solved others. Else it is left to other machines.
+    /// Where it crashed alone on a device that has solved others. Else it is left to other machines.
     Proven,
     /// Also where it did not, once nothing else is left to be tried.
     Last,

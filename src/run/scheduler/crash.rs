@@ -22,9 +22,7 @@ pub(super) struct Crashes {
     /// What the first of them said, and the last.
     first: String,
     last: String,
-    /// On which seats.
-    seats: BTreeSet<usize>,
-    /// On which of them as a suspect, with nothing else: they speak against the sample.
+    /// The seats on which a suspect crashed with nothing else: they speak against the sample.
     alone: BTreeSet<usize>,
 }
 
@@ -35,7 +33,6 @@ impl Crashes {
         if self.count == 1 {
             error.clone_into(&mut self.first);
         }
-        self.seats.insert(seat);
         if is_alone {
             self.alone.insert(seat);
         }
@@ -52,12 +49,13 @@ impl Crashes {
 impl Scheduler {
     /// A worker broke down: what it held is given to the others, and it starts again after a pause if it may.
     pub(super) fn broken(&mut self, index: usize, (cause, error): (Cause, String), may_restart: bool) {
+        let is_for_sample = cause == Cause::Crash && self.is_said_before(index);
         let seat = &mut self.seats[index];
         let error = seat.killed.take().map_or(error, |killed| killed.why);
         let (held, device) = (std::mem::take(&mut seat.held), seat.device.clone());
         seat.breakdowns = seat.breakdowns.saturating_add(1);
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(seat.breakdowns - 1)).min(LONGEST_PAUSE);
-        let is_given_up = seat.breakdowns > self.limits.max_restarts;
+        let is_given_up = seat.breakdowns > self.limits.max_restarts && !is_for_sample;
         seat.state = State::Ended;
         self.take_back(held, (cause == Cause::Crash).then_some((index, &*error)));
         let is_last = is_given_up && self.has_last_words();
@@ -71,6 +69,15 @@ impl Scheduler {
         let restart_in = restarts.then_some(pause.as_secs_f64());
         self.show(RunEvent::WorkerBroken { device, error, restart_in });
         self.share_out();
+    }
+
+    /// Whether the worker of a seat solves nothing but a sample that crashed alone on a device that solves others: that it
+    /// crashes here, too, says nothing of this device.
+    fn is_said_before(&self, index: usize) -> bool {
+        let mut started = self.seats[index].held.iter().filter(|(_, held)| held.is_started());
+        let (Some((unit, _)), None) = (started.next(), started.next()) else { return false };
+        let has_solved = |seat: &usize| self.seats[*seat].has_solved;
+        self.crashed.get(unit).is_some_and(|c| !c.alone.contains(&index) && c.alone.iter().any(has_solved))
     }
 
     /// Samples of a worker that is gone are still to be done. Where it crashed (its seat, and what it said), those that it was
@@ -120,14 +127,8 @@ impl Scheduler {
 
     /// Suspects go to workers that hold nothing else, and first to those who have solved something.
     pub(super) fn hand_out_suspects(&mut self) {
-        let mut free: Vec<usize> =
-            (0..self.seats.len()).filter(|index| self.seats[*index].is_free()).collect();
-        free.sort_by_key(|index| !self.seats[*index].has_solved);
-        for index in free {
-            let Some(place) = self.suspects.iter().position(|group| self.may_try(index, group)) else {
-                continue;
-            };
-            let Some(mut group) = self.suspects.remove(place) else { continue };
+        while let Some((index, place)) = self.next_suspects() {
+            let Some(mut group) = self.suspects.remove(place) else { return };
             let rest = group.split_off(group.len().min(self.seats[index].slots.max(1)));
             if !rest.is_empty() {
                 self.suspects.insert(place, rest);
@@ -136,22 +137,23 @@ impl Scheduler {
         }
     }
 
-    /// Not where they crashed, as long as there is another that would take them.
-    fn may_try(&self, index: usize, group: &[Unit]) -> bool {
-        let crashed_on = |seat| group.iter().any(|unit| self.crashed[unit].seats.contains(&seat));
-        let is_better = |(other, seat): (usize, &Seat)| {
-            seat.takes() && seat.has_solved >= self.seats[index].has_solved && !crashed_on(other)
-        };
-        let is_best = !crashed_on(index) || !self.seats.iter().enumerate().any(is_better);
-        is_best && group.iter().all(|unit| self.may_judge(index, *unit))
+    /// The seat that is to try suspects now, and which.
+    fn next_suspects(&self) -> Option<(usize, usize)> {
+        let mut free: Vec<usize> =
+            (0..self.seats.len()).filter(|index| self.seats[*index].is_free()).collect();
+        free.sort_by_key(|index| !self.seats[*index].has_solved);
+        free.into_iter().find_map(|index| {
+            let says_more = |group: &Vec<Unit>| group.iter().all(|unit| self.may_judge(index, *unit));
+            Some((index, self.suspects.iter().position(says_more)?))
+        })
     }
 
     /// Whether what happens to a suspect on this seat, now or when it has started, says more than is known: a second crash there
-    /// does not, nor a third device where two that have solved others say the same.
+    /// does not, nor a third device where two that solve others say the same.
     fn may_judge(&self, index: usize, unit: Unit) -> bool {
         let (seat, alone) = (&self.seats[index], &self.crashed[&unit].alone);
-        let solvers = alone.iter().filter(|seat| self.seats[**seat].has_solved).count();
-        seat.is_to_come() && !alone.contains(&index) && solvers < 2
+        let believed = alone.iter().filter(|seat| self.seats[**seat].is_believed()).count();
+        seat.is_to_come() && !alone.contains(&index) && believed < 2
     }
 
     /// Whether it crashed alone, and no device is left that would say more.
@@ -175,7 +177,10 @@ impl Scheduler {
     /// device that has solved another since. One on which everything breaks down says nothing about any sample. When nothing else
     /// is left to be solved, also those about which no device would say more.
     pub(super) fn convict(&mut self) {
-        let Some(index) = self.seats.iter().position(Seat::takes) else { return };
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.takes());
+        // Whom it keeps from nothing, and who will live to do it.
+        let seat = seats.min_by_key(|(_, seat)| (!seat.held.is_empty(), seat.breakdowns));
+        let Some((index, _)) = seat else { return };
         let has_solved_since = |seat: &usize| self.seats[*seat].breakdowns == 0;
         let is_proven = |unit: Unit| self.crashed[&unit].alone.iter().any(has_solved_since);
         let is_last = self.queue.is_empty()

@@ -168,6 +168,11 @@ impl Seat {
         self.state != State::Ended && !self.only_writes
     }
 
+    /// Whether it is one that solves samples. Who breaks down again and again has gone bad.
+    pub(super) fn is_believed(&self) -> bool {
+        self.has_solved && self.is_to_come() && self.breakdowns <= 2
+    }
+
     /// Whether it can be given samples.
     pub(super) fn takes(&self) -> bool {
         self.state == State::Ready && self.killed.is_none() && !self.only_writes

@@ -78,6 +78,9 @@ impl Scheduler {
         let asked = held().filter(|held| **held == Held::Recalled).count();
         let mut wanted = free.saturating_sub(asked);
         for (index, seat) in self.seats.iter_mut().enumerate() {
+            if seat.held.keys().any(|unit| self.crashed.contains_key(unit)) {
+                continue;
+            }
             let surplus = seat.held.len().saturating_sub(seat.slots);
             let waiting = seat.held.iter_mut().filter(|(_, held)| **held == Held::Waiting);
             for (unit, held) in waiting.take(surplus.min(wanted)) {

@@ -146,6 +146,32 @@ fn where_samples_are_to_be_blamed_restarts_without_samples_are_bounded() {
     assert_eq!((breakdowns, play.summary().left), (4, 3));
 }
 
+/// Who is to write the failed rows is started once, and dies.
+#[test]
+fn a_worker_that_is_started_for_failed_rows_alone_is_started_once() {
+    for writes in [true, false] {
+        let limits = Limits { blame: Blame::Always, max_restarts: 1, ..Limits::default() };
+        let mut play = Play::with_limits(1, 2, limits);
+        assert_eq!(play.tell(0, ready(1)), [solve(0, 0)]);
+        play.tell(0, started(0));
+        assert_eq!(crash(&mut play, 1), [solve_again(0, 0)]);
+        play.tell(0, started(0));
+        play.tell(0, broken(Cause::Crash));
+        // The other one cannot even start, and is given up later.
+        play.tell(1, broken(Cause::Start));
+        play.tick(LONGEST_PAUSE);
+        play.tell(1, broken(Cause::Start));
+        assert_eq!(play.tick(LONGEST_PAUSE), [Action::Launch(1)], "for the row");
+        if writes {
+            let said = play.tell(1, ready(1));
+            assert!(matches!(said[..], [Action::Tell(1, Command::Fail { .. }), _]), "{said:?}");
+        } else {
+            play.tell(1, broken(Cause::Start));
+            assert!(play.scheduler.is_over());
+        }
+    }
+}
+
 /// Another one that hangs while it starts keeps it waiting for nothing.
 #[test]
 fn suspects_do_not_wait_for_a_device_that_does_not_come_up() {
@@ -157,6 +183,9 @@ fn suspects_do_not_wait_for_a_device_that_does_not_come_up() {
     assert_eq!(play.tell(0, ready(1)), [solve_again(0, 0)]);
 }
 
+/// In place of a sample: a failed row is written.
+const WRITES: usize = usize::MAX;
+
 /// Workers that solve what they are given, in rounds, but for what crashes them, by seat, sample, and how many the seat has
 /// solved: the samples that become failed rows, and the summary.
 fn play_out(
@@ -164,10 +193,10 @@ fn play_out(
     slots: &[usize],
     crashes: impl Fn(usize, usize, usize) -> bool,
 ) -> (Vec<usize>, RunSummary) {
-    let (mut failed, mut solved) = (Vec::new(), vec![0; slots.len()]);
+    let (mut failed, mut solved, mut suspects) = (Vec::new(), vec![0; slots.len()], BTreeSet::new());
     let mut left: Vec<Action> = (0..slots.len()).rev().map(Action::Launch).collect();
     for _ in 0..200 {
-        let (mut next, mut crashed) = (Vec::new(), BTreeSet::new());
+        let (mut next, mut crashed, mut broke) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for action in std::mem::take(&mut left) {
             match action {
                 Action::Launch(seat) => next.extend(play.tell(seat, ready(slots[seat]))),
@@ -175,10 +204,14 @@ fn play_out(
                     next.extend(play.tell(seat, started(unit.sample)));
                     if crashes(seat, unit.sample, solved[seat]) {
                         crashed.insert(seat);
+                        broke.insert(unit);
                     } else if !crashed.contains(&seat) {
                         solved[seat] += 1;
                         next.extend(play.tell(seat, finished(unit, None)));
                     }
+                }
+                Action::Tell(seat, Command::Fail { .. }) if crashes(seat, WRITES, solved[seat]) => {
+                    crashed.insert(seat);
                 }
                 Action::Tell(seat, Command::Fail { unit, error }) => {
                     failed.push(unit.sample);
@@ -187,9 +220,11 @@ fn play_out(
                 Action::Tell(seat, Command::Finish) => {
                     next.extend(play.tell(seat, Event::Ended(Usage::default())));
                 }
+                Action::Tell(_, Command::Recall(unit)) => assert!(!suspects.contains(&unit), "{unit:?}"),
                 _ => {}
             }
         }
+        suspects.extend(broke);
         for seat in crashed {
             // The dead do not hear what they were told.
             next.retain(|action| !matches!(action, Action::Tell(other, _) if *other == seat));
@@ -219,6 +254,45 @@ fn an_innocent_sample_does_not_fail_on_the_word_of_a_device_that_goes_bad() {
             let (failed, summary) = play_out(Play::new(20, 2), &slots, bad);
             assert_eq!((failed, summary.finished, summary.left), (vec![4], 20, 0), "{slots:?}, {good}");
         }
+    }
+}
+
+/// One is good, one goes bad, the others are bad; and some samples crash every worker.
+#[test]
+fn with_one_good_device_all_is_solved_but_what_crashes_there() {
+    for seed in 0..300_usize {
+        let draw = |key: usize, of: usize| {
+            (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(7 * key as u32) % of
+        };
+        let (samples, devices) = (1 + draw(1, 37), 2 + draw(2, 3));
+        let slots: Vec<usize> = (0..devices).map(|seat| [1, 2, 5, 16][draw(3 + seat, 4)]).collect();
+        let (good, fails_after) = (draw(8, devices), 1 + draw(9, 6));
+        let poison: BTreeSet<usize> = (0..draw(10, 3)).map(|key| draw(11 + key, samples)).collect();
+        let deaths = std::cell::Cell::new(draw(14, 3));
+        let crashes = |seat: usize, sample: usize, solved: usize| {
+            if sample == WRITES {
+                return deaths.replace(deaths.get().saturating_sub(1)) > 0;
+            }
+            let goes_bad = seat == (good + 1) % devices;
+            poison.contains(&sample) || seat != good && (!goes_bad || solved >= fails_after)
+        };
+        let (mut failed, summary) = play_out(Play::new(samples, devices), &slots, crashes);
+        failed.sort_unstable();
+        assert_eq!(failed, poison.iter().copied().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!((summary.finished, summary.left), (samples, 0), "seed {seed}");
+    }
+}
+
+/// Each crash is of the sample, not of a device: none is given up.
+#[test]
+fn several_samples_that_crash_every_worker_all_fail() {
+    for case in 0..96 {
+        let (slots, first) = ([[1, 2], [2, 2], [1, 1], [4, 16]][case % 4], case / 4 % 12);
+        let poisons = vec![first, first + 1, [13, 15][case / 48]];
+        let poison = |_: usize, sample: usize, _: usize| poisons.contains(&sample);
+        let (mut failed, summary) = play_out(Play::new(16, 2), &slots, poison);
+        failed.sort_unstable();
+        assert_eq!((&failed, summary.left), (&poisons, 0), "{slots:?}");
     }
 }
 
@@ -268,28 +342,30 @@ fn a_sample_is_blamed_where_no_other_device_comes_up() {
     assert!(matches!(given[..], [Action::Tell(0, Command::Fail { .. })]), "{given:?}");
 }
 
-/// Where the device that has solved others is gone.
+/// Where the devices that have solved others are gone. Who still lives is told that nothing is left to do.
 #[test]
 fn what_crashed_only_where_nothing_was_solved_is_left_to_other_machines() {
     let fates = [Blame::Proven, Blame::Last].map(|blame| {
-        let mut play = Play::with_limits(2, 2, Limits { blame, max_restarts: 3, ..Limits::default() });
-        assert_eq!(play.tell(1, ready(1)), [solve(1, 0)]);
-        play.tell(1, finished(unit(0), None));
-        for _ in 0..4 {
-            play.tell(1, broken(Cause::Store));
+        let mut play = Play::with_limits(2, 3, Limits { blame, max_restarts: 4, ..Limits::default() });
+        assert_eq!(play.tell(2, ready(1)), [solve(2, 0)]);
+        play.tell(2, finished(unit(0), None));
+        for _ in 0..5 {
+            play.tell(2, broken(Cause::Store));
             play.tick(LONGEST_PAUSE);
         }
-        let mut given = play.tell(0, ready(1));
-        for _ in 0..2 {
-            assert!(matches!(given[..], [Action::Tell(0, Command::Solve { .. })]), "{given:?}");
+        assert_eq!(play.tell(0, ready(1)), [solve(0, 1)]);
+        for again in [vec![solve_again(0, 1)], Vec::new()] {
             play.tell(0, started(1));
             play.tell(0, broken(Cause::Crash));
             play.tick(LONGEST_PAUSE);
-            given = play.tell(0, ready(1));
+            assert_eq!(play.tell(0, ready(1)), again);
         }
-        matches!(given[..], [Action::Tell(0, Command::Fail { .. })])
+        assert_eq!(play.tell(1, ready(1)), [solve_again(1, 1)]);
+        play.tell(1, started(1));
+        play.tell(1, broken(Cause::Crash))
     });
-    assert_eq!(fates, [false, true]);
+    assert_eq!(fates[0], [finish(0)]);
+    assert!(matches!(fates[1][..], [Action::Tell(0, Command::Fail { .. })]), "{fates:?}");
 }
 
 /// The one that has solved others is busy.
@@ -306,7 +382,6 @@ fn a_device_that_has_just_come_up_takes_suspects() {
     assert_eq!(play.tell(1, ready(1)), [solve_again(1, 1)]);
 }
 
-/// Its row waits until another sample was solved after the second crash.
 #[test]
 fn a_sample_that_breaks_down_twice_fails_when_others_do_not() {
     let mut play = Play::new(2, 1);
@@ -337,10 +412,15 @@ fn begun(play: &mut Play, given: Vec<Action>) -> Vec<usize> {
 
 /// Breaks the worker of seat 0 down; what it solves when it has started again.
 fn after_crash(play: &mut Play) -> Vec<usize> {
+    let given = crash(play, 16);
+    begun(play, given)
+}
+
+/// The same, not begun.
+fn crash(play: &mut Play, slots: usize) -> Vec<Action> {
     play.tell(0, broken(Cause::Crash));
     assert_eq!(play.tick(LONGEST_PAUSE), [Action::Launch(0)]);
-    let given = play.tell(0, ready(16));
-    begun(play, given)
+    play.tell(0, ready(slots))
 }
 
 /// Solves these on seat 0; what it is given then.
@@ -462,4 +542,137 @@ fn a_disk_that_takes_records_again_is_not_unwritable() {
     play.scheduler.stop(play.now, "asked to");
     let summary = play.summary();
     assert_eq!((summary.unwritable, summary.broken.len()), (false, 1));
+}
+
+/// Of those that are free.
+#[test]
+fn a_suspect_goes_to_a_device_that_has_solved_something() {
+    let mut play = Play::new(2, 3);
+    assert_eq!(play.tell(1, ready(1)), [solve(1, 0)]);
+    assert_eq!(play.tell(2, ready(1)), [solve(2, 1)]);
+    assert_eq!(play.tell(0, ready(1)), []);
+    assert_eq!(play.tell(1, finished(unit(0), None)), []);
+    play.tell(2, started(1));
+    assert_eq!(play.tell(2, broken(Cause::Crash)), [solve_again(1, 1)]);
+}
+
+/// What is still solved elsewhere may show that the devices are to blame.
+#[test]
+fn no_sample_is_blamed_while_others_are_solved_or_wait() {
+    let mut play = Play::new(2, 2);
+    assert_eq!(play.tell(0, ready(1)), [solve(0, 0)]);
+    assert_eq!(play.tell(1, ready(1)), [solve(1, 1)]);
+    play.tell(0, started(0));
+    play.tell(1, started(1));
+    assert_eq!(crash(&mut play, 1), [solve_again(0, 0)]);
+    play.tell(0, started(0));
+    assert_eq!(crash(&mut play, 1), [], "the other one is to try it");
+    assert_eq!(play.tell(1, broken(Cause::Crash)), [solve_again(0, 1)]);
+    play.tick(LONGEST_PAUSE);
+    assert_eq!(play.tell(1, ready(1)), [solve_again(1, 0)]);
+    play.tell(1, started(0));
+    play.tell(1, broken(Cause::Crash));
+    play.tick(LONGEST_PAUSE);
+    assert_eq!(play.tell(1, ready(1)), [], "sample 1 is not done");
+    play.tell(0, started(1));
+    let said = play.tell(0, finished(unit(1), None));
+    assert!(matches!(said[..], [Action::Tell(0, Command::Fail { .. })]), "{said:?}");
+}
+
+#[test]
+fn no_sample_is_blamed_before_what_another_worker_has_left() {
+    let mut play = Play::new(2, 2);
+    for _ in 0..3 {
+        play.tell(1, broken(Cause::Start));
+        play.tick(LONGEST_PAUSE);
+    }
+    assert_eq!(play.tell(1, ready(1)), [solve(1, 0)]);
+    assert_eq!(play.tell(0, ready(1)), [solve(0, 1)]);
+    play.tell(0, started(1));
+    assert_eq!(crash(&mut play, 1), [solve_again(0, 1)]);
+    play.tell(0, started(1));
+    assert_eq!(crash(&mut play, 1), []);
+    assert_eq!(play.tell(1, broken(Cause::Store)), [solve(0, 0)], "it is given up");
+}
+
+#[test]
+fn failed_rows_are_written_by_who_has_nothing_else_to_do() {
+    let mut play = Play::new(3, 2);
+    assert_eq!(play.tell(1, ready(2)), [solve(1, 0), solve(1, 1)]);
+    assert_eq!(play.tell(0, ready(1)), [solve(0, 2)]);
+    play.tell(0, started(2));
+    play.tell(1, started(0));
+    play.tell(1, started(1));
+    for next in [0, 1] {
+        play.tell(1, broken(Cause::Crash));
+        play.tick(LONGEST_PAUSE);
+        assert_eq!(play.tell(1, ready(2)), [solve_again(1, next)]);
+        play.tell(1, started(next));
+    }
+    let said = play.tell(1, finished(unit(1), None));
+    assert!(matches!(said[..], [Action::Tell(1, Command::Fail { .. })]), "{said:?}");
+}
+
+/// Both have solved samples before.
+#[test]
+fn two_devices_that_have_gone_bad_do_not_speak_for_a_third() {
+    let mut play = Play::with_limits(7, 3, Limits { max_restarts: 9, ..Limits::default() });
+    for (seat, sample) in [(0, 0), (1, 3)] {
+        assert_eq!(play.tell(seat, ready(1))[0], solve(seat, sample));
+        play.tell(seat, finished(unit(sample), None));
+    }
+    // All others crash on both; the third device has its troubles, and starts late.
+    for _ in 0..6 {
+        for seat in [0, 1] {
+            let held: Vec<Unit> = play.scheduler.seats[seat].held.keys().copied().collect();
+            for unit in held {
+                play.tell(seat, Event::Started { unit, resumed: false });
+            }
+            play.tell(seat, broken(Cause::Crash));
+            play.tick(LONGEST_PAUSE);
+            let said = play.tell(seat, ready(1));
+            assert!(
+                !said.iter().any(|action| matches!(action, Action::Tell(_, Command::Fail { .. }))),
+                "{said:?}"
+            );
+        }
+    }
+    assert!(matches!(play.tell(2, ready(1))[..], [Action::Tell(2, Command::Solve { .. })]));
+}
+
+/// Two rows are to fail, and the worker that is to write them dies: each is looked at anew, alone.
+#[test]
+fn rows_whose_writer_dies_are_written_by_another() {
+    let mut play = Play::new(5, 1);
+    let given = play.tell(0, ready(2));
+    assert_eq!(begun(&mut play, given)[..2], [0, 1]);
+    let mut given = crash(&mut play, 2);
+    let mut failing = Vec::new();
+    for _ in 0..20 {
+        let mut next = Vec::new();
+        for action in given {
+            match action {
+                Action::Tell(0, Command::Solve { unit, .. }) if unit.sample < 2 => {
+                    play.tell(0, started(unit.sample));
+                    next = crash(&mut play, 2);
+                    break;
+                }
+                Action::Tell(0, Command::Solve { unit, .. }) => {
+                    play.tell(0, started(unit.sample));
+                    next.extend(play.tell(0, finished(unit, None)));
+                }
+                Action::Tell(0, Command::Fail { unit, .. }) => failing.push(unit.sample),
+                other => panic!("{other:?}"),
+            }
+        }
+        given = next;
+        if failing.len() == 2 {
+            break;
+        }
+    }
+    play.tell(0, broken(Cause::Store));
+    play.tick(LONGEST_PAUSE);
+    let again = play.tell(0, ready(2));
+    assert!(again.iter().all(|action| matches!(action, Action::Tell(0, Command::Fail { .. }))), "{again:?}");
+    assert_eq!(again.len(), 2);
 }
