@@ -24,7 +24,8 @@ use crate::worker::protocol::{Command, Event, Finished};
 pub struct Limits {
     /// Stop after so many failed samples.
     pub max_failures: Option<usize>,
-    /// Breakdowns of a worker, without a solved sample between them, after which it is not started again.
+    /// Breakdowns of a worker, without a solved sample between them, after which it is not started again; unless the last was
+    /// a crash on a sample that had crashed other workers.
     pub max_restarts: u32,
     /// Time after a stop was asked for in which every worker is to end; one that hangs is then ended. None: any.
     pub stop_within: Option<Duration>,
@@ -38,7 +39,7 @@ pub struct Limits {
 /// When a sample that crashes its worker alone becomes a failed row: the device may be to blame as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Where it crashed alone on a device that has solved others. Else it is left to other machines.
+    /// Where it crashed alone on a device that solves others. Else it is left to other machines.
     Proven,
     /// Also where it did not, once nothing else is left to be tried.
     Last,

@@ -71,13 +71,12 @@ impl Scheduler {
         self.share_out();
     }
 
-    /// Whether the worker of a seat solves nothing but a sample that crashed alone on a device that solves others: that it
-    /// crashes here, too, says nothing of this device.
+    /// Whether the worker of a seat solves a sample that crashed alone where others were solved: that it crashes here, too, says
+    /// nothing of this device.
     fn is_said_before(&self, index: usize) -> bool {
-        let mut started = self.seats[index].held.iter().filter(|(_, held)| held.is_started());
-        let (Some((unit, _)), None) = (started.next(), started.next()) else { return false };
         let has_solved = |seat: &usize| self.seats[*seat].has_solved;
-        self.crashed.get(unit).is_some_and(|c| !c.alone.contains(&index) && c.alone.iter().any(has_solved))
+        let is_accused = |unit| self.crashed.get(unit).is_some_and(|c| c.alone.iter().any(has_solved));
+        self.seats[index].held.iter().any(|(unit, held)| held.is_started() && is_accused(unit))
     }
 
     /// Samples of a worker that is gone are still to be done. Where it crashed (its seat, and what it said), those that it was
@@ -112,6 +111,7 @@ impl Scheduler {
             self.crashed.entry(*unit).or_default().add(seat, error, is_alone);
         }
         if is_alone {
+            // The others may be innocent, and are many.
             self.suspects.push_back(units.to_vec());
             return;
         }
@@ -125,7 +125,7 @@ impl Scheduler {
         seat.held.keys().any(|unit| self.crashed.contains_key(unit))
     }
 
-    /// Suspects go to workers that hold nothing else, and first to those who have solved something.
+    /// Suspects go to workers that hold nothing else, and first to those who have solved something and not broken down since.
     pub(super) fn hand_out_suspects(&mut self) {
         while let Some((index, place)) = self.next_suspects() {
             let Some(mut group) = self.suspects.remove(place) else { return };
@@ -141,7 +141,7 @@ impl Scheduler {
     fn next_suspects(&self) -> Option<(usize, usize)> {
         let mut free: Vec<usize> =
             (0..self.seats.len()).filter(|index| self.seats[*index].is_free()).collect();
-        free.sort_by_key(|index| !self.seats[*index].has_solved);
+        free.sort_by_key(|index| (!self.seats[*index].has_solved, self.seats[*index].breakdowns));
         free.into_iter().find_map(|index| {
             let says_more = |group: &Vec<Unit>| group.iter().all(|unit| self.may_judge(index, *unit));
             Some((index, self.suspects.iter().position(says_more)?))
@@ -164,8 +164,8 @@ impl Scheduler {
 
     /// Whether a suspect that crashed alone is to become a failed row, where no device is left that would say more.
     fn may_blame(&self, unit: Unit) -> bool {
-        let has_solved = |seat: &usize| self.seats[*seat].has_solved;
-        self.limits.blame != Blame::Proven || self.crashed[&unit].alone.iter().any(has_solved)
+        let is_believed = |seat: &usize| self.seats[*seat].is_believed();
+        self.limits.blame != Blame::Proven || self.crashed[&unit].alone.iter().any(is_believed)
     }
 
     /// Whether nothing can become of the suspects here.

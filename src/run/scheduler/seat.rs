@@ -163,12 +163,13 @@ impl Seat {
         (self.evals > 0 && seconds > 0.0).then(|| f64::from(self.evals) / seconds)
     }
 
-    /// Whether it solves samples, or will when it has started.
+    /// Whether it solves samples, or will when it has started. Who failed to start, and never did, is not waited for.
     pub(super) fn is_to_come(&self) -> bool {
-        self.state != State::Ended && !self.only_writes
+        self.state != State::Ended && !self.only_writes && (self.slots > 0 || self.breakdowns == 0)
     }
 
-    /// Whether it is one that solves samples. Who breaks down again and again has gone bad.
+    /// Whether it is one that solves samples. One that crashes each of its samples breaks down twice; a third time in a row
+    /// says that the device has gone bad.
     pub(super) fn is_believed(&self) -> bool {
         self.has_solved && self.is_to_come() && self.breakdowns <= 2
     }

@@ -77,10 +77,11 @@ impl Scheduler {
         let held = || self.seats.iter().flat_map(|seat| seat.held.values());
         let asked = held().filter(|held| **held == Held::Recalled).count();
         let mut wanted = free.saturating_sub(asked);
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            if seat.held.keys().any(|unit| self.crashed.contains_key(unit)) {
+        for index in 0..self.seats.len() {
+            if self.is_apart(&self.seats[index]) {
                 continue;
             }
+            let seat = &mut self.seats[index];
             let surplus = seat.held.len().saturating_sub(seat.slots);
             let waiting = seat.held.iter_mut().filter(|(_, held)| **held == Held::Waiting);
             for (unit, held) in waiting.take(surplus.min(wanted)) {

@@ -1,5 +1,6 @@
 //! Tests of the scheduler: workers are played by the test, and so is time.
 
+mod blame;
 mod crashes;
 mod hangs;
 
