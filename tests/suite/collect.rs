@@ -143,7 +143,8 @@ fn a_collecting_job_that_is_killed_before_its_array_is_taken_has_tried_nothing()
     )
     .unwrap();
     cluster.run(&["collect", &dir]).fails_with(4).stdout("still waiting or running");
-    assert_eq!(cluster.file(0)["arrays"][1]["job"], 900);
+    let found = &cluster.file(0)["arrays"][1];
+    assert_eq!((&found["job"], found.get("lost")), (&900.into(), None), "{found}");
 }
 
 #[test]
