@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Cell, Plan};
 
 /// Raised by every change of the code that changes a number in a row: rows of different values never mix.
-pub const NUMERICS: u32 = 1;
+pub const NUMERICS: u32 = 2;
 
 /// blake3 of a cell's canonical JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

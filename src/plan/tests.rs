@@ -184,7 +184,7 @@ fn the_hash_follows_everything_that_determines_the_numbers() {
 #[test]
 fn the_hash_of_a_known_cell_is_pinned() {
     let cell = &plan(PIPELINE).cells[3];
-    let expected = "{\"dataset\":{\"id\":\"toy\",\"manifest\":\"m0\"},\"method\":{\"pinv\":{}},\"noise\":5e-2,\"numerics\":1,\
+    let expected = "{\"dataset\":{\"id\":\"toy\",\"manifest\":\"m0\"},\"method\":{\"pinv\":{}},\"noise\":5e-2,\"numerics\":2,\
                     \"operator\":{\"gaussian_blur\":{\"boundary\":\"reflect\",\"pinv_cutoff\":\"none\",\"sigma\":1e0,\"size\":61}},\
                     \"seed\":0}";
     assert_eq!(identity::canonical(&cell.determinants), expected);

@@ -67,6 +67,12 @@ impl Unet<'_> {
         Conv::new(self.set, kernel, (shape[0], shape[1]), weights, bias)
     }
 
+    /// Appends a convolution, by the fastest kernel for its input.
+    fn convolve(&mut self, conv: Conv, inputs: &[ValueId]) -> ValueId {
+        let conv = conv.tuned(self.builder.shape(inputs[0]));
+        self.builder.add(conv, inputs)
+    }
+
     fn norm(&self, key: &str, silu: bool) -> NormAct {
         let (_, gamma) = self.tensor(&format!("{key}.weight"));
         let (_, beta) = self.tensor(&format!("{key}.bias"));
@@ -85,7 +91,7 @@ impl Unet<'_> {
             h = match layer {
                 Layer::Conv { .. } => {
                     let conv = self.conv(&key, Kernel::Three);
-                    self.builder.add(conv, &[h])
+                    self.convolve(conv, &[h])
                 }
                 Layer::Residual { inputs, outputs, resample } => {
                     self.residual(&key, h, inputs != outputs, resample)
@@ -123,14 +129,14 @@ impl Unet<'_> {
         } else {
             first = first.with_conditioning(range);
         }
-        h = self.builder.add(first, &[h]);
+        h = self.convolve(first, &[h]);
         h = self.builder.add(norm, &[h]);
         if widens {
             let skip = self.conv(&format!("{key}.skip_connection"), Kernel::Point);
             x = self.builder.add(skip, &[x]);
         }
         let second = self.conv(&format!("{key}.out_layers.3"), Kernel::Three);
-        self.builder.add(second, &[h, x])
+        self.convolve(second, &[h, x])
     }
 
     /// Reserves the conditioning of one embedding layer.
@@ -174,7 +180,7 @@ impl Unet<'_> {
             return self.builder.add(conv.strided(), &[h]);
         }
         let h = self.resample(h, resample);
-        self.builder.add(conv, &[h])
+        self.convolve(conv, &[h])
     }
 
     /// The embedding path, with the embedding layers of all residual blocks stacked.

@@ -257,8 +257,17 @@ dispatch!(fn softmax(row: &mut [f32]) = softmax_on);
 /// The CPU has `S`.
 #[inline(always)]
 unsafe fn softmax_on<S: Simd>(row: &mut [f32]) {
-    let peak = row.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
     let whole = row.len() / S::LANES * S::LANES;
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    unsafe {
+        let mut peaks = S::splat(f32::NEG_INFINITY);
+        for i in (0..whole).step_by(S::LANES) {
+            peaks = S::max(S::load(row.as_ptr().add(i)), peaks);
+        }
+        S::store(lanes.as_mut_ptr(), peaks);
+    }
+    let rest = row[whole..].iter();
+    let peak = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
     let mut lanes = [0.0_f32; 16];
     unsafe {
         let shift = S::splat(peak);

@@ -114,6 +114,11 @@ impl Filter {
         outputs.div_ceil(set.lanes()) * set.lanes() * kernel.size() * kernel.size() * inputs
     }
 
+    /// The instruction set that it is packed for.
+    pub(crate) fn set(&self) -> InstructionSet {
+        self.set
+    }
+
     /// Input channels.
     pub(crate) fn inputs(&self) -> usize {
         self.inputs

@@ -19,6 +19,7 @@ mod simd;
 mod team;
 mod tile;
 mod window;
+mod winograd;
 
 use std::sync::OnceLock;
 
@@ -33,6 +34,7 @@ pub(crate) use norm::{NormCall, norm_forward, norm_pull_back, norm_scratch_len};
 pub(crate) use plane::{Plane, PlaneMut, Shape};
 pub(crate) use team::Team;
 pub(crate) use window::{Window, WindowFilter};
+pub(crate) use winograd::{WinogradCall, WinogradFilter, winograd, winograd_scratch_len};
 
 /// The instruction sets that kernels exist for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

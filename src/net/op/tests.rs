@@ -177,6 +177,65 @@ fn convolution_and_its_pull_back() {
     }
 }
 
+/// With a residual and conditioning; tiles of one row of which are taken one by one, and not all of one size of block.
+#[test]
+fn winograd_convolution_and_its_pull_back() {
+    for set in sets() {
+        let (inputs, outputs) = (set.lanes(), 3 * set.lanes());
+        let (shape, w) = (Shape::new(inputs, 4, 8), noise(5, outputs * inputs * 9));
+        let (bias, conditioning) = (noise(6, outputs), noise(8, outputs + 2));
+        let sum: Vec<_> = bias.iter().zip(&conditioning[2..]).map(|(b, c)| b + c).collect();
+        let op =
+            Conv::new(set, Kernel::Three, (outputs, inputs), &w, &bias).with_conditioning(2..outputs + 2);
+        let op = op.by_winograd(shape);
+        assert!(format!("{op:?}").contains("points: Some"));
+        check(&op, &[shape, Shape::new(outputs, 4, 8)], &conditioning, &|x| {
+            let conv = naive_conv(&x[0], shape, &w, &sum, 3, 1);
+            conv.iter().zip(&x[1]).map(|(c, r)| c + r).collect()
+        });
+    }
+}
+
+/// Larger than what is transformed at once, and with a last part that is smaller; in both directions.
+#[test]
+fn winograd_convolution_equals_the_direct_one() {
+    for (set, (inputs, outputs)) in
+        sets().flat_map(|set| [(16, 48), (64, 16), (32, 32)].map(|case| (set, case)))
+    {
+        let shape = Shape::new(inputs, 40, 36);
+        let (w, bias) = (noise(5, outputs * inputs * 9), noise(6, outputs));
+        let op = || Conv::new(set, Kernel::Three, (outputs, inputs), &w, &bias);
+        let shapes = [shape, Shape::new(outputs, 40, 36)];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let [solo, team] = [Team::SOLO, pool.install(Team::pool)]
+            .map(|team| pool.install(|| run(&op().by_winograd(shape), &shapes, &[], team)));
+        assert_eq!(solo, team, "threads change bits");
+        let direct = run(&op(), &shapes, &[], Team::SOLO);
+        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let errors = [distance(&solo.0, &wide(&direct.0)), distance(&solo.1[0], &wide(&direct.1[0]))];
+        assert!(errors.iter().all(|error| *error < 5e-6), "{set:?} {inputs} -> {outputs}: {errors:?}");
+        assert_eq!(solo.1[1], direct.1[1], "of the residual");
+    }
+}
+
+/// Few tiles, layers that are too large, strides, 1x1, channels or pixels that are no whole vectors or tiles.
+#[test]
+fn the_convolution_is_chosen_by_the_shape_of_the_layer() {
+    let set = InstructionSet::Portable;
+    let is_winograd = |kernel: Kernel, (outputs, inputs): (usize, usize), side: usize| {
+        let weights = vec![0.0; outputs * inputs * kernel.size() * kernel.size()];
+        let op = Conv::new(set, kernel, (outputs, inputs), &weights, &vec![0.0; outputs]);
+        format!("{:?}", op.tuned(Shape::new(inputs, side, side))).contains("points: Some")
+    };
+    assert!(is_winograd(Kernel::Three, (64, 32), 16));
+    assert!(!is_winograd(Kernel::Three, (64, 32), 12), "few tiles");
+    assert!(!is_winograd(Kernel::Three, (64, 32), 18), "no whole tiles");
+    assert!(!is_winograd(Kernel::Three, (64, 3), 32), "no whole vectors");
+    assert!(!is_winograd(Kernel::Point, (64, 32), 32));
+    assert!(is_winograd(Kernel::Three, (256, 512), 32));
+    assert!(!is_winograd(Kernel::Three, (512, 512), 32), "the weights would be too many");
+}
+
 #[test]
 fn convolution_with_residual_and_conditioning() {
     for set in sets() {
