@@ -16,7 +16,8 @@ class Mask:
 
     def __init__(self, shape, keep):
         self.shape = shape
-        self.index = torch.nonzero(torch.from_numpy(np.broadcast_to(keep, shape).reshape(-1).copy()))[:, 0]
+        keep = torch.from_numpy(np.broadcast_to(keep, shape).copy())
+        self.index, self.hole = torch.nonzero(keep.reshape(-1))[:, 0], ~keep
 
     def forward(self, x):
         return x.reshape(-1)[self.index]
@@ -38,6 +39,8 @@ class Mask:
 
 class Separable:
     """Rows and columns of each channel multiplied by one matrix A: A X A^T."""
+
+    hole = None
 
     def __init__(self, shape, matrix, lift_is_pinv, per_axis=0.0, product=0.0):
         self.shape, self.lift_is_pinv = shape, lift_is_pinv
@@ -76,6 +79,8 @@ class Separable:
 
 
 class Identity:
+    hole = None
+
     def __init__(self, shape):
         self.shape = shape
 

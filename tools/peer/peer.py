@@ -1,11 +1,12 @@
 """D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
 
 usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
-               [--cap EVALUATIONS] [--ulp SEED] [--other-kernels]
+               [--cap EVALUATIONS] [--threads N] [--checkpoint] [--ulp SEED] [--other-kernels]
 
 DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
 is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
-of the output is one (task, sample). With --ulp every number of a source point is moved by one unit in the last place, up
+of the output is one (task, sample). The parameters are frozen; with --checkpoint the activations of a network call are
+computed again in its pull-back, instead of kept. With --ulp every number of a source point is moved by one unit in the last place, up
 or down by a coin: how far such runs are from the one without says how much of a difference is rounding. The line search
 amplifies it: where f(0) - f(t) is small beside f, the sign under the root of its cubic, and with it the next trial, is
 decided by the last digits of f. --other-kernels is the same network in another order of memory and without oneDNN: another
@@ -23,8 +24,10 @@ import safetensors
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint
 
+import metrics
 import operators
 from adm import Adm
 
@@ -55,12 +58,15 @@ def load_model(path, data):
 class Flow:
     """The solution map of the ODE by torchdiffeq's midpoint steps, for one sample."""
 
-    def __init__(self, network, nfe, label):
-        self.network, self.steps = network, nfe // 2
+    def __init__(self, network, nfe, label, recompute=False):
+        self.network, self.steps, self.recompute = network, nfe // 2, recompute
         self.label = None if label is None else torch.tensor([label])
 
     def velocity(self, t, x):
-        return self.network(x[None], t.reshape(1), self.label)[0]
+        arguments = x[None], t.reshape(1), self.label
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.network, *arguments, use_reentrant=False)[0]
+        return self.network(*arguments)[0]
 
     def forward(self, x):
         return odeint(self.velocity, x, torch.linspace(0, 1, self.steps + 1), method="midpoint")[-1]
@@ -97,32 +103,28 @@ class Objective:
             self.best = (self.last_psnr, x0.detach().clone())
         return loss
 
-    def uncounted(self, evaluate):
-        """The result of one evaluation that is neither recorded nor limited."""
-        self.cap += 1
-        result = evaluate()
-        self.cap -= 1
-        self.losses.pop()
-        return result
-
 
 def minimise(objective, x0, target, inner, history):
-    """Outer steps until the target PSNR or the cap of evaluations; the last iterate and why it ended."""
+    """Outer steps until the target PSNR or the cap of evaluations; the last iterate, why it ended, and the steps."""
     x0 = x0.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([x0], max_iter=inner, history_size=history, line_search_fn="strong_wolfe")
-    # LBFGS evaluates the point it stands on again in every outer step: remembered here, so that it is counted once.
-    here = {"x": None}
+    # What this outer step has evaluated: the next one starts where one of its line searches ended, and LBFGS asks for
+    # that point again.
+    seen = []
 
-    def evaluate():
-        loss = objective(x0)
-        (x0.grad,) = torch.autograd.grad(loss, x0)
-        return loss.detach()
+    def find():
+        return next((known for known in reversed(seen) if torch.equal(known["x"], x0)), None)
 
     def closure():
-        if here["x"] is not None and torch.equal(x0, here["x"]):
-            x0.grad = here["grad"].clone()
-            return here["loss"]
-        return evaluate()
+        known = find()
+        if known is None:
+            loss = objective(x0)
+            (gradient,) = torch.autograd.grad(loss, x0)
+            known = {"x": x0.detach().clone(), "loss": loss.detach(), "gradient": gradient}
+            known["psnr"] = objective.last_psnr
+            seen.append(known)
+        x0.grad = known["gradient"].clone()
+        return known["loss"]
 
     steps = 0
     try:
@@ -132,9 +134,12 @@ def minimise(objective, x0, target, inner, history):
             steps += 1
             if torch.equal(before, x0):
                 return x0.detach(), "no_progress", steps
-            here = {"x": x0.detach().clone(), "loss": objective.uncounted(evaluate), "grad": x0.grad.clone()}
-            if objective.last_psnr >= target:
+            here = find()
+            if here is None:
+                return x0.detach(), "non_finite", steps
+            if here["psnr"] >= target:
                 return x0.detach(), "target_psnr", steps
+            seen = [here]
     except CapReached:
         # Inside of a line search the parameters hold a trial point: the best evaluated point instead.
         return objective.best[1], "evals", steps
@@ -169,16 +174,17 @@ def resolve(options, task):
     }
 
 
-def solve(network, shape, task, options, draws, method, sample, label, ulp):
+def solve(network, shape, task, options, draws, method, sample, label, args):
     """One (task, sample), as a dictionary for JSON."""
     operator = operators.build(task["operator"], shape)
-    flow = Flow(network, options["nfe"], label)
+    hole = operator.hole
+    flow = Flow(network, options["nfe"], label, args.checkpoint)
     y, z = draws[f"y/{task['name']}/{sample}"].view(-1), draws[f"z/{sample}"].view(shape)
     weight = options["blend"]
     own_start = math.sqrt(weight) * flow.backward(operator.lift(y).float()) + math.sqrt(1 - weight) * z
     start = draws.get(f"x0/{method}/{task['name']}/{sample}", own_start).view(shape)
-    if ulp is not None:
-        coins = torch.randint(0, 2, start.shape, generator=torch.Generator().manual_seed(ulp))
+    if args.ulp is not None:
+        coins = torch.randint(0, 2, start.shape, generator=torch.Generator().manual_seed(args.ulp))
         start = torch.nextafter(start, torch.where(coins == 1, math.inf, -math.inf))
     objective = Objective(flow, operator, y, options["space"], options["chi"], options["cap"])
     began = time.perf_counter()
@@ -190,6 +196,7 @@ def solve(network, shape, task, options, draws, method, sample, label, ulp):
         observed = Objective(flow, operator, y, options["space"], 0.0, 1)
         observed(x0)
     truth = draws[f"truth/{sample}"].view(shape)
+    errors = (restored - truth).double().square()
     return {
         "task": task["name"],
         "sample": sample,
@@ -197,9 +204,12 @@ def solve(network, shape, task, options, draws, method, sample, label, ulp):
         "evals": evals,
         "outer_steps": steps,
         "observed_psnr": observed.last_psnr,
-        "psnr": psnr((restored - truth).double().square().mean()),
+        "psnr": psnr(errors.mean()),
+        "ssim": metrics.ssim(restored, truth),
+        "hole_psnr": None if hole is None else psnr(errors[hole].mean()),
         "psnr_pinv": psnr((operator.pinv(y).clamp(-1, 1) - truth).double().square().mean()),
         "seconds": seconds,
+        "peak_memory": metrics.peak_memory(),
         "start_distance": float((start - own_start).norm() / own_start.norm()),
         "losses": objective.losses[:LOSSES_KEPT],
     }
@@ -215,10 +225,14 @@ def main():
     parser.add_argument("--task", action="append")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
+    parser.add_argument("--threads", type=int, help="default: torch's, all cores")
+    parser.add_argument("--checkpoint", action="store_true", help="keep no activations between calls of the network")
     parser.add_argument("--ulp", type=int, metavar="SEED", help="start one unit in the last place beside")
     parser.add_argument("--other-kernels", action="store_true", help="channels last, and without oneDNN")
     args = parser.parse_args()
 
+    if args.threads:
+        torch.set_num_threads(args.threads)
     pipeline = yaml.safe_load(args.pipeline.read_text())
     options = method_options(pipeline, args.method)
     method = options.get("name", "dflow")
@@ -237,13 +251,13 @@ def main():
             for sample in samples:
                 resolved = resolve(options, task)
                 resolved["cap"] = args.cap or resolved["cap"]
-                row = solve(network, shape, task, resolved, draws, method, sample, labels[sample], args.ulp)
+                row = solve(network, shape, task, resolved, draws, method, sample, labels[sample], args)
                 row |= {"target": resolved["target"], "cap": resolved["cap"], "torch": torch.__version__}
                 print(json.dumps(row), file=out, flush=True)
                 print(
                     f"{row['task']} {sample}: {row['evals']} evaluations, {row['stop_reason']}, observed "
                     f"{row['observed_psnr']:.2f} dB, PSNR {row['psnr']:.2f} (pinv {row['psnr_pinv']:.2f}), "
-                    f"{row['seconds']:.1f} s",
+                    f"SSIM {row['ssim']:.4f}, {row['seconds']:.1f} s",
                     flush=True,
                 )
 
