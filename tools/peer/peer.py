@@ -176,6 +176,7 @@ def resolve(options, task):
 
 def solve(network, shape, task, options, draws, method, sample, label, args):
     """One (task, sample), as a dictionary for JSON."""
+    entered = time.perf_counter()
     operator = operators.build(task["operator"], shape)
     hole = operator.hole
     flow = Flow(network, options["nfe"], label, args.checkpoint)
@@ -196,6 +197,7 @@ def solve(network, shape, task, options, draws, method, sample, label, args):
         observed = Objective(flow, operator, y, options["space"], 0.0, 1)
         observed(x0)
     truth = draws[f"truth/{sample}"].view(shape)
+    distance = float((start - own_start).norm() / own_start.norm())
     errors = (restored - truth).double().square()
     return {
         "task": task["name"],
@@ -209,8 +211,9 @@ def solve(network, shape, task, options, draws, method, sample, label, args):
         "hole_psnr": None if hole is None else psnr(errors[hole].mean()),
         "psnr_pinv": psnr((operator.pinv(y).clamp(-1, 1) - truth).double().square().mean()),
         "seconds": seconds,
+        "whole_seconds": time.perf_counter() - entered,
         "peak_memory": metrics.peak_memory(),
-        "start_distance": float((start - own_start).norm() / own_start.norm()),
+        "start_distance": distance,
         "losses": objective.losses[:LOSSES_KEPT],
     }
 
