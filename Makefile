@@ -76,8 +76,8 @@ lint: ## rustfmt, clippy and rustdoc, warnings are errors
 schema: build ## Write the generated files: JSON schema of pipelines, column table
 	$(DFLOW) schema --write
 
-bench: build ## Compare forward and forward+VJP with PyTorch in one run (≤ 25 min; BENCH=full for more)
-	tools/bench/bench.sh $(BENCH)
+bench: build ## Compare network calls and whole runs with PyTorch, into target/bench/bench.json (≤ 25 min; BENCH=full for more)
+	DEVICES='$(DEVICES)' tools/bench/bench.sh $(BENCH)
 
 bench-workers: build ## Compare one worker of one core with two, on an idle machine (a minute)
 	tools/bench/workers.sh

@@ -1,6 +1,8 @@
-"""One evaluation of D-Flow with a network of ADM's public layout in PyTorch: seconds and peak memory, as one line of JSON.
+"""One evaluation of D-Flow with a network of ADM's public layout in PyTorch: seconds and peak memory, as a line of JSON.
 
-usage: adm128.py MODEL.yaml [--threads 2] [--nfe 6] [--seed 0]
+usage: adm128.py MODEL.yaml [--threads 2] [--nfe 6] [--seed 0] [--dflow PROGRAM [--rounds 3] [--json FILE]]
+
+With --dflow it alternates processes of both sides, prints the ratios and saves them as a section of FILE.
 
 Beside `dflow model time MODEL --nfe 6 --random-weights`: the same network, midpoint solve with the finishing denoiser,
 checkpointed (each network call computed again in the pull-back), gradient of a masked PSNR with respect to the noise.
@@ -11,12 +13,15 @@ import argparse
 import json
 import math
 import pathlib
+import subprocess
 import sys
 import time
 
 import torch
 import yaml
 from torch.utils.checkpoint import checkpoint
+
+import record
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "peer"))
 from adm import Adm  # noqa: E402
@@ -72,16 +77,78 @@ def peak_memory():
     return None
 
 
+# Of the full ADM at 128x128: what PyTorch needs, and some room.
+MEMORY_NEEDED = 8 * 2**30
+KEYS = ("forward_seconds", "evaluation_seconds", "peak_memory")
+
+
+def dataset_of_one(folder, size):
+    """A description of a dataset that holds one grey image: costs do not depend on pixels."""
+    images = folder / "grey" / "images" / "0"
+    images.mkdir(parents=True, exist_ok=True)
+    from PIL import Image
+
+    Image.new("RGB", (size, size), (128, 128, 128)).save(images / "grey.png")
+    description = {
+        "name": "grey",
+        "source": "made by tools/bench/adm128.py",
+        "licence": "none needed",
+        "folder": "grey",
+        "layout": {"images": [{"folder": {"splits": {"test": "images"}}}]},
+        "split": "test",
+        "shape": [3, size, size],
+        "resize": "none",
+    }
+    path = folder / "grey.yaml"
+    path.write_text(yaml.safe_dump(description, sort_keys=False))
+    return path
+
+
+def compare(args, size):
+    """Alternating processes of `dflow model time` and of this script."""
+    free = record.kibibytes("/proc/meminfo", "MemAvailable")
+    if free < MEMORY_NEEDED:
+        print(f"{args.model.stem}: left out, {free / 2**30:.0f} of {MEMORY_NEEDED / 2**30:.0f} GiB of memory are free.")
+        return
+    folder = record.FILE.parent / "adm128"
+    dataset = dataset_of_one(folder, size)
+    options = ["--threads", args.threads, "--nfe", args.nfe]
+    sides = {
+        "ours": [args.dflow, "model", "time", args.model, "--dataset", dataset, "--data", folder, *options],
+        "torch": [sys.executable, __file__, args.model, "--seed", args.seed, *options],
+    }
+    sides["ours"] += ["--random-weights", "--json", "--home", record.ROOT]
+    results = {side: [] for side in sides}
+    for round in range(args.rounds):
+        for side in list(sides)[:: 1 if round % 2 == 0 else -1]:
+            done = subprocess.run(list(map(str, sides[side])), capture_output=True, text=True)
+            if done.returncode != 0:
+                sys.exit(f"`{' '.join(map(str, sides[side]))}` failed with {done.returncode}:\n{done.stderr[-2000:]}")
+            results[side].append(json.loads(done.stdout))
+    found = {}
+    for key in KEYS:
+        values = {side: [result[key] for result in results[side]] for side in sides}
+        found[key] = record.spread([ours / torch for ours, torch in zip(values["ours"], values["torch"])])
+        print(f"{args.model.stem}, {key.replace('_', ' ')}: {record.text(found[key])} of PyTorch's")
+    record.save(args.json, args.model.stem, {"threads": args.threads, "ratios": found, **results})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--nfe", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dflow", type=pathlib.Path, help="compare with this program")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=pathlib.Path, default=record.FILE)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     config = yaml.safe_load(args.model.read_text())["network"]["adm"]
+    if args.dflow:
+        compare(args, config["image_size"])
+        return
     network = Adm(config)
     parameters = sum(p.numel() for p in network.parameters())
     size = config["image_size"]
@@ -90,9 +157,13 @@ def main():
     mask = torch.ones_like(image)
     mask[..., hole, hole] = 0
     x0 = torch.randn_like(image).requires_grad_()
+    velocity = Velocity(network, torch.tensor([0]))
     built = peak_memory()
+    # The first call prepares kernels, once for a whole run.
+    with torch.no_grad():
+        velocity(x0, 0.0)
     start = time.perf_counter()
-    x1 = solve(Velocity(network, torch.tensor([0])), x0, args.nfe)
+    x1 = solve(velocity, x0, args.nfe)
     forward = time.perf_counter() - start
     loss = 10 * torch.log10(((x1 - image) * mask).square().sum() / mask.sum()) - 20 * math.log10(2)
     (gradient,) = torch.autograd.grad(loss, x0)

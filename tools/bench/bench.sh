@@ -1,20 +1,45 @@
 #!/usr/bin/env bash
-# usage: bench.sh [full]      Compares network calls with PyTorch, which it installs into .venv-bench once
-# (BENCH_PYTHON=… names a Python that already has torch).
+# usage: bench.sh [full]      Compares dflow with PyTorch: network calls, then whole runs. Writes target/bench/bench.json.
+# Environments are made in .venv-bench once: `networks` with the newest torch, `peer` with the one whose LBFGS dflow follows
+# (BENCH_PYTHON=… and BENCH_PEER_PYTHON=… name Pythons that have the packages already; DFLOW=… and NETWORK_BENCH=… programs
+# that are built). `full`: more rounds and samples, and the ADM of 421 M parameters. DEVICES=cuda:0 times the networks
+# there, once benches/network.rs can.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python=${BENCH_PYTHON:-}
-if [ -z "$python" ]; then
-  python=.venv-bench/bin/python
-  [ -x "$python" ] || python3 -m venv .venv-bench
-  "$python" -c 'import torch' 2>/dev/null || "$python" -m pip install -q -r tools/bench/requirements.txt
-fi
-bench=$(cargo bench --locked --bench network --no-run --profile release --message-format=json |
-  "$python" -c 'import json, sys
+
+# environment NAME REQUIREMENTS
+environment() {
+  [ ! -e ".venv-bench/$1/complete" ] || return 0
+  python3 -m venv ".venv-bench/$1"
+  ".venv-bench/$1/bin/python" -m pip install -q -r "$2"
+  touch ".venv-bench/$1/complete"
+}
+networks=${BENCH_PYTHON:-.venv-bench/networks/bin/python}
+peer=${BENCH_PEER_PYTHON:-.venv-bench/peer/bin/python}
+if [ -z "${BENCH_PYTHON:-}" ]; then environment networks tools/bench/requirements.txt; fi
+if [ -z "${BENCH_PEER_PYTHON:-}" ]; then environment peer tools/peer/requirements.txt; fi
+dflow=${DFLOW:-target/release/dflow}
+network=${NETWORK_BENCH:-}
+if [ -z "$network" ]; then
+  network=$(cargo bench --locked --bench network --no-run --profile release --message-format=json |
+    "$networks" -c 'import json, sys
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable") and message["target"]["name"] == "network":
         print(message["executable"])')
-rounds=5
-[ "${1:-}" = full ] && rounds=20
-"$python" tools/bench/bench.py "$bench" --rounds "$rounds"
+fi
+
+calls=(--rounds 5 --seconds 0.5) runs=(--samples 2 --rounds 5 --minutes 8)
+if [ "${1:-}" = full ]; then
+  calls=(--rounds 20 --seconds 1) runs=(--samples 8 --rounds 5 --minutes 120)
+fi
+rm -f target/bench/bench.json
+"$networks" tools/bench/bench.py "$network" "${calls[@]}" ${DEVICES:+--device "$DEVICES"}
+if [ "${DEVICES:-cpu}" != cpu ]; then
+  echo "Whole runs are compared on the CPU only: left out with DEVICES=$DEVICES." >&2
+  exit
+fi
+"$peer" tools/bench/solve.py "$dflow" "${runs[@]}"
+if [ "${1:-}" = full ]; then
+  "$networks" tools/bench/adm128.py models/imagenet128.yaml --dflow "$dflow" --threads "$(nproc)"
+fi
