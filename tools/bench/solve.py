@@ -97,7 +97,8 @@ class Sides:
             if row["status"] != "ok":
                 sys.exit(f"{folder}: {task}/{method}/{row['sample_id']} failed: {row['error']}")
         if len(rows) != self.samples:
-            sys.exit(f"{folder}: {len(rows)} rows of {task}/{method}, not {self.samples}: the dataset has too few samples")
+            found = f"{len(rows)} rows of {task}/{method}, not {self.samples}"
+            sys.exit(f"{folder}: {found}: give --samples no more than the pipeline's dataset has")
         events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         end = next(event for event in reversed(events) if event["event"] == "end")
         return {
