@@ -30,6 +30,8 @@ enum Family {
     Losses,
     /// Penalties on the source point.
     Regularizers,
+    /// What L-BFGS takes for the inverse Hessian at first.
+    Hessians,
     /// Stop rules.
     Stops,
     /// Metrics.
@@ -48,6 +50,7 @@ impl Family {
             Self::Inits => ("InitSpec", "initialisations"),
             Self::Losses => ("LossSpec", "losses"),
             Self::Regularizers => ("RegularizerSpec", "regularisers"),
+            Self::Hessians => ("InitialHessian", "initial inverse Hessians of L-BFGS"),
             Self::Stops => ("StopRule", "stop rules"),
             Self::Metrics => ("MetricSpec", "metrics"),
             Self::Columns => return None,

@@ -19,7 +19,8 @@ use super::{Answer, Ask, Direction, Grid};
 use crate::optim::{Evaluation, Lbfgs, OuterEnd, OuterReport, Pair, Settings, Step, norm};
 use crate::spec::init::{BlendSpec, InitSpec};
 use crate::spec::method::{
-    DflowSpec, NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec, RegularizerSpec,
+    BandsSpec, DflowSpec, InitialHessian, NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec,
+    RegularizerSpec, StopTests,
 };
 
 /// The state of one D-Flow solve.
@@ -184,18 +185,32 @@ impl DflowSolve {
 
     fn begin(&mut self, context: Context<'_>, x0: Vec<f32>) -> Next {
         let OptimizerSpec::Lbfgs(options) = &context.spec.optimizer;
-        self.optimizer = Some(Lbfgs::new(Settings::from(options), x0));
+        let mut optimizer = Lbfgs::new(Settings::from(options), x0);
+        if let Some(InitialHessian::Bands(BandsSpec { pairs, .. })) = options.initial {
+            let shape = context.problem.restoration()?.operator.shape();
+            optimizer = optimizer.with_bands([shape.channels, shape.height, shape.width], pairs);
+        }
+        self.optimizer = Some(optimizer);
         self.advance(context, None)
     }
 
     /// Lets the optimiser go on to the point that it needs next, or ends the solve.
     fn advance(&mut self, context: Context<'_>, mut told: Option<Evaluation<f32, Point>>) -> Next {
+        let OptimizerSpec::Lbfgs(options) = &context.spec.optimizer;
         loop {
             let optimizer = self.optimizer.as_mut().expect("advance is called once x₀ is there");
+            if let Some(InitialHessian::Bands(BandsSpec { from_psnr, .. })) = options.initial {
+                let psnr = optimizer.accepted().and_then(|accepted| accepted.payload.fit.psnr);
+                optimizer.use_bands(psnr.is_some_and(|psnr| psnr >= from_psnr));
+            }
             match optimizer.next(told.take()) {
                 Step::Evaluate(x0) => {
                     let x0 = x0.to_vec();
-                    return match self.fired(context, Moment::Evaluation) {
+                    let moment = match context.spec.stop_tests.unwrap_or_default() {
+                        StopTests::OuterStep => Moment::Evaluation,
+                        StopTests::Evaluation => Moment::OuterStep,
+                    };
+                    return match self.fired(context, moment) {
                         Some(reason) => Ok(self.end(reason)),
                         None => self.ask(context, x0),
                     };

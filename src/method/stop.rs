@@ -80,7 +80,7 @@ impl fmt::Display for StopReason {
 pub enum Moment {
     /// After an evaluation inside an outer step: only `evals` and `time_limit`.
     Evaluation,
-    /// After an outer step: all rules.
+    /// After an outer step, and at evaluations where the method tests them there: all rules.
     OuterStep,
 }
 

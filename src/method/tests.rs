@@ -9,7 +9,10 @@ use crate::operator::{Degradation, Shape, measure};
 use crate::path::Path;
 use crate::random::{Purpose, Stream};
 use crate::spec::init::{BlendSpec, InitSpec};
-use crate::spec::method::{DflowSpec, LossSpace, LossSpec, MethodSpec, NllSpec, PinvSpec, RegularizerSpec};
+use crate::spec::method::{
+    BandsSpec, DflowSpec, InitialHessian, LbfgsSpec, LossSpace, LossSpec, MethodSpec, NllSpec, OptimizerSpec,
+    PinvSpec, RegularizerSpec, StopTests,
+};
 use crate::spec::operator::{CenterMask, Identity, OperatorSpec};
 use crate::spec::solver::{Adaptive, FixedSteps, SolverSpec};
 use crate::spec::stop::StopRule;
@@ -38,6 +41,7 @@ fn prior() -> GaussianField<f32> {
 fn spec(stop: Vec<StopRule>) -> DflowSpec {
     DflowSpec {
         stop,
+        stop_tests: None,
         condition: crate::spec::method::ConditionSpec::default(),
         name: None,
         tasks: None,
@@ -46,10 +50,16 @@ fn spec(stop: Vec<StopRule>) -> DflowSpec {
         init: InitSpec::default(),
         loss: LossSpec::default(),
         regularizer: RegularizerSpec::None,
-        optimizer: crate::spec::method::OptimizerSpec::default(),
+        optimizer: OptimizerSpec::default(),
         normalize: crate::spec::method::NormalizeSpec::None,
         per_task: std::collections::BTreeMap::new(),
     }
+}
+
+/// L-BFGS whose directions start from bands of frequency once this PSNR is observed.
+fn bands(from_psnr: f64) -> OptimizerSpec {
+    let initial = InitialHessian::Bands(BandsSpec { from_psnr, ..BandsSpec::default() });
+    OptimizerSpec::Lbfgs(LbfgsSpec { initial: Some(initial), ..LbfgsSpec::default() })
 }
 
 fn hole() -> OperatorSpec {
@@ -223,6 +233,7 @@ fn variants() -> Vec<DflowSpec> {
         DflowSpec { regularizer: nll, solver: SolverSpec::Rk4(FixedSteps { nfe: 8 }), ..base() },
         DflowSpec { regularizer: nll, solver: midpoint(4), ..base() },
         DflowSpec { solver: SolverSpec::Dopri5(Adaptive { rtol: 1e-4, atol: 1e-4 }), ..base() },
+        DflowSpec { optimizer: bands(20.0), stop_tests: Some(StopTests::Evaluation), ..base() },
     ]
 }
 
@@ -235,6 +246,32 @@ fn a_solve_stored_at_every_ask_is_bit_identical() {
         assert_eq!(whole, interrupted);
         assert_eq!(whole.evals, 45);
     }
+}
+
+#[test]
+fn rules_tested_at_evaluations_end_a_solve_at_the_first_accepted_point_that_meets_them() {
+    let stop = vec![StopRule::TargetPsnr(45.0), StopRule::Evals(600)];
+    let whole = run(&dflow(spec(stop.clone()), 0.0));
+    let early = run(&dflow(DflowSpec { stop_tests: Some(StopTests::Evaluation), ..spec(stop) }, 0.0));
+    assert_eq!((whole.stop_reason, early.stop_reason), (StopReason::TargetPsnr, StopReason::TargetPsnr));
+    // The same steps, ended earlier, with no point before that was accepted and met the rule.
+    assert_eq!(early.trace[..], whole.trace[..early.trace.len()]);
+    assert!(early.evals < whole.evals, "{} of {}", early.evals, whole.evals);
+    assert!(early.observed_psnr.unwrap() >= 45.0);
+    assert_eq!(early.trace.last().unwrap().psnr, early.observed_psnr, "the point is the last evaluated");
+}
+
+#[test]
+fn bands_are_used_from_their_psnr_on() {
+    let solve = |optimizer| run(&dflow(DflowSpec { optimizer, ..spec(vec![StopRule::Evals(60)]) }, 0.0));
+    let (scalar, from_30, never) = (solve(OptimizerSpec::default()), solve(bands(30.0)), solve(bands(99.0)));
+    assert_eq!(scalar, never);
+    let parting = scalar.trace.iter().zip(&from_30.trace).position(|(a, b)| a != b).expect("they part");
+    // The first direction with bands starts from a point of 30 dB, the first there is.
+    let best = |points: &[super::TracePoint]| points.iter().filter_map(|p| p.psnr).fold(0.0, f64::max);
+    let reached = scalar.trace.iter().position(|point| point.psnr >= Some(30.0)).unwrap();
+    assert!((reached..reached + 3).contains(&parting), "parted at {parting}, 30 dB at {reached}");
+    assert!(best(&from_30.trace) >= best(&scalar.trace[..=parting]));
 }
 
 #[test]

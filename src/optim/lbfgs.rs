@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::bands::Bands;
 use super::line_search::{LineSearch, Terms, Verdict};
 use super::memory::{Memory, Pair};
 use super::vector::{add_scaled, dot, negated, norm_1, norm_max, scale};
@@ -153,6 +154,23 @@ impl<T: Real, P> Lbfgs<T, P> {
             phase: Phase::Idle,
             trial: Vec::new(),
         }
+    }
+
+    /// The optimiser with an initial inverse Hessian by bands of spatial frequency, learnt from the newest `pairs` pairs;
+    /// x is an image of `[channels, rows, columns]`. Directions start from it as soon as it is [used](Self::use_bands).
+    ///
+    /// # Panics
+    /// If x has another length.
+    #[must_use]
+    pub fn with_bands(mut self, shape: [usize; 3], pairs: u32) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), self.x.len(), "length of x");
+        self.memory.learn_bands(Bands::new(shape, pairs as usize));
+        self
+    }
+
+    /// Whether the next directions start from the inverse Hessian by bands, instead of the scalar yᵀs / yᵀy.
+    pub fn use_bands(&mut self, are_used: bool) {
+        self.memory.use_bands(are_used);
     }
 
     /// The last accepted point, also inside a line search.

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::vector::{add_scaled, dot, negated, scale};
+use super::bands::Bands;
+use super::vector::{add_scaled, add_scaled_dot, dot, negated, scale};
 use crate::real::Real;
 
 /// yᵀs must exceed this for a pair to be kept (torch's constant).
@@ -30,11 +31,33 @@ pub(super) struct Memory<T> {
     stored: u64,
     /// Scale of the initial inverse Hessian, yᵀs / yᵀy of the newest pair.
     initial_scale: f64,
+    /// The initial inverse Hessian by bands, if it may be that, and whether it is at present.
+    bands: Option<Bands>,
+    uses_bands: bool,
 }
 
 impl<T: Real> Memory<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, pairs: VecDeque::new(), stored: 0, initial_scale: 1.0 }
+        let (pairs, stored, initial_scale) = (VecDeque::new(), 0, 1.0);
+        Self { capacity, pairs, stored, initial_scale, bands: None, uses_bands: false }
+    }
+
+    /// Learns the initial inverse Hessian by bands; it is the scalar until it is [used](Self::use_bands).
+    pub(super) fn learn_bands(&mut self, bands: Bands) {
+        self.bands = Some(bands);
+    }
+
+    /// Whether directions start from the inverse Hessian by bands, where it is learnt.
+    pub(super) fn use_bands(&mut self, are_used: bool) {
+        self.uses_bands = are_used;
+    }
+
+    /// q ← H₀q.
+    fn apply_initial(&self, q: &mut [T]) {
+        let is_applied = self.uses_bands && self.bands.as_ref().is_some_and(|bands| bands.apply(q));
+        if !is_applied {
+            scale(q, self.initial_scale);
+        }
     }
 
     /// Stores the pair (s, y) if its curvature is positive enough, dropping the oldest of a full memory.
@@ -47,6 +70,9 @@ impl<T: Real> Memory<T> {
             self.pairs.pop_front();
         }
         self.initial_scale = curvature / dot(&y, &y);
+        if let Some(bands) = &mut self.bands {
+            bands.learn(&s, &y, curvature);
+        }
         if self.capacity > 0 {
             self.pairs.push_back(Pair { s, y, rho: 1.0 / curvature });
         }
@@ -55,17 +81,31 @@ impl<T: Real> Memory<T> {
 
     /// −H·g by the two-loop recursion (Nocedal & Wright, Algorithm 7.4).
     pub(super) fn direction(&self, gradient: &[T]) -> Vec<T> {
-        let mut q = negated(gradient);
-        let mut weights = Vec::with_capacity(self.pairs.len());
-        for pair in self.pairs.iter().rev() {
-            let weight = dot(&pair.s, &q) * pair.rho;
-            add_scaled(&mut q, -weight, &pair.y);
-            weights.push(weight);
+        let (mut q, pairs) = (negated(gradient), &self.pairs);
+        let (Some(oldest), Some(newest)) = (pairs.front(), pairs.back()) else {
+            self.apply_initial(&mut q);
+            return q;
+        };
+        // Memory is what this costs: what a pass adds to q is at once multiplied with the next pair.
+        let pass = |q: &mut Vec<T>, a: f64, add: &[T], next: Option<&[T]>| {
+            if let Some(next) = next {
+                return add_scaled_dot(q, a, add, next);
+            }
+            add_scaled(q, a, add);
+            0.0
+        };
+        let mut weights = vec![0.0; pairs.len()];
+        let mut product = dot(&newest.s, &q);
+        for (i, pair) in pairs.iter().enumerate().rev() {
+            weights[i] = product * pair.rho;
+            let older = i.checked_sub(1).map(|older| &*pairs[older].s);
+            product = pass(&mut q, -weights[i], &pair.y, older);
         }
-        scale(&mut q, self.initial_scale);
-        for (pair, weight) in self.pairs.iter().zip(weights.into_iter().rev()) {
-            let correction = dot(&pair.y, &q) * pair.rho;
-            add_scaled(&mut q, weight - correction, &pair.s);
+        self.apply_initial(&mut q);
+        product = dot(&oldest.y, &q);
+        for (i, pair) in pairs.iter().enumerate() {
+            let weight = weights[i] - product * pair.rho;
+            product = pass(&mut q, weight, &pair.s, pairs.get(i + 1).map(|newer| &*newer.y));
         }
         q
     }

@@ -14,7 +14,8 @@ use super::document::Problem;
 use super::init::{BlendSpec, InitSpec, Lift};
 use super::likelihood::LikelihoodSpec;
 use super::method::{
-    DflowSpec, LbfgsSpec, LossSpec, LpSpec, MethodSpec, NllSpec, OptimizerSpec, RegularizerSpec,
+    BandsSpec, DflowSpec, InitialHessian, LbfgsSpec, LossSpec, LpSpec, MethodSpec, NllSpec, OptimizerSpec,
+    RegularizerSpec,
 };
 use super::metric::MetricSpec;
 use super::operator::{Bicubic, CenterMask, GaussianBlur, OperatorSpec, PinvCutoff, RandomMask};
@@ -496,7 +497,9 @@ fn check_optimizer(found: &mut Found, at: &str, optimizer: OptimizerSpec) {
         lr,
         tolerance_grad,
         tolerance_change,
-        ..
+        initial,
+        line_search: _,
+        guard_non_finite: _,
     }) = optimizer;
     let at = join(at, "lbfgs");
     found.count(&at, "inner", inner);
@@ -505,6 +508,12 @@ fn check_optimizer(found: &mut Found, at: &str, optimizer: OptimizerSpec) {
     found.positive(&at, "lr", lr);
     found.not_negative(&at, "tolerance_grad", tolerance_grad);
     found.not_negative(&at, "tolerance_change", tolerance_change);
+    if let Some(InitialHessian::Bands(BandsSpec { from_psnr, pairs })) = initial {
+        let at = join(&join(&at, "initial"), "bands");
+        let in_words = format!("0 (used from the start) to {PSNR_CEILING} dB (the MSE is floored there)");
+        found.number(&at, "from_psnr", from_psnr, &in_words, |psnr| (0.0..=PSNR_CEILING).contains(&psnr));
+        found.count(&at, "pairs", pairs);
+    }
 }
 
 fn check_rules(found: &mut Found, at: &str, rules: &[StopRule]) {

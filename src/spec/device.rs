@@ -142,6 +142,11 @@ impl DeviceList {
     pub fn devices(&self) -> &[DeviceSpec] {
         &self.0
     }
+
+    /// Whether it is `auto`: what the machine has, as is best.
+    pub fn is_auto(&self) -> bool {
+        self.0 == [DeviceSpec::Auto]
+    }
 }
 
 impl Default for DeviceList {

@@ -15,8 +15,9 @@ use super::model::ModelRef;
 use super::solver::SolverSpec;
 
 pub use dflow::{
-    DflowOverride, DflowSpec, LbfgsSpec, LineSearchLimit, LossSpace, LossSpec, LpSpec, NllSpec,
-    NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec, RegularizerSpec, StandardDeviation,
+    BandsSpec, DflowOverride, DflowSpec, InitialHessian, LbfgsSpec, LineSearchLimit, LossSpace, LossSpec,
+    LpSpec, NllSpec, NormalizeSpec, NormalizedResult, OptimizerSpec, PerFeatureSpec, RegularizerSpec,
+    StandardDeviation, StopTests,
 };
 pub use ot_ode::{GammaSpec, OtOdeOverride, OtOdeSpec};
 pub use pigdm::{DdimInit, DdimSpec, FlowInit, FlowSpec, GuidanceScale, PigdmForm, PigdmOverride, PigdmSpec};

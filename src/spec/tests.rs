@@ -387,3 +387,19 @@ proptest! {
         let _ = document.set(&text);
     }
 }
+
+/// A cell's hash is that of its settings as they are written: those of earlier versions must stay.
+#[test]
+fn options_that_came_later_are_written_only_where_they_are_used() {
+    // Nulls do not enter a hash.
+    let written = |options: serde_json::Value| {
+        let spec: super::method::DflowSpec = serde_json::from_value(options).unwrap();
+        serde_json::to_value(spec).unwrap()
+    };
+    let plain = written(serde_json::json!({ "stop": [{ "evals": 5 }] }));
+    assert!(plain["stop_tests"].is_null() && plain["optimizer"]["lbfgs"]["initial"].is_null(), "{plain}");
+    let bands = serde_json::json!({ "lbfgs": { "initial": { "bands": {} } } });
+    let fast = written(serde_json::json!({ "optimizer": bands, "stop_tests": "evaluation" }));
+    assert_eq!(fast["stop_tests"], "evaluation");
+    assert_eq!(fast["optimizer"]["lbfgs"]["initial"]["bands"]["pairs"], 5);
+}

@@ -36,7 +36,7 @@ use super::record::Key;
 
 /// Version of a stored solve: to be raised by every change of a struct that the worker stores in a checkpoint (a
 /// method's state, a slot's). The bytes do not describe themselves: those of another form might be read as nonsense.
-pub const CHECKPOINT_FORMAT: u32 = 5;
+pub const CHECKPOINT_FORMAT: u32 = 6;
 
 /// Ending of a checkpoint file's name.
 const EXTENSION: &str = "ckpt";

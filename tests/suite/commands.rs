@@ -238,6 +238,7 @@ fn lists_name_every_member_of_a_family() {
         ),
         ("operators", &["center_mask", "random_mask", "bicubic", "gaussian_blur", "identity"]),
         ("solvers", &["euler", "midpoint", "heun", "rk4", "dopri5"]),
+        ("hessians", &["scalar", "bands"]),
         ("stops", &["target_psnr", "evals", "outer_steps", "time_limit", "noise_level", "stagnation"]),
         ("metrics", &["psnr", "ssim", "molecule", "lpips", "features"]),
     ] {

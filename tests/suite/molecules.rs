@@ -116,6 +116,8 @@ fn what_is_wrong_with_molecules_is_said_before_any_work() {
         ("model=mini-images", "makes images of 3×32×32"),
         ("dataset.name=mini-images", "`property` is not for images"),
         ("methods[0].dflow.init={blend: 0.1}", "no measurement that could be inverted"),
+        ("methods[0].dflow.optimizer={lbfgs: {initial: {bands: {}}}}", "bands of frequency are of images"),
+        ("methods[0].dflow.stop_tests=evaluation", "x₀ is normalised between outer steps"),
     ] {
         test.run(&["run", "p.yaml", "--set", set]).fails_with(2).stderr(message);
     }

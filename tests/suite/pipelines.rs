@@ -12,6 +12,10 @@ use dflow::spec::method::{
 use dflow::spec::pipeline::{PipelineSpec, TaskSpec};
 use dflow::spec::solver::{FixedSteps, SolverSpec};
 use dflow::spec::stop::StopRule;
+use dflow::store::fs::OsFs;
+use dflow::store::{Columns, Layout, read_samples};
+
+use crate::run_test::RunTest;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -40,6 +44,28 @@ fn every_shipped_pipeline_is_right_and_names_its_schema() {
         assert_eq!(spec.output, format!("reports/{}", spec.name));
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# yaml-language-server: $schema=./pipeline.schema.json\n"), "{name}");
+    }
+}
+
+/// What `make bench` compares with PyTorch: the paper's algorithm, and the preset that the README names.
+#[test]
+fn the_fast_preset_reaches_the_target_in_half_the_evaluations() {
+    let test = RunTest::new();
+    let pipeline = root().join("benches/solve.yaml");
+    let tasks = "inpainting-center,super-resolution-x2";
+    let arguments = ["run", pipeline.to_str().unwrap(), "--limit", "1", "--tasks", tasks, "--output", "a"];
+    test.run(&arguments).succeeds().stdout("4 ok");
+    let rows = read_samples(&OsFs, &Layout::new(test.path("a")), Columns::WithoutTrace).unwrap();
+    for task in tasks.split(',') {
+        let row = |method: &str| {
+            let row = rows.iter().find(|row| row.task == task && row.method == method).unwrap();
+            assert_eq!(row.stop_reason.as_deref(), Some("target_psnr"), "{task}, {method}");
+            row
+        };
+        let (paper, fast) = (row("d-flow"), row("d-flow-fast"));
+        assert!(2 * fast.evals <= paper.evals, "{task}: {} of {}", fast.evals, paper.evals);
+        // One sample: the path to another solution, not a measure of quality.
+        assert!(fast.ssim_tm19.unwrap() > paper.ssim_tm19.unwrap() - 0.03, "{task}");
     }
 }
 

@@ -2,7 +2,10 @@
 
 use super::Found;
 use crate::spec::init::InitSpec;
-use crate::spec::method::{DflowSpec, LossSpace, LossSpec, LpSpec, NormalizeSpec, RegularizerSpec};
+use crate::spec::method::{
+    DflowSpec, InitialHessian, LossSpace, LossSpec, LpSpec, NormalizeSpec, OptimizerSpec, RegularizerSpec,
+    StopTests,
+};
 use crate::spec::parse::join;
 use crate::spec::pipeline::TaskSpec;
 use crate::spec::property::PropertySpec;
@@ -50,6 +53,24 @@ pub(super) fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, task: &
     if let RegularizerSpec::Nll(_) = resolved.regularizer {
         let path = place(at, task, other.is_some_and(|o| o.regularizer.is_some()), "regularizer.nll");
         found.value(&path, format!("the likelihood penalty is for images, `{name}` makes molecules"));
+    }
+    let OptimizerSpec::Lbfgs(lbfgs) = resolved.optimizer;
+    if let Some(InitialHessian::Bands(_)) = lbfgs.initial {
+        let path = place(at, task, other.is_some_and(|o| o.optimizer.is_some()), "optimizer.lbfgs.initial");
+        found.value(
+            &path,
+            format!("bands of frequency are of images, `{name}` makes molecules: write initial: scalar"),
+        );
+    }
+    if let (Some(StopTests::Evaluation), NormalizeSpec::PerFeature(_)) =
+        (resolved.stop_tests, resolved.normalize)
+    {
+        found.value(
+            &join(at, "stop_tests"),
+            "x₀ is normalised between outer steps: with normalize: per_feature a solve can end there only; leave \
+             stop_tests out"
+                .to_owned(),
+        );
     }
     let at = place(at, task, other.is_some_and(|o| o.stop.is_some()), "stop");
     for (i, rule) in resolved.stop.iter().enumerate() {

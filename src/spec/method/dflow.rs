@@ -48,9 +48,23 @@ pub struct DflowSpec {
     /// Ends a sample's solve; any of them. Must not be empty.
     #[serde(default)]
     pub stop: Vec<StopRule>,
+    /// When the rules of `stop` are tested; default: `outer_step`.
+    #[serde(default)]
+    pub stop_tests: Option<StopTests>,
     /// Whole fields replaced for single tasks, by task name.
     #[serde(default)]
     pub per_task: BTreeMap<String, DflowOverride>,
+}
+
+/// When stop rules other than `evals` and `time_limit`, which always are at every evaluation, are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopTests {
+    /// After each outer step (the paper's algorithm).
+    #[default]
+    OuterStep,
+    /// Before each evaluation, of the point that was accepted last: saves what is left of the outer step.
+    Evaluation,
 }
 
 /// Fields of [`DflowSpec`] that a task may replace.
@@ -228,6 +242,37 @@ pub struct LbfgsSpec {
     pub line_search: LineSearchLimit,
     /// Treats a non-finite trial as a failed one (bisection) instead of following torch into NaN.
     pub guard_non_finite: bool,
+    /// What a direction's inverse Hessian starts from; default: `scalar`.
+    pub initial: Option<InitialHessian>,
+}
+
+/// The initial inverse Hessian H₀ of every direction of L-BFGS.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InitialHessian {
+    /// yᵀs / yᵀy of the newest pair (torch).
+    #[default]
+    Scalar,
+    /// One factor per band of spatial frequency, learnt from the newest pairs: half the evaluations on images, or fewer.
+    /// Fewest with `loss: squared_error`, whose curvature does not change as the PSNR does.
+    Bands(BandsSpec),
+}
+
+/// Options of [`InitialHessian::Bands`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BandsSpec {
+    /// The scalar is used until a point of this observed PSNR, in dB, is accepted and one more direction taken: where H
+    /// hides something, what is put there is then decided, as it is by the scalar alone. 0: from the start.
+    pub from_psnr: f64,
+    /// Pairs that are looked back on.
+    pub pairs: u32,
+}
+
+impl Default for BandsSpec {
+    fn default() -> Self {
+        Self { from_psnr: 30.0, pairs: 5 }
+    }
 }
 
 impl Default for LbfgsSpec {
@@ -241,6 +286,7 @@ impl Default for LbfgsSpec {
             tolerance_change: 1e-9,
             line_search: LineSearchLimit::Fixed,
             guard_non_finite: true,
+            initial: None,
         }
     }
 }
