@@ -183,7 +183,14 @@ impl Law {
         let shape = StateShape::Image(ImageShape::from_sides(sides));
         Ok(Self {
             field,
-            info: ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false },
+            info: ModelInfo {
+                identity,
+                shape,
+                classes: 0,
+                predicts_noise: false,
+                finish: false,
+                gpu_only: false,
+            },
         })
     }
 }
@@ -204,7 +211,8 @@ impl Fitted {
         let dim = train.shape().iter().product();
         let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
         let shape = StateShape::Image(shape_of(&*train));
-        let info = ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false };
+        let info =
+            ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false, gpu_only: false };
         Ok(Self { train, manifest, info, field: Arc::default() })
     }
 
@@ -437,6 +445,7 @@ fn model_info(file: &ModelFile, identity: String) -> ModelInfo {
         classes: file.classes() as u32,
         predicts_noise: file.convention().parametrisation == Parametrisation::Noise,
         finish: file.finish.is_some(),
+        gpu_only: file.matmul.is_some(),
     }
 }
 

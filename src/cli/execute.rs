@@ -23,12 +23,14 @@ use crate::worker::assembly::Assembly;
 use crate::worker::device::{self, Device, DeviceKind};
 use crate::worker::engine::MemoryBudget;
 use crate::worker::process::{Processes, Setup};
-use crate::worker::{Settings, Threads, Workers};
+use crate::worker::protocol::Layouts;
+use crate::worker::{Settings, Threads, Workers, throughput};
 
 /// How units are solved; none of it changes a number.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SolveArgs {
-    /// Samples that a device solves at a time; never changes a number.
+    /// Samples that a device solves at a time; never changes a number. auto: the fewest with about the best measured
+    /// throughput (a few seconds, once per model and machine; kept in the user's cache folder).
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = parse_slots)]
     slots: Slots,
     /// What is kept of each network call for its pull-back; never changes a number.
@@ -47,6 +49,9 @@ pub(super) struct SolveArgs {
 
 /// A worker process that says nothing for so long while it solves hangs, unless its evaluations take so long.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// Samples that there must be for each worker of one core, so that all have work nearly to the end.
+const SAMPLES_PER_WORKER: usize = 4;
 
 /// Seconds between two readings, unless the user says otherwise.
 const TELEMETRY_EVERY: u64 = 5;
@@ -117,6 +122,8 @@ pub(super) struct Job<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) run_dir: &'a RunDir,
     pub(super) devices: Vec<Device>,
+    /// Whether they are what `auto` stands for.
+    pub(super) is_auto: bool,
     /// What is left to do.
     pub(super) todo: Vec<Unit>,
     /// Units of this part of the run, done ones included.
@@ -128,6 +135,21 @@ pub(super) struct Job<'a> {
     pub(super) stop_within: Option<Duration>,
     /// When samples are blamed for crashes.
     pub(super) blame: Blame,
+}
+
+/// Whether the devices are able to do what the models' files say.
+pub(super) fn check_models(plan: &Plan, devices: &[Device]) -> Result<(), CliError> {
+    let mut models = plan.cells.iter().filter_map(|cell| cell.model.as_ref());
+    let (Some(model), Some(device)) = (
+        models.find(|model| model.info.gpu_only),
+        devices.iter().find(|device| !matches!(device.kind, DeviceKind::Cuda { .. })),
+    ) else {
+        return Ok(());
+    };
+    Err(CliError::usage(format!(
+        "model {}: `matmul: tf32` is of GPUs, and {} is none: use --devices cuda, or take it out of the model's file",
+        model.reference, device.name
+    )))
 }
 
 impl Job<'_> {
@@ -145,8 +167,10 @@ impl Job<'_> {
             progress.end(&summary);
             return Ok(summary);
         }
+        let assembly = self.assembly()?;
+        let layout = self.lay_out(assembly.as_deref());
         let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
-        let workers = self.workers(global)?;
+        let workers = self.workers(assembly, global);
         let live = self.live(&device_names);
         let mut log = Log::open(self.run_dir);
         let mut observe = |event: &RunEvent| {
@@ -159,6 +183,9 @@ impl Job<'_> {
         let slow = workers.threads.as_ref().map(|threads| threads.assembly.prepare(&self.todo));
         let done = self.planned - self.todo.len();
         observe(&RunEvent::Begin { planned: self.planned, done, devices: device_names.clone() });
+        if let Some(layouts) = layout {
+            observe(&RunEvent::Layout { layouts, is_free: self.is_auto });
+        }
         if let (Some(threads), Some([_, ..])) = (&workers.threads, slow.as_deref()) {
             // Samples that wait for it come last: no device idles for them.
             self.todo.sort_by_cached_key(|unit| !threads.assembly.is_ready(*unit));
@@ -192,28 +219,48 @@ impl Job<'_> {
         Live::start(self.run_dir, &self.resolved.plan, devices, identity, every)
     }
 
-    /// Workers of the devices: threads where they are cores of this process, else processes.
-    fn workers(&self, global: &Global) -> Result<Workers, CliError> {
-        let (settings, devices) = (self.options.settings(), self.devices.clone());
+    /// What the workers of this process need; none where no device is a CPU.
+    fn assembly(&self) -> Result<Option<Arc<Assembly>>, CliError> {
         let Resolved { plan, document, catalog, .. } = self.resolved;
-        let has_own = devices.iter().any(|device| matches!(device.kind, DeviceKind::Cpu { .. }));
-        let threads = if has_own {
-            let assembly = Assembly::new(plan.clone(), &document.spec.dataset, catalog);
-            Some(Threads {
-                assembly: Arc::new(assembly.map_err(CliError::usage)?),
-                run_dir: Arc::new(self.run_dir.clone()),
-                devices: devices.clone(),
-                settings: settings.clone(),
-            })
-        } else {
-            None
-        };
+        if !self.devices.iter().any(|device| matches!(device.kind, DeviceKind::Cpu { .. })) {
+            return Ok(None);
+        }
+        let assembly = Assembly::new(plan.clone(), &document.spec.dataset, catalog);
+        Ok(Some(Arc::new(assembly.map_err(CliError::usage)?)))
+    }
+
+    /// Measures how a CPU's cores are best shared out, where there are samples enough for workers of one core; `auto` takes
+    /// the faster way.
+    fn lay_out(&mut self, assembly: Option<&Assembly>) -> Option<Layouts> {
+        let [device] = &*self.devices else { return None };
+        // Pinned: the user has shared them out.
+        let DeviceKind::Cpu { threads, ref cores } = device.kind else { return None };
+        if !cores.is_empty() || self.todo.len() < SAMPLES_PER_WORKER * threads {
+            return None;
+        }
+        let layouts = throughput::layouts(assembly?, device, self.options.memory.0)?;
+        if self.is_auto && layouts.is_faster_apart() {
+            self.devices = device::split(device);
+        }
+        Some(layouts)
+    }
+
+    /// Workers of the devices: threads where they are cores of this process, else processes.
+    fn workers(&self, assembly: Option<Arc<Assembly>>, global: &Global) -> Workers {
+        let (settings, devices) = (self.options.settings(), self.devices.clone());
+        let Resolved { plan, document, .. } = self.resolved;
+        let threads = assembly.map(|assembly| Threads {
+            assembly,
+            run_dir: Arc::new(self.run_dir.clone()),
+            devices: devices.clone(),
+            settings: settings.clone(),
+        });
         let folders = (global.home.clone(), global.data.clone());
         let setup = Setup::new(plan, Written::from(document), folders, self.run_dir, settings);
         // Not its path: that may be a newer build by the time that a worker starts again.
         let program = PathBuf::from("/proc/self/exe");
         let arguments = ["worker", "--log", &global.log].map(str::to_owned).to_vec();
-        Ok(Workers { threads, processes: Processes::new(program, arguments, setup, devices) })
+        Workers { threads, processes: Processes::new(program, arguments, setup, devices) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::execute::{Job, SolveArgs};
+use super::execute::{Job, SolveArgs, check_models};
 use super::pipeline::{PipelineArgs, Resolved};
 use super::{CliError, CliResult, Global, plan as plan_command, print_lossy};
 use crate::exit;
@@ -76,6 +76,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let plan = &resolved.plan;
     args.check_names(plan)?;
     let devices = device::resolve(&plan.devices).map_err(CliError::usage)?;
+    check_models(plan, &devices)?;
     let root = Path::new(&plan.output).to_owned();
     let start = Start { plan, document: &resolved.document };
     let Found { finished, .. } = RunDir::look(&root, &start).map_err(CliError::store)?;
@@ -95,7 +96,8 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> CliResult {
     let (options, task, stop_within) = (&args.solve, None, None);
     // Nobody else will try.
     let blame = Blame::Last;
-    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blame };
+    let is_auto = plan.devices.is_auto();
+    let job = Job { resolved, run_dir, devices, is_auto, todo, planned, options, task, stop_within, blame };
     let summary = job.execute(&stop, global)?;
     let merged = run_dir.finish(plan).map_err(CliError::store)?;
     if summary.stopped.is_none() && !score_clean_images(resolved, run_dir, global)? {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::execute::{Job, SolveArgs};
+use super::execute::{Job, SolveArgs, check_models};
 use super::pipeline::Resolved;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::catalog::Catalog;
@@ -78,6 +78,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let (global, resolved) = resolve(&submission, global)?;
     let units = submission.units(&resolved.plan, chunk).map_err(CliError::usage)?;
     let devices = devices(args, &submission)?;
+    check_models(&resolved.plan, &devices)?;
     let run_dir = open_run(&submission, chunk)?;
     let todo = open_units(&resolved.plan, &units, &run_dir)?;
     let options = SolveArgs::of_submission(&submission.file().options)?;
@@ -85,7 +86,8 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> CliResult {
     let task = Some((submission.id().to_owned(), chunk));
     let stop_within = Some(grace(&submission));
     let (options, blame) = (&options, if args.blame_samples { Blame::Always } else { Blame::Proven });
-    let job = Job { resolved, run_dir, devices, todo, planned, options, task, stop_within, blame };
+    let is_auto = args.devices.as_ref().unwrap_or(&submission.file().devices).is_auto();
+    let job = Job { resolved, run_dir, devices, is_auto, todo, planned, options, task, stop_within, blame };
     let summary = job.execute(&stop, &global)?;
     end(&summary, chunk, planned, &global)
 }

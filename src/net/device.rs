@@ -16,6 +16,7 @@ pub(crate) use norm::NormAct;
 pub(crate) use resample::{Concat, Down2, Up2};
 
 use super::Network;
+use super::model::Matmul;
 use crate::flow::{FieldError, RawNetwork, Rows, Tape};
 
 /// An op on a device; values are `[rows, channels, height, width]`, the conditioning `[rows, numbers]`.
@@ -48,6 +49,7 @@ pub struct DeviceNetwork {
     batch: usize,
     steps: Vec<Step>,
     values: usize,
+    matmul: Option<Matmul>,
 }
 
 /// Tape of one batch: kept values, and the conditioning.
@@ -76,7 +78,27 @@ impl DeviceNetwork {
             step.last_uses =
                 step.inputs.iter().copied().filter(|&v| !std::mem::replace(&mut used[v], true)).collect();
         }
-        Ok(Self { network: network.clone(), device: device.clone(), batch: batch.max(1), steps, values })
+        Ok(Self {
+            network: network.clone(),
+            device: device.clone(),
+            batch: batch.max(1),
+            steps,
+            values,
+            matmul: None,
+        })
+    }
+
+    /// The network with matrix products that are not f32, on a GPU; others have no other.
+    #[must_use]
+    pub fn with_matmul(mut self, matmul: Option<Matmul>) -> Self {
+        self.matmul = matmul;
+        self
+    }
+
+    /// The backend's switch is the process's, and networks differ: set before every call. (A worker on a GPU is a process,
+    /// and calls from one thread.)
+    fn set_matmul(&self) {
+        candle_core::cuda::set_gemm_reduced_precision_f32(self.matmul == Some(Matmul::Tf32));
     }
 
     fn forward_batch(&self, x: Tensor, conditioning: Tensor, taped: bool) -> Result<(Tensor, BatchTape)> {
@@ -140,6 +162,7 @@ impl DeviceNetwork {
         out: &mut [f32],
         taped: bool,
     ) -> std::result::Result<Vec<BatchTape>, FieldError> {
+        self.set_matmul();
         let (conditioning, width) = self.network.conditioning(&rows, out.len())?;
         let shape = self.network.graph().input();
         let (inputs, outputs) = (shape.channels, self.network.outputs());
@@ -162,6 +185,7 @@ impl DeviceNetwork {
     }
 
     fn pull_back_all(&self, tapes: &[BatchTape], cotangent: &[f32], out: &mut [f32]) -> Result<()> {
+        self.set_matmul();
         let shape = self.network.graph().input();
         let (inputs, outputs) = (shape.channels, self.network.outputs());
         let unused = self.network.graph().output_channels() - outputs;

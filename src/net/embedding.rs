@@ -39,6 +39,16 @@ impl Linear {
     }
 }
 
+/// What [`Embedding::forward`] works in, used again by later calls.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    waves: Aligned,
+    hidden: Aligned,
+    emb: Aligned,
+    /// The result.
+    pub(crate) conditioning: Aligned,
+}
+
 /// The embedding path of an ADM network.
 #[derive(Debug)]
 pub(crate) struct Embedding {
@@ -63,27 +73,33 @@ impl Embedding {
         self.labels.len() / self.time[1].outputs()
     }
 
-    /// Conditioning of rows at these network times, with these classes: `rows × len` numbers.
-    pub(crate) fn forward(&self, times: &[f64], classes: &[Option<usize>], team: Team) -> Aligned {
+    /// Writes the conditioning of rows at these network times, with these classes: `rows × len` numbers.
+    pub(crate) fn forward(
+        &self,
+        times: &[f64],
+        classes: &[Option<usize>],
+        buffers: &mut Buffers,
+        team: Team,
+    ) {
         let (rows, width) = (times.len(), self.time[1].outputs());
-        let mut waves = Aligned::zeros(rows * self.channels);
+        let Buffers { waves, hidden, emb, conditioning } = buffers;
+        waves.resize(rows * self.channels);
         for (row, &time) in waves.chunks_exact_mut(self.channels).zip(times) {
             sinusoids(time, row);
         }
-        let mut hidden = Aligned::zeros(rows * width);
-        self.time[0].apply(&waves, rows, &mut hidden, team);
+        hidden.resize(rows * width);
+        self.time[0].apply(waves, rows, hidden, team);
         hidden.iter_mut().for_each(silu);
-        let mut emb = Aligned::zeros(rows * width);
-        self.time[1].apply(&hidden, rows, &mut emb, team);
+        emb.resize(rows * width);
+        self.time[1].apply(hidden, rows, emb, team);
         for (row, class) in emb.chunks_exact_mut(width).zip(classes) {
             if let Some(class) = class {
                 row.iter_mut().zip(&self.labels[class * width..]).for_each(|(e, l)| *e += l);
             }
         }
         emb.iter_mut().for_each(silu);
-        let mut out = Aligned::zeros(rows * self.len());
-        self.blocks.apply(&emb, rows, &mut out, team);
-        out
+        conditioning.resize(rows * self.len());
+        self.blocks.apply(emb, rows, conditioning, team);
     }
 }
 
@@ -91,10 +107,11 @@ fn silu(x: &mut f32) {
     *x /= 1.0 + libm::expf(-*x);
 }
 
-/// cos(t·f) and then sin(t·f), f = 10000^(−i/half); the frequencies are f32, as the public code has them.
+/// cos(t·f) and then sin(t·f) (and a 0 where `out` has an odd length), f = 10000^(−i/half); the frequencies are f32, as the public code has them.
 fn sinusoids(time: f64, out: &mut [f32]) {
     let half = out.len() / 2;
     let (cosines, sines) = out.split_at_mut(half);
+    sines[half..].fill(0.0);
     for (i, (cosine, sine)) in cosines.iter_mut().zip(sines).enumerate() {
         let exponent = -libm::log(10000.0) as f32 * i as f32 / half as f32;
         let angle = time * f64::from(libm::exp(f64::from(exponent)) as f32);

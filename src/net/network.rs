@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::NetError;
 use super::adm::{self, AdmConfig};
-use super::embedding::Embedding;
+use super::embedding::{self, Embedding};
 use super::graph::{Graph, SampleTape, Workspace};
 use super::kernel::{Aligned, InstructionSet, Team};
 use super::pool::{self, Pool};
@@ -30,13 +30,18 @@ struct Inner {
     outputs: usize,
     workspaces: Pool<Workspace>,
     tapes: Pool<SampleTape>,
+    /// Boxed, as a tape is: no call allocates it anew.
+    batches: Pool<Box<Batch>>,
 }
 
-/// The tapes of the samples of one call.
-#[derive(Debug)]
-struct BatchTape {
+/// What one call uses and, where it is taped, keeps for its pull-back; used again by later calls.
+#[derive(Debug, Default)]
+struct Batch {
+    /// A tape per row; none where nothing is kept.
     samples: Vec<SampleTape>,
-    conditioning: Aligned,
+    times: Vec<f64>,
+    classes: Vec<Option<usize>>,
+    embedding: embedding::Buffers,
 }
 
 impl Network {
@@ -65,6 +70,7 @@ impl Network {
             outputs: config.out_channels * pixels,
             workspaces: Pool::default(),
             tapes: Pool::default(),
+            batches: Pool::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -100,32 +106,27 @@ impl Network {
         rows: &Rows<'_, f32>,
         out: usize,
     ) -> Result<(Aligned, usize), FieldError> {
-        let inner = &*self.inner;
-        inner.check(rows, out)?;
-        let classes = inner.classes_of(rows.cond)?;
-        let times: Vec<_> = rows.t.iter().map(|t| t * inner.time_scale).collect();
-        Ok((inner.embedding.forward(&times, &classes, Team::pool()), inner.embedding.len()))
+        let mut batch = Batch::default();
+        self.inner.condition(rows, out, &mut batch)?;
+        Ok((batch.embedding.conditioning, self.inner.embedding.len()))
     }
 
-    /// Evaluates rows; keeps a tape if asked for.
-    fn evaluate(
-        &self,
-        rows: Rows<'_, f32>,
-        out: &mut [f32],
-        taped: bool,
-    ) -> Result<Option<BatchTape>, FieldError> {
+    /// Evaluates rows; fills the tapes of the batch if asked for.
+    fn evaluate(&self, rows: Rows<'_, f32>, out: &mut [f32], taped: bool) -> Result<Box<Batch>, FieldError> {
         let inner = &*self.inner;
-        let (conditioning, width) = self.conditioning(&rows, out.len())?;
-        let mut samples: Vec<_> = (0..if taped { rows.len() } else { 0 }).map(|_| inner.tape()).collect();
+        let mut batch = inner.batches.take(Box::default);
+        inner.condition(&rows, out.len(), &mut batch)?;
+        let Batch { samples, embedding, .. } = &mut *batch;
+        samples.extend((0..if taped { rows.len() } else { 0 }).map(|_| inner.tape()));
         let tapes = samples.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
         let work: Vec<_> = (rows.x.chunks_exact(inner.dim).zip(out.chunks_exact_mut(inner.outputs)))
-            .zip(conditioning.chunks_exact(width))
+            .zip(embedding.conditioning.chunks_exact(inner.embedding.len()))
             .zip(tapes)
             .collect();
         inner.each(work, |(((x, out), conditioning), tape), workspace, team| {
             inner.graph.forward(x, conditioning, workspace, tape, out, team);
         });
-        Ok(taped.then_some(BatchTape { samples, conditioning }))
+        Ok(batch)
     }
 }
 
@@ -144,9 +145,23 @@ impl Inner {
         )))
     }
 
-    fn classes_of(&self, conditions: &[Cond]) -> Result<Vec<Option<usize>>, FieldError> {
+    /// Checks a call that writes `out` numbers, and fills the conditioning of its rows.
+    fn condition(&self, rows: &Rows<'_, f32>, out: usize, batch: &mut Batch) -> Result<(), FieldError> {
+        self.check(rows, out)?;
+        let Batch { times, classes, embedding, .. } = batch;
+        classes.clear();
+        for cond in rows.cond {
+            classes.push(self.class_of(*cond)?);
+        }
+        times.clear();
+        times.extend(rows.t.iter().map(|t| t * self.time_scale));
+        self.embedding.forward(times, classes, embedding, Team::pool());
+        Ok(())
+    }
+
+    fn class_of(&self, cond: Cond) -> Result<Option<usize>, FieldError> {
         let classes = self.embedding.classes();
-        let class = |cond: &Cond| match *cond {
+        match cond {
             Cond::None if classes == 0 => Ok(None),
             Cond::Class(label) if (label as usize) < classes => Ok(Some(label as usize)),
             Cond::None => Err(FieldError::Other(format!(
@@ -161,8 +176,13 @@ impl Inner {
             Cond::Atoms(atoms) => Err(FieldError::Other(format!(
                 "{atoms} atoms given to a network of images; please report this"
             ))),
-        };
-        conditions.iter().map(class).collect()
+        }
+    }
+
+    /// Keeps the buffers of a call for later ones.
+    fn give_back(&self, mut batch: Box<Batch>) {
+        self.tapes.give(batch.samples.drain(..));
+        self.batches.give([batch]);
     }
 
     /// Runs `body` for every item.
@@ -183,20 +203,21 @@ impl RawNetwork<f32> for Network {
     }
 
     fn forward(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
-        self.evaluate(rows, out, false).map(|_| ())
+        let batch = self.evaluate(rows, out, false)?;
+        self.inner.give_back(batch);
+        Ok(())
     }
 
     fn forward_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
-        let tape = self.evaluate(rows, out, true)?;
-        Ok(Box::new(tape.expect("a taped evaluation makes a tape")))
+        Ok(self.evaluate(rows, out, true)?)
     }
 
     fn pull_back(&mut self, tape: Tape, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
         let inner = &*self.inner;
-        let tape = tape
-            .downcast::<BatchTape>()
+        let batch = tape
+            .downcast::<Batch>()
             .map_err(|_| FieldError::Other("the tape belongs to another field".to_owned()))?;
-        let n = tape.samples.len();
+        let n = batch.samples.len();
         if cotangent.len() != n * inner.outputs || out.len() != n * inner.dim {
             return Err(FieldError::Other(format!(
                 "pull-back of {} numbers to {} for a tape of {n} rows",
@@ -204,15 +225,14 @@ impl RawNetwork<f32> for Network {
                 out.len()
             )));
         }
-        let BatchTape { samples, conditioning } = *tape;
         let work: Vec<_> = (cotangent.chunks_exact(inner.outputs).zip(out.chunks_exact_mut(inner.dim)))
-            .zip(conditioning.chunks_exact(inner.embedding.len()))
-            .zip(&samples)
+            .zip(batch.embedding.conditioning.chunks_exact(inner.embedding.len()))
+            .zip(&batch.samples)
             .collect();
         inner.each(work, |(((cotangent, out), conditioning), sample), workspace, team| {
             inner.graph.pull_back(cotangent, conditioning, workspace, sample, out, team);
         });
-        inner.tapes.give(samples);
+        inner.give_back(batch);
         Ok(())
     }
 

@@ -42,10 +42,10 @@ impl<T> Pool<T> {
 /// all threads on each.
 pub(super) fn each<T: Send>(mut items: Vec<T>, body: impl Fn(T, Team) + Sync) {
     let team = Team::pool();
-    let rest = items.split_off(items.len() - items.len() % team.threads());
+    let together = items.len() - items.len() % team.threads();
     // From inside the pool: a call from outside would change threads at every op.
     rayon::scope(|_| {
-        items.into_par_iter().with_max_len(1).for_each(|item| body(item, Team::SOLO));
-        rest.into_iter().for_each(|item| body(item, team));
+        items.par_drain(..together).with_max_len(1).for_each(|item| body(item, Team::SOLO));
+        items.drain(..).for_each(|item| body(item, team));
     });
 }

@@ -134,6 +134,9 @@ pub struct ModelInfo {
     /// Whether forward solves end with one more evaluation (a finishing denoise).
     #[serde(default)]
     pub finish: bool,
+    /// Whether only a GPU does what its file says (`matmul: tf32`).
+    #[serde(default)]
+    pub gpu_only: bool,
 }
 
 /// A property classifier as a plan sees it.

@@ -45,6 +45,7 @@ impl World {
                 classes: 10,
                 predicts_noise: false,
                 finish: false,
+                gpu_only: false,
             },
         }
     }

@@ -23,7 +23,14 @@ impl Resources for Toy {
 
     fn model(&self, _: &ModelRef, dataset: &DatasetRef) -> Result<ModelInfo, String> {
         let shape = self.dataset(dataset)?.shape;
-        Ok(ModelInfo { identity: "w0".to_owned(), shape, classes: 0, predicts_noise: true, finish: false })
+        Ok(ModelInfo {
+            identity: "w0".to_owned(),
+            shape,
+            classes: 0,
+            predicts_noise: true,
+            finish: false,
+            gpu_only: false,
+        })
     }
 
     fn classifier(&self, _: &str) -> Result<ClassifierInfo, String> {

@@ -40,6 +40,7 @@ fn plan(goals: Vec<(&str, Goal)>) -> Plan {
         classes: 0,
         predicts_noise: true,
         finish: false,
+        gpu_only: false,
     };
     let model = CellModel { reference: ModelRef::Name("edm-qm9-small".to_owned()), info: model };
     let methods = [("d-flow", json!({ "dflow": { "init": "source" } })), ("free", json!({ "sample": {} }))];

@@ -37,6 +37,7 @@ fn model(reference: ModelRef) -> CellModel {
             classes: 10,
             predicts_noise: false,
             finish: false,
+            gpu_only: false,
         },
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::worker::protocol::{Finished, MemoryPlan, Usage};
+    use crate::worker::protocol::{Finished, MemoryPlan, SlotChoice, Usage};
 
     /// Workers without work, on threads: each ends its samples at once; the first launches break down at their third.
     #[derive(Default)]
@@ -156,6 +156,7 @@ mod tests {
                 say(Event::Ready {
                     device: String::new(),
                     slots: 2,
+                    choice: SlotChoice::default(),
                     memory: MemoryPlan::default(),
                     attempt: String::new(),
                     pid: 0,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::plan::Unit;
-use crate::worker::protocol::{Finished, MemoryPlan, Usage};
+use crate::worker::protocol::{Finished, Layouts, MemoryPlan, SlotChoice, Usage};
 
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,12 +18,21 @@ pub enum RunEvent {
         /// Devices.
         devices: Vec<String>,
     },
+    /// How the cores are best shared out among workers was measured.
+    Layout {
+        /// What was measured.
+        layouts: Layouts,
+        /// Whether the devices are `auto`, so that the faster layout is taken.
+        is_free: bool,
+    },
     /// A worker takes samples from now on.
     WorkerReady {
         /// The device.
         device: String,
         /// Samples it solves at a time.
         slots: usize,
+        /// Why so many.
+        choice: SlotChoice,
         /// The decision between tape and recompute.
         memory: MemoryPlan,
         /// Attempt that its rows carry.
@@ -126,4 +135,11 @@ pub struct RunSummary {
     pub usage: Vec<Usage>,
     /// Wall seconds.
     pub seconds: f64,
+}
+
+impl RunSummary {
+    /// Where the time of all workers went.
+    pub fn usage_of_all(&self) -> Usage {
+        self.usage.iter().sum()
+    }
 }

@@ -217,7 +217,7 @@ fn slurm_task(variable: impl Fn(&str) -> Option<String>) -> Option<SlurmTask> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::protocol::{MemoryPlan, Usage};
+    use crate::worker::protocol::{MemoryPlan, SlotChoice, Usage};
 
     fn heart() -> Heart {
         let identity = Identity { attempt: "a".to_owned(), host: "here".to_owned(), ..Identity::default() };
@@ -230,7 +230,7 @@ mod tests {
 
     fn ready(device: &str) -> RunEvent {
         let (device, attempt, memory) = (device.to_owned(), String::new(), MemoryPlan::default());
-        RunEvent::WorkerReady { device, slots: 4, memory, attempt, pid: 1 }
+        RunEvent::WorkerReady { device, slots: 4, choice: SlotChoice::default(), memory, attempt, pid: 1 }
     }
 
     fn unit(sample: usize) -> Unit {

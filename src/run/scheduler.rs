@@ -142,9 +142,9 @@ impl Scheduler {
         self.seats[index].hear(now);
         let device = self.seats[index].device.clone();
         match event {
-            Event::Ready { slots, memory, attempt, pid, .. } => {
+            Event::Ready { slots, choice, memory, attempt, pid, .. } => {
                 self.seats[index].ready(now, slots);
-                self.show(RunEvent::WorkerReady { device, slots, memory, attempt, pid });
+                self.show(RunEvent::WorkerReady { device, slots, choice, memory, attempt, pid });
                 self.share_out();
             }
             Event::Started { unit, resumed } => {

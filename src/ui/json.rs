@@ -31,7 +31,12 @@ pub fn event(event: &RunEvent, names: &dyn Names) -> Value {
 /// The end of a run as one object.
 pub fn summary(summary: &RunSummary) -> Value {
     let fields = serde_json::to_value(summary).ok().and_then(|value| value.as_object().cloned());
-    object(Value::from("end"), fields.unwrap_or_default())
+    let mut fields = fields.unwrap_or_default();
+    let usage = summary.usage_of_all();
+    fields.insert("outside_network_share".to_owned(), json!(usage.outside_share()));
+    fields.insert("idle_slot_share".to_owned(), json!(usage.slots.idle_share()));
+    fields.insert("idle_slot_share_until_last".to_owned(), json!(usage.slots_until_last.idle_share()));
+    object(Value::from("end"), fields)
 }
 
 fn object(name: Value, fields: Map<String, Value>) -> Value {

@@ -9,10 +9,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Style, json, text};
 use crate::plan::Unit;
 use crate::run::event::{RunEvent, RunSummary};
-use crate::worker::protocol::MemoryPlan;
+use crate::worker::protocol::{Layouts, MemoryPlan, SlotChoice};
 
 /// Least time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Shares of less are chance.
+const SLOT_SECONDS_TO_SPEAK_OF: f64 = 5.0;
 
 /// Names cells and samples for people.
 pub trait Names {
@@ -122,8 +124,12 @@ impl<'a> Progress<'a> {
                 }
                 None => format!("{device}: the worker broke down: {error}; it is not started again"),
             },
-            RunEvent::WorkerReady { device, slots, memory, .. } if self.style != Style::Quiet => {
-                format!("{device}: {}; {}", text::count(*slots, "slot"), memory_text(*memory))
+            RunEvent::WorkerReady { device, slots, choice, memory, .. } if self.style != Style::Quiet => {
+                let slots = slots_text(*slots, choice);
+                format!("{device}: {slots}; {}", memory_text(*memory))
+            }
+            RunEvent::Layout { layouts, is_free } if self.style != Style::Quiet => {
+                layout_text(layouts, *is_free)
             }
             RunEvent::Preparing { what } if self.style != Style::Quiet => what.clone(),
             RunEvent::Stopping { reason } => {
@@ -228,6 +234,40 @@ fn device_line(running: Option<&BTreeMap<Unit, (u32, Option<f64>)>>, names: &dyn
     format!("{} running; {}: {evals} evals{psnr}", running.len(), names.row(*unit))
 }
 
+fn slots_text(slots: usize, choice: &SlotChoice) -> String {
+    let count = text::count(slots, "slot");
+    match choice {
+        SlotChoice::Asked => count,
+        SlotChoice::Unmeasured(why) => format!("{count} (not measured: {why})"),
+        SlotChoice::Measured { rates, earlier, room } => {
+            let listed: Vec<String> = rates.iter().map(|(rows, rate)| format!("{rows}: {rate:.1}")).collect();
+            let room = if rates.iter().any(|(rows, _)| rows > room) {
+                format!(" of {} that memory has room for", text::count(*room, "row"))
+            } else {
+                String::new()
+            };
+            let earlier = if *earlier { ", measured by an earlier run" } else { "" };
+            format!(
+                "{count} (the fewest{room} within 3 % of the best; rows/s by rows in a call, with pull-back: {}{earlier})",
+                listed.join(", ")
+            )
+        }
+    }
+}
+
+fn layout_text(layouts: &Layouts, is_free: bool) -> String {
+    let Layouts { workers, together, apart } = *layouts;
+    let what = match (layouts.is_faster_apart(), is_free) {
+        (true, true) => format!("these {workers} are used"),
+        (true, false) => format!("`devices: cpu:{workers}x1` would be faster"),
+        (false, _) => "one is used".to_owned(),
+    };
+    format!(
+        "{workers} threads, network calls with pull-back: one worker {together:.1} rows/s, {workers} workers of one thread \
+         {apart:.1} rows/s; {what}"
+    )
+}
+
 fn memory_text(plan: MemoryPlan) -> String {
     let size = text::bytes(plan.tape_bytes);
     let budget =
@@ -240,10 +280,7 @@ fn memory_text(plan: MemoryPlan) -> String {
 }
 
 fn summary_text(summary: &RunSummary) -> String {
-    let busy: f64 = summary.usage.iter().map(|usage| usage.busy_seconds).sum();
-    let network: f64 = summary.usage.iter().map(|usage| usage.network_seconds).sum();
-    let idle: f64 =
-        summary.usage.iter().map(|usage| usage.idle_share).sum::<f64>() / summary.usage.len().max(1) as f64;
+    let usage = summary.usage_of_all();
     let mut text = format!(
         "{} finished ({} failed), {} left, in {}",
         summary.finished,
@@ -252,12 +289,17 @@ fn summary_text(summary: &RunSummary) -> String {
         text::duration(Duration::from_secs_f64(summary.seconds))
     );
     // Without a network there is nothing to compare with.
-    if busy > 0.0 && network > 0.0 {
+    if usage.busy_seconds > 0.0 && usage.network_seconds > 0.0 {
         text += &format!(
-            "; {:.1} % of the workers' time outside network calls, {:.0} % of slot time idle",
-            100.0 * (1.0 - network / busy).max(0.0),
-            100.0 * idle
+            "; {:.1} % of the workers' time outside network calls; slots idle {:.0} % of the time",
+            100.0 * usage.outside_share(),
+            100.0 * usage.slots.idle_share(),
         );
+        // Where all samples begin at once there is no such time to speak of.
+        if usage.slots_until_last.seconds > SLOT_SECONDS_TO_SPEAK_OF {
+            let idle = 100.0 * usage.slots_until_last.idle_share();
+            text += &format!(", {idle:.0} % until the last samples began");
+        }
     }
     text
 }
@@ -269,4 +311,94 @@ fn eprint(text: &str) {
 
 fn print_json(value: &serde_json::Value) {
     super::stdout::print(&value.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::protocol::{SlotTime, Usage};
+
+    #[test]
+    fn the_choice_between_tape_and_recompute_is_said_with_its_numbers() {
+        let plan = |kept, budget| MemoryPlan { kept, tape_bytes: 61_400_000, budget };
+        for (kept, budget, text) in [
+            (true, Some(12_400_000_000), "keeps the tapes of all network calls (61.4 MB of 12.4 GB granted)"),
+            (true, None, "keeps the tapes of all network calls (61.4 MB)"),
+            (
+                false,
+                Some(50_000_000),
+                "repeats network calls for the pull-back (tapes would take 61.4 MB of 50.0 MB granted)",
+            ),
+            (false, None, "repeats network calls for the pull-back (tapes would take 61.4 MB)"),
+        ] {
+            assert_eq!(memory_text(plan(kept, budget)), text);
+        }
+    }
+
+    #[test]
+    fn the_faster_layout_is_used_or_advised() {
+        let text = |apart, is_free| layout_text(&Layouts { workers: 2, together: 100.0, apart }, is_free);
+        let measured =
+            "2 threads, network calls with pull-back: one worker 100.0 rows/s, 2 workers of one thread ";
+        for (apart, is_free, end) in [
+            (112.0, true, "112.0 rows/s; these 2 are used"),
+            (112.0, false, "112.0 rows/s; `devices: cpu:2x1` would be faster"),
+            (104.0, true, "104.0 rows/s; one is used"),
+            (90.0, false, "90.0 rows/s; one is used"),
+        ] {
+            assert_eq!(text(apart, is_free), format!("{measured}{end}"));
+        }
+    }
+
+    #[test]
+    fn the_number_of_slots_is_said_with_its_reason() {
+        assert_eq!(slots_text(3, &SlotChoice::Asked), "3 slots");
+        let none = SlotChoice::Unmeasured("no network is called".to_owned());
+        assert_eq!(slots_text(1, &none), "1 slot (not measured: no network is called)");
+        let measured = |earlier, room| SlotChoice::Measured {
+            rates: vec![(1, 20.04), (2, 39.0), (4, 39.5)],
+            earlier,
+            room,
+        };
+        assert_eq!(
+            slots_text(2, &measured(false, 4)),
+            "2 slots (the fewest within 3 % of the best; rows/s by rows in a call, with pull-back: 1: 20.0, 2: 39.0, 4: 39.5)"
+        );
+        assert_eq!(
+            slots_text(2, &measured(true, 3)),
+            "2 slots (the fewest of 3 rows that memory has room for within 3 % of the best; rows/s by rows in a call, \
+             with pull-back: 1: 20.0, 2: 39.0, 4: 39.5, measured by an earlier run)"
+        );
+    }
+
+    #[test]
+    fn the_end_says_where_the_time_of_all_workers_went() {
+        let slots = |seconds, idle_seconds| SlotTime { seconds, idle_seconds };
+        let usage = |busy_seconds, network_seconds| Usage {
+            busy_seconds,
+            network_seconds,
+            slots: slots(400.0, 40.0),
+            slots_until_last: slots(300.0, 3.0),
+        };
+        let summary = RunSummary {
+            finished: 7,
+            seconds: 101.0,
+            usage: vec![usage(100.0, 99.0), usage(50.0, 49.0)],
+            ..RunSummary::default()
+        };
+        assert_eq!(
+            summary_text(&summary),
+            "7 finished (0 failed), 0 left, in 1 min 41 s; 1.3 % of the workers' time outside network calls; slots idle \
+             10 % of the time, 1 % until the last samples began"
+        );
+        let end = json::summary(&summary);
+        assert_eq!(
+            (&end["idle_slot_share"], &end["idle_slot_share_until_last"]),
+            (&0.1.into(), &0.01.into())
+        );
+        assert!(
+            end["outside_network_share"].as_f64().is_some_and(|share| (share - 2.0 / 150.0).abs() < 1e-12)
+        );
+        assert!(!summary_text(&RunSummary::default()).contains("network"));
+    }
 }

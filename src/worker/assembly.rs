@@ -48,6 +48,16 @@ pub struct PropertyReader {
     pub representation: Representation,
 }
 
+/// A network of a plan, and a typical row of it.
+pub struct Subject {
+    /// Index of its field.
+    pub field: usize,
+    /// Its model's identity.
+    pub identity: String,
+    /// The row's condition.
+    pub cond: Cond,
+}
+
 impl Assembly {
     /// Opens everything that the plan names.
     ///
@@ -132,9 +142,34 @@ impl Assembly {
         Ok(Some(self.priors[index].field()))
     }
 
+    /// The networks of the plan, each once; closed forms are none.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let mut subjects: Vec<Subject> = Vec::new();
+        for (cell, prepared) in self.plan().cells.iter().zip(&self.cells) {
+            let (Some(field), Some(model)) = (prepared.prior, &cell.model) else { continue };
+            let is_network = matches!(self.priors[field], Prior::Network(_));
+            if !is_network || subjects.iter().any(|subject| subject.field == field) {
+                continue;
+            }
+            let cond = match self.priors[field].representation() {
+                // QM9's molecules have 18 atoms on average, of 29 at the most.
+                Some(representation) => Cond::Atoms((2 * representation.max_atoms).div_ceil(3) as u32),
+                None if model.info.classes > 0 => Cond::Class(0),
+                None => Cond::None,
+            };
+            subjects.push(Subject { field, identity: model.info.identity.clone(), cond });
+        }
+        subjects
+    }
+
     /// The decision between tape and recompute.
     pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
-        engine.memory_plan(self.plan().cells.iter().filter_map(|cell| match &cell.solve {
+        engine.memory_plan([self.calls_kept()])
+    }
+
+    /// Most network calls that a pull-back may need the tapes of at a time.
+    pub fn calls_kept(&self) -> u32 {
+        let calls = self.plan().cells.iter().filter_map(|cell| match &cell.solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
             // A step pulls its own call back at once.
             MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => Some(1),
@@ -143,7 +178,8 @@ impl Assembly {
             | MethodSpec::Sample(_)
             | MethodSpec::Ancestral(_)
             | MethodSpec::Likelihood(_) => None,
-        }))
+        });
+        calls.max().unwrap_or(0)
     }
 
     /// Shape of every image of the dataset, if they are images.

@@ -43,7 +43,7 @@ pub fn checked_count(spec: &str, index: Option<u32>) -> Result<usize, DeviceErro
 
 /// Rows of one network call on the device; fewer rows are filled up, so that a row's numbers do not depend on how
 /// many others are in the call.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// A field on a CUDA device.
 ///

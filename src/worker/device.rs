@@ -263,6 +263,28 @@ pub fn free_memory() -> u64 {
     granted.map_or(available, |granted| granted.min(available))
 }
 
+/// The CPU's model, as the system names it; the architecture where it names none.
+pub fn cpu_model() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.trim().to_owned())
+}
+
+/// A CPU's threads as devices of one thread each, not bound to cores: others may have been given a share of them too.
+pub fn split(device: &Device) -> Vec<Device> {
+    let DeviceKind::Cpu { threads, .. } = device.kind else { return vec![device.clone()] };
+    let one =
+        |i| Device { name: format!("cpu:{i}"), kind: DeviceKind::Cpu { threads: 1, cores: Vec::new() } };
+    (0..threads).map(one).collect()
+}
+
+/// Load of the last minute per core; 0 where the system does not tell.
+pub fn load_per_core() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    load / std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64
+}
+
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.
 pub fn peak_memory() -> u64 {
     kib_of("/proc/self/status", "VmHWM:").unwrap_or(0)
@@ -381,7 +403,7 @@ mod tests {
         let cores = granted_cores();
         assert!(!cores.is_empty());
         assert!(cores.windows(2).all(|pair| pair[0] < pair[1]), "in order, none twice: {cores:?}");
-        assert!(free_memory() > 0 && peak_memory() > 0 && !host_name().is_empty());
+        assert!(free_memory() > 0 && peak_memory() > 0 && !host_name().is_empty() && !cpu_model().is_empty());
     }
 
     #[test]

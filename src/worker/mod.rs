@@ -13,6 +13,7 @@ mod pipe;
 pub mod process;
 pub mod protocol;
 mod row;
+pub mod throughput;
 mod timed;
 
 use std::collections::VecDeque;
@@ -27,18 +28,11 @@ use self::assembly::Assembly;
 use self::device::{Device, DeviceKind};
 use self::engine::{Engine, MemoryBudget, Slot, panic_text};
 use self::process::Processes;
-use self::protocol::{Cause, Command, Event, Finished, Usage};
+use self::protocol::{Cause, Command, Event, Finished, SlotChoice, SlotTime, Usage};
 use self::row::{Due, Writer};
 use crate::plan::Unit;
 use crate::run::Launch;
 use crate::store::{RunDir, StoreError};
-
-/// Slots per thread of a CPU worker, unless the user says otherwise: enough that a batch rarely leaves a thread
-/// without a row, few enough that the last samples are spread over the workers.
-const SLOTS_PER_THREAD: usize = 4;
-
-/// Slots of a CUDA worker, unless the user says otherwise.
-const CUDA_SLOTS: usize = 16;
 
 /// Time between two looks at whether a prior is ready.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -49,7 +43,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// What every worker of a run is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
-    /// Samples solved at a time; none: by the device.
+    /// Samples solved at a time; none: by the device's measured throughput.
     pub slots: Option<usize>,
     /// Tape or recompute; none: by the free memory, shared among the workers.
     pub memory: Option<MemoryBudget>,
@@ -211,8 +205,40 @@ struct Clock {
     /// Time without anything to do since then.
     waited: Duration,
     reported: Instant,
-    idle_slot_seconds: f64,
-    slot_seconds: f64,
+    /// Up to when slots are counted.
+    counted: Instant,
+    slots: SlotTime,
+    slots_until_last: SlotTime,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            first_sample: None,
+            waited: Duration::ZERO,
+            reported: now,
+            counted: now,
+            slots: SlotTime::default(),
+            slots_until_last: SlotTime::default(),
+        }
+    }
+
+    /// Counts the time since this was called last, in which `running` of `slots` had a sample.
+    fn count(&mut self, slots: usize, running: usize) {
+        let since = std::mem::replace(&mut self.counted, Instant::now());
+        if self.first_sample.is_some() {
+            let seconds = (self.counted - since).as_secs_f64();
+            self.slots.seconds += seconds * slots as f64;
+            self.slots.idle_seconds += seconds * slots.saturating_sub(running) as f64;
+        }
+    }
+
+    /// A sample begins; until now there was one left.
+    fn begin(&mut self) {
+        self.first_sample.get_or_insert(self.counted);
+        self.slots_until_last = self.slots;
+    }
 }
 
 impl<'a> Worker<'a> {
@@ -224,15 +250,14 @@ impl<'a> Worker<'a> {
         workers: usize,
         say: &'a dyn Fn(Event),
     ) -> Result<Self, WorkerError> {
-        let slots = settings.slots.unwrap_or(match &device.kind {
-            DeviceKind::Cpu { threads, .. } => SLOTS_PER_THREAD * threads,
-            DeviceKind::Cuda { .. } => CUDA_SLOTS,
-            DeviceKind::Sim { .. } => SLOTS_PER_THREAD,
-        });
         // Half of the free memory, shared: the rest is for histories, other processes and the page cache.
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
-        let fields = assembly.fields(device).map_err(WorkerError::Start)?;
+        let mut fields = assembly.fields(device).map_err(WorkerError::Start)?;
+        let (slots, choice) = match settings.slots {
+            Some(slots) => (slots, SlotChoice::Asked),
+            None => throughput::choose(assembly, device, &mut fields, (memory, budget)),
+        };
         let engine = Engine::new(fields, memory, slots)
             .with_readers(assembly.readers())
             .with_probe(cuda::probe(&device.kind));
@@ -240,18 +265,11 @@ impl<'a> Worker<'a> {
         say(Event::Ready {
             device: device.name.clone(),
             slots,
+            choice,
             memory: assembly.memory_plan(&engine),
             attempt: writer.attempt().to_owned(),
             pid: std::process::id(),
         });
-        let now = Instant::now();
-        let clock = Clock {
-            first_sample: None,
-            waited: Duration::ZERO,
-            reported: now,
-            idle_slot_seconds: 0.0,
-            slot_seconds: 0.0,
-        };
         Ok(Self {
             assembly,
             engine,
@@ -263,7 +281,7 @@ impl<'a> Worker<'a> {
             finishing: false,
             settings,
             say,
-            clock,
+            clock: Clock::new(),
         })
     }
 
@@ -358,7 +376,8 @@ impl<'a> Worker<'a> {
                 self.waiting.push_back(unit);
                 continue;
             }
-            self.clock.first_sample.get_or_insert_with(Instant::now);
+            self.clock.count(self.slots, self.engine.slots.len());
+            self.clock.begin();
             let stored = self.writer.stored(self.assembly, unit);
             let resumed = stored.is_some();
             (self.say)(Event::Started { unit, resumed });
@@ -378,12 +397,10 @@ impl<'a> Worker<'a> {
     }
 
     fn round(&mut self) {
-        let (begin, rows, memory) = (Instant::now(), self.engine.max_rows(), self.engine.memory());
-        let busy = self.engine.slots.iter().filter(|slot| !slot.is_finished()).count();
+        let (rows, memory, running) = (self.engine.max_rows(), self.engine.memory(), self.engine.slots.len());
+        self.clock.count(self.slots, running);
         self.engine.round();
-        let seconds = begin.elapsed().as_secs_f64();
-        self.clock.slot_seconds += seconds * self.slots as f64;
-        self.clock.idle_slot_seconds += seconds * self.slots.saturating_sub(busy) as f64;
+        self.clock.count(self.slots, running);
         if self.engine.memory() != memory {
             (self.say)(Event::NoTapes);
         }
@@ -451,18 +468,16 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
+        self.clock.count(self.slots, self.engine.slots.len());
         Usage {
             busy_seconds: self
                 .clock
                 .first_sample
                 .map_or(0.0, |at| at.elapsed().saturating_sub(self.clock.waited).as_secs_f64()),
             network_seconds: self.engine.network_seconds,
-            idle_share: if self.clock.slot_seconds > 0.0 {
-                self.clock.idle_slot_seconds / self.clock.slot_seconds
-            } else {
-                0.0
-            },
+            slots: self.clock.slots,
+            slots_until_last: self.clock.slots_until_last,
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Event {
         device: String,
         /// Samples it solves at a time.
         slots: usize,
+        /// Why so many.
+        choice: SlotChoice,
         /// The decision between tape and recompute.
         memory: MemoryPlan,
         /// Attempt that its rows carry.
@@ -103,6 +105,47 @@ pub enum Cause {
     Crash,
 }
 
+/// Why a worker solves so many samples at a time.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotChoice {
+    /// The user said so.
+    #[default]
+    Asked,
+    /// It is the usual number: nothing was measured, and why.
+    Unmeasured(String),
+    /// They are the fewest whose network calls, with pull-backs, have about the best throughput.
+    Measured {
+        /// Rows of a call, and rows per second.
+        rates: Vec<(usize, f64)>,
+        /// Whether an earlier run measured it.
+        earlier: bool,
+        /// Rows that there is memory for.
+        room: usize,
+    },
+}
+
+/// How fast a CPU's threads are as those of one worker, and each as a worker of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Layouts {
+    /// Workers of one thread each.
+    pub workers: usize,
+    /// Rows per second in network calls with their pull-backs: one worker.
+    pub together: f64,
+    /// As many workers as threads.
+    pub apart: f64,
+}
+
+impl Layouts {
+    /// Gains below this are not worth another layout: networks are not all that a solve does.
+    const LEAST_GAIN: f64 = 1.05;
+
+    /// Whether one worker for each thread is faster.
+    pub fn is_faster_apart(&self) -> bool {
+        self.apart >= Self::LEAST_GAIN * self.together
+    }
+}
+
 /// Whether the tapes of all network calls of a full batch are kept, or the calls repeated for the pull-back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MemoryPlan {
@@ -138,6 +181,50 @@ pub struct Usage {
     pub busy_seconds: f64,
     /// Seconds of them inside network calls.
     pub network_seconds: f64,
-    /// Slot-seconds without a sample, of all slot-seconds.
-    pub idle_share: f64,
+    /// Slots × seconds between the first sample and the end.
+    pub slots: SlotTime,
+    /// The part of it until the last sample began, so that there was always one left.
+    pub slots_until_last: SlotTime,
+}
+
+/// Slots × seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct SlotTime {
+    /// Of all slots.
+    pub seconds: f64,
+    /// Of slots without a running solve.
+    pub idle_seconds: f64,
+}
+
+impl SlotTime {
+    /// The idle part, 0 to 1.
+    pub fn idle_share(self) -> f64 {
+        share(self.idle_seconds, self.seconds)
+    }
+}
+
+impl Usage {
+    /// The part of the time that was spent outside of network calls, 0 to 1.
+    pub fn outside_share(&self) -> f64 {
+        share(self.busy_seconds - self.network_seconds, self.busy_seconds)
+    }
+}
+
+fn share(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { (part / whole).clamp(0.0, 1.0) } else { 0.0 }
+}
+
+impl<'a> std::iter::Sum<&'a Usage> for Usage {
+    fn sum<I: Iterator<Item = &'a Self>>(usages: I) -> Self {
+        let both = |a: SlotTime, b: SlotTime| SlotTime {
+            seconds: a.seconds + b.seconds,
+            idle_seconds: a.idle_seconds + b.idle_seconds,
+        };
+        usages.fold(Self::default(), |sum, usage| Self {
+            busy_seconds: sum.busy_seconds + usage.busy_seconds,
+            network_seconds: sum.network_seconds + usage.network_seconds,
+            slots: both(sum.slots, usage.slots),
+            slots_until_last: both(sum.slots_until_last, usage.slots_until_last),
+        })
+    }
 }

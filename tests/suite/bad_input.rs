@@ -341,9 +341,23 @@ fn a_directory_that_may_not_be_written_to_is_named_with_the_remedy() {
     test.run(&["run", "p.yaml", "--output", "locked/a", "--limit", "1"]).succeeds();
 }
 
+#[test]
+fn a_model_that_needs_a_gpu_is_refused_on_cpus_before_any_work() {
+    let test = suite();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let text = std::fs::read_to_string(models.join("mini-images.yaml")).unwrap();
+    let weights = format!("weights: {}/weights/", models.display());
+    test.file("tf32.yaml", &format!("{}matmul: tf32\n", text.replace("weights: weights/", &weights)));
+    test.run(&["run", "p.yaml", "--set", "model=./tf32.yaml"])
+        .fails_with(2)
+        .stderr("`matmul: tf32` is of GPUs, and cpu:0 is none: use --devices cuda");
+    assert!(!test.path("a").exists());
+}
+
 /// The program under a limit on file sizes, at which writes fail as they do on a full disk.
 fn run_with_room_for(test: &RunTest, blocks: u32) -> std::process::Output {
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" run p.yaml");
+    // More samples at a time than there is room for: a worker that starts again would else get on with each.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" run p.yaml --slots 8");
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_dflow")]).current_dir(test.path(""));
     command.output().expect("there is a shell")

@@ -113,7 +113,7 @@ fn a_warning_before_the_first_sample_is_heard() {
 #[test]
 fn a_request_to_terminate_keeps_the_running_solves() {
     let test = suite();
-    let options = ["run", "p.yaml", "--limit", "1", "--set", ENDLESS];
+    let options = ["run", "p.yaml", "--limit", "1", "--set", ENDLESS, "--slots", "4"];
     let mut stopped = test.start(&options);
     // The last row of the plan is done: both endless ones are under way.
     stopped.until("finished", |event| event["row"] == "super-resolution-noisy/pinv/test/000000");

@@ -48,8 +48,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "spec", "plan", "real", "random", "dataset", "operator", "path", "flow", "net", "optim",
-            "method", "metric", "molecule", "points", "catalog", "store", "score",
+            "spec",
+            "plan",
+            "real",
+            "random",
+            "dataset",
+            "operator",
+            "path",
+            "flow",
+            "net",
+            "optim",
+            "method",
+            "metric",
+            "molecule",
+            "points",
+            "catalog",
+            "store",
+            "score",
+            // What it has measured of a device is kept.
+            "atomic",
+            "user_cache",
             // `run::Launch`, which its threads implement.
             "run",
         ],

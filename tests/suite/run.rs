@@ -115,7 +115,7 @@ fn peak_memory(memory: &str, nfe: u32) -> u64 {
     let solver = format!("      solver: {{ midpoint: {{ nfe: {nfe} }} }}\n      regularizer");
     let text = PIPELINE.replace("      regularizer", &solver).replace("{ evals: 5 }", "{ evals: 2 }");
     test.file("p.yaml", &text);
-    test.run(&["run", "p.yaml", "--memory", memory]).succeeds();
+    test.run(&["run", "p.yaml", "--memory", memory, "--slots", "4"]).succeeds();
     let rows = read_samples(&OsFs, &Layout::new(test.path("a")), Columns::WithoutTrace).unwrap();
     rows.iter().filter_map(|row| row.peak_memory).max().expect("rows have a peak memory")
 }

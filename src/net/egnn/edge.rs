@@ -80,7 +80,7 @@ impl EdgeMlp {
         let (blocks, projected) = (Blocks::new(call.atoms), &*projected);
         let [near, far] = call.distances.map(|d| blocks.edge_rows(d, 1));
         let rows = blocks.edge_rows_mut(z, self.width).zip(near.zip(far));
-        let work = blocks.iter().zip(rows).zip(extras).collect();
+        let work = blocks.iter().zip(rows).zip(extras);
         call.team.each(work, |((receivers, (z, (near, far))), extra)| {
             buffers.blocks.with(
                 || buffers.block(),
@@ -121,7 +121,7 @@ impl EdgeMlp {
         let targets = blocks
             .atom_rows_mut(to_projected_rows, 2 * width)
             .zip(to_senders_rows.chunks_exact_mut(call.atoms * width));
-        let work = blocks.iter().zip(rows).zip(targets).zip(extras).collect();
+        let work = blocks.iter().zip(rows).zip(targets).zip(extras);
         let buffers_ref = &*buffers;
         call.team.each(work, |(((receivers, rows), (to_receivers, to_senders)), extra)| {
             let ((z, (near, far)), (to_near, to_far)) = rows;

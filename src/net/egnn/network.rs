@@ -32,13 +32,16 @@ struct Inner {
     max_atoms: usize,
     workspaces: Pool<Workspace>,
     tapes: Pool<Aligned>,
+    /// Boxed, as a tape is: no call allocates it anew.
+    batches: Pool<Box<Batch>>,
 }
 
-/// The tapes of the rows of one call.
-#[derive(Debug)]
-struct BatchTape {
+/// What one call uses and, where it is taped, keeps for its pull-back; used again by later calls.
+#[derive(Debug, Default)]
+struct Batch {
     atoms: Vec<usize>,
-    rows: Vec<Aligned>,
+    /// A tape per row; none where nothing is kept.
+    tapes: Vec<Aligned>,
 }
 
 impl EgnnNetwork {
@@ -62,6 +65,7 @@ impl EgnnNetwork {
             max_atoms: config.max_atoms,
             workspaces: Pool::default(),
             tapes: Pool::default(),
+            batches: Pool::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -71,16 +75,13 @@ impl EgnnNetwork {
         self.inner.dynamics.tape_len(atoms) * size_of::<f32>()
     }
 
-    fn evaluate(
-        &self,
-        rows: Rows<'_, f32>,
-        out: &mut [f32],
-        taped: bool,
-    ) -> Result<Option<BatchTape>, FieldError> {
+    /// Evaluates rows; fills the tapes of the batch if asked for.
+    fn evaluate(&self, rows: Rows<'_, f32>, out: &mut [f32], taped: bool) -> Result<Box<Batch>, FieldError> {
         let inner = &*self.inner;
-        let atoms = inner.check(&rows, out.len())?;
-        let mut tapes: Vec<_> =
-            atoms.iter().take(if taped { atoms.len() } else { 0 }).map(|n| inner.tape(*n)).collect();
+        let mut batch = inner.batches.take(Box::default);
+        let Batch { atoms, tapes } = &mut *batch;
+        inner.check(&rows, out.len(), atoms)?;
+        tapes.extend(atoms.iter().take(if taped { atoms.len() } else { 0 }).map(|n| inner.tape(*n)));
         let each_tape = tapes.iter_mut().map(Some).chain(std::iter::repeat_with(|| None));
         let samples = atoms.iter().zip(rows.t).map(|(&atoms, &t)| Sample { atoms, t });
         let work = (samples.zip(rows.x.chunks_exact(inner.dim)))
@@ -94,13 +95,13 @@ impl EgnnNetwork {
                 |workspace| inner.dynamics.forward(sample, x, workspace, tape, out, team),
             );
         });
-        Ok(taped.then_some(BatchTape { atoms, rows: tapes }))
+        Ok(batch)
     }
 }
 
 impl Inner {
-    /// The atoms of every row of a call that writes `out` numbers.
-    fn check(&self, rows: &Rows<'_, f32>, out: usize) -> Result<Vec<usize>, FieldError> {
+    /// Writes the atoms of every row of a call that writes `out` numbers.
+    fn check(&self, rows: &Rows<'_, f32>, out: usize, counts: &mut Vec<usize>) -> Result<(), FieldError> {
         let n = rows.len();
         if rows.x.len() != n * self.dim || rows.cond.len() != n || out != n * self.dim {
             return Err(FieldError::Other(format!(
@@ -110,14 +111,27 @@ impl Inner {
                 self.dim,
             )));
         }
-        rows.cond.iter().map(|cond| atoms(*cond, self.max_atoms)).collect()
+        counts.clear();
+        for cond in rows.cond {
+            counts.push(atoms(*cond, self.max_atoms)?);
+        }
+        Ok(())
     }
 
     /// A tape with room for `atoms`.
     fn tape(&self, atoms: usize) -> Aligned {
         let wanted = self.dynamics.tape_len(atoms);
-        let tape = self.tapes.take(|| Aligned::zeros(wanted));
-        if tape.len() < wanted { Aligned::zeros(wanted) } else { tape }
+        let mut tape = self.tapes.take(Aligned::default);
+        if tape.len() < wanted {
+            tape.resize(wanted);
+        }
+        tape
+    }
+
+    /// Keeps the buffers of a call for later ones.
+    fn give_back(&self, mut batch: Box<Batch>) {
+        self.tapes.give(batch.tapes.drain(..));
+        self.batches.give([batch]);
     }
 }
 
@@ -145,31 +159,30 @@ impl RawNetwork<f32> for EgnnNetwork {
     }
 
     fn forward(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<(), FieldError> {
-        self.evaluate(rows, out, false).map(|_| ())
+        let batch = self.evaluate(rows, out, false)?;
+        self.inner.give_back(batch);
+        Ok(())
     }
 
     fn forward_taped(&mut self, rows: Rows<'_, f32>, out: &mut [f32]) -> Result<Tape, FieldError> {
-        let tape = self.evaluate(rows, out, true)?;
-        Ok(Box::new(tape.expect("a taped evaluation makes a tape")))
+        Ok(self.evaluate(rows, out, true)?)
     }
 
     fn pull_back(&mut self, tape: Tape, cotangent: &[f32], out: &mut [f32]) -> Result<(), FieldError> {
         let inner = &*self.inner;
-        let tape = tape
-            .downcast::<BatchTape>()
+        let batch = tape
+            .downcast::<Batch>()
             .map_err(|_| FieldError::Other("the tape belongs to another field".to_owned()))?;
-        let numbers = tape.atoms.len() * inner.dim;
-        if cotangent.len() != numbers || out.len() != numbers {
+        let rows = batch.tapes.len();
+        if cotangent.len() != rows * inner.dim || out.len() != rows * inner.dim {
             return Err(FieldError::Other(format!(
-                "pull-back of {} numbers to {} for a tape of {} rows of {}",
+                "pull-back of {} numbers to {} for a tape of {rows} rows of {}",
                 cotangent.len(),
                 out.len(),
-                tape.atoms.len(),
                 inner.dim
             )));
         }
-        let BatchTape { atoms, rows } = *tape;
-        let work = (atoms.iter().zip(&rows))
+        let work = (batch.atoms.iter().zip(&batch.tapes))
             .zip(cotangent.chunks_exact(inner.dim))
             .zip(out.chunks_exact_mut(inner.dim))
             .collect();
@@ -180,7 +193,7 @@ impl RawNetwork<f32> for EgnnNetwork {
                 |workspace| inner.dynamics.pull_back(atoms, cotangent, workspace, tape, out, team),
             );
         });
-        inner.tapes.give(rows);
+        inner.give_back(batch);
         Ok(())
     }
 

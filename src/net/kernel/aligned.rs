@@ -5,7 +5,7 @@
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// A zeroed f32 buffer aligned to 64 bytes, of fixed length.
+/// A zeroed f32 buffer aligned to 64 bytes, made longer only on demand.
 #[derive(Clone, Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -16,6 +16,13 @@ impl Aligned {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// Makes it `len` numbers long, of which those that were there are left as they are. Allocates only where it was
+    /// never so long before.
+    pub(crate) fn resize(&mut self, len: usize) {
+        self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
+        self.len = len;
     }
 }
 

@@ -32,11 +32,12 @@ impl Team {
     }
 
     /// Runs `body` for every item, in any order and on any thread of the team.
-    pub(crate) fn each<T: Send>(self, items: Vec<T>, body: impl Fn(T) + Sync + Send) {
-        if self.threads == 1 || items.len() <= 1 {
-            items.into_iter().for_each(body);
+    pub(crate) fn each<T: Send>(self, items: impl Iterator<Item = T>, body: impl Fn(T) + Sync + Send) {
+        if self.threads == 1 {
+            items.for_each(body);
         } else {
-            items.into_par_iter().with_max_len(1).for_each(body);
+            // The only allocation of an op, and none where samples run side by side.
+            items.collect::<Vec<T>>().into_par_iter().with_max_len(1).for_each(body);
         }
     }
 

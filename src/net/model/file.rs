@@ -45,6 +45,9 @@ pub struct ModelFile {
     /// What follows the last step of a forward solve; part of the map that is differentiated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
+    /// In what a GPU multiplies matrices, if not in f32. CPUs refuse such a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matmul: Option<Matmul>,
     /// What the network's output is.
     #[serde(default)]
     pub prediction: Prediction,
@@ -116,6 +119,14 @@ pub enum Reparametrise {
 pub enum Finish {
     /// The denoiser at t = 1: the least noisy step of a diffusion keeps noise (ADM: σ = 0.01). One more evaluation.
     Denoise,
+}
+
+/// In what a GPU multiplies matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Matmul {
+    /// TF32: factors of 10 bits of mantissa, sums in f32. Faster, and other numbers.
+    Tf32,
 }
 
 /// What a network's output is.
@@ -190,6 +201,10 @@ impl ModelFile {
                         .to_owned(),
                 );
             }
+        }
+        if let (Some(Matmul::Tf32), NetworkSpec::Egnn(_)) = (self.matmul, &self.network) {
+            problems
+                .push("matmul: networks of molecules are evaluated on CPUs, in f32; leave it out".to_owned());
         }
         problems.extend(self.source().problem());
         problems

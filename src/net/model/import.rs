@@ -87,6 +87,7 @@ impl Import<'_> {
             path: self.path,
             reparametrise: None,
             finish: None,
+            matmul: None,
             prediction: self.prediction,
             time: None,
         };

@@ -17,7 +17,9 @@ use std::sync::Arc;
 pub use classifier::{ClassifierFile, LoadedClassifier, classifier_names, load_classifier, read_classifier};
 pub use error::ModelError;
 pub use features::{FeaturesFile, FeaturesSpec, LoadedFeatures, feature_names, load_features};
-pub use file::{Finish, ModelFile, NetworkSpec, PathSpec, Prediction, Reparametrise, TimeSpec, VpLinear};
+pub use file::{
+    Finish, Matmul, ModelFile, NetworkSpec, PathSpec, Prediction, Reparametrise, TimeSpec, VpLinear,
+};
 pub use find::{find, names_under};
 pub use import::{Import, Imported, Precision};
 pub use infer::Given;
@@ -119,7 +121,7 @@ impl Model {
                 "networks of molecules run on CPU devices only: use --devices cpu".to_owned(),
             ));
         };
-        let network = DeviceNetwork::new(network, device, batch)?;
+        let network = DeviceNetwork::new(network, device, batch)?.with_matmul(self.inner.file.matmul);
         Ok(Box::new(NetworkField::new(network, self.inner.file.convention())))
     }
 
@@ -141,12 +143,13 @@ impl Model {
     ///
     /// Names, notes and places of files do not enter.
     pub fn identity(&self) -> String {
-        let ModelFile { network, prefix, path, prediction, time, reparametrise, finish, .. } =
+        let ModelFile { network, prefix, path, prediction, time, reparametrise, finish, matmul, .. } =
             &self.inner.file;
         let parts = (&self.inner.weights_blake3, network, prefix, path, prediction, time);
         // Models without these options keep the identity that they had before there were any.
-        let parts = match (reparametrise, finish) {
-            (None, None) => serde_json::to_vec(&parts),
+        let parts = match (reparametrise, finish, matmul) {
+            (None, None, None) => serde_json::to_vec(&parts),
+            (reparametrise, finish, None) => serde_json::to_vec(&(parts, (reparametrise, finish))),
             options => serde_json::to_vec(&(parts, options)),
         };
         blake3::hash(&parts.expect("a model file came from text")).to_hex().to_string()

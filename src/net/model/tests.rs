@@ -88,6 +88,7 @@ fn the_identity_is_what_determines_the_field() {
         ("path: cond_ot", "path: { vp_linear: { steps: 500 } }"),
         ("path: cond_ot", "path: polynomial_2"),
         ("num_heads: 2", "num_heads: 4"),
+        ("path:", "matmul: tf32\npath:"),
     ] {
         rewrite(&home, from, to);
         assert_ne!(identity(), first, "{to}");

@@ -6,7 +6,7 @@ mod hangs;
 
 use super::crash::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::*;
-use crate::worker::protocol::{Cause, MemoryPlan, Usage};
+use crate::worker::protocol::{Cause, MemoryPlan, SlotChoice, Usage};
 
 const START: Duration = Duration::ZERO;
 
@@ -22,6 +22,7 @@ fn ready(slots: usize) -> Event {
     Event::Ready {
         device: String::new(),
         slots,
+        choice: SlotChoice::default(),
         memory: MemoryPlan::default(),
         attempt: String::new(),
         pid: 0,

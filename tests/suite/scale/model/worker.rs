@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dflow::plan::Unit;
-use dflow::worker::protocol::{Command, Event, Finished, MemoryPlan, Usage};
+use dflow::worker::protocol::{Command, Event, Finished, MemoryPlan, SlotChoice, Usage};
 
 use super::disk::Writer;
 use super::ledger::Ledger;
@@ -72,7 +72,8 @@ impl Worker {
     /// What it says first.
     pub fn ready(&self) -> Event {
         let (device, attempt) = (String::new(), String::new());
-        Event::Ready { device, slots: self.device.slots, memory: MemoryPlan::default(), attempt, pid: 0 }
+        let (choice, memory) = (SlotChoice::default(), MemoryPlan::default());
+        Event::Ready { device, slots: self.device.slots, choice, memory, attempt, pid: 0 }
     }
 
     /// Whether it solves nothing.
