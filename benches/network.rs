@@ -1,9 +1,10 @@
 //! Times of a network's forward pass and of forward + input VJP, as one line of JSON.
 //!
-//! usage: network CONFIG.json BATCH THREADS SECONDS      (driven by tools/bench/bench.py, which alternates with PyTorch)
+//! usage: network CONFIG.json BATCH THREADS SECONDS [DEVICE]      (driven by tools/bench/bench.py, which alternates with PyTorch)
 //!
 //! CONFIG is that of an ADM UNet, or `{"egnn": …}` with that of an EGNN, whose rows are molecules of [`ATOMS`]. Weights are
-//! random: times do not depend on them.
+//! random: times do not depend on them. DEVICE is `cpu` or, built with the feature `cuda`, one such as `cuda:0`: the network
+//! is then that of a worker on it, with all rows in one call, from host memory to host memory.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 use std::time::{Duration, Instant};
@@ -52,28 +53,50 @@ fn time(limit: Duration, mut body: impl FnMut()) -> Vec<f64> {
 /// A network, and the condition of a row.
 type Subject = (Box<dyn RawNetwork<f32>>, Box<dyn Fn(usize) -> Cond>);
 
-fn subject(config: &str) -> Result<Subject, Box<dyn std::error::Error>> {
+type AnyError = Box<dyn std::error::Error>;
+
+fn subject(config: &str, batch: usize, device: &str) -> Result<Subject, AnyError> {
     let mut config: serde_json::Value = serde_json::from_str(config)?;
     if let Some(egnn) = config.get_mut("egnn") {
         let config: EgnnConfig = serde_json::from_value(egnn.take())?;
+        if device != "cpu" {
+            return Err("molecules are evaluated on the CPU only".into());
+        }
         let network = EgnnNetwork::new(&config, &random_weights(egnn::tensors(&config)))?;
         return Ok((Box::new(network), Box::new(|row| Cond::Atoms(ATOMS[row % ATOMS.len()]))));
     }
     let config: AdmConfig = serde_json::from_value(config)?;
-    let network = Network::adm(&config, &random_weights(adm::tensors(&config)))?;
-    Ok((Box::new(network), Box::new(move |_| config.num_classes.map_or(Cond::None, |_| Cond::Class(0)))))
+    let network = on_device(Network::adm(&config, &random_weights(adm::tensors(&config)))?, batch, device)?;
+    Ok((network, Box::new(move |_| config.num_classes.map_or(Cond::None, |_| Cond::Class(0)))))
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[cfg(feature = "cuda")]
+fn on_device(network: Network, batch: usize, device: &str) -> Result<Box<dyn RawNetwork<f32>>, AnyError> {
+    let Some(index) = device.strip_prefix("cuda:") else { return Ok(Box::new(network)) };
+    let device = candle_core::Device::new_cuda(index.parse()?)?;
+    Ok(Box::new(dflow::net::DeviceNetwork::new(&network, &device, batch)?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_device(network: Network, _batch: usize, device: &str) -> Result<Box<dyn RawNetwork<f32>>, AnyError> {
+    if device != "cpu" {
+        return Err(format!("{device}: this was built without the feature `cuda`").into());
+    }
+    Ok(Box::new(network))
+}
+
+fn main() -> Result<(), AnyError> {
     // `cargo test` and `cargo bench` without arguments: nothing to compare with.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [config, batch, threads, seconds] = &arguments[..] else {
-        println!("usage: network CONFIG.json BATCH THREADS SECONDS; see tools/bench/bench.py");
+    let [config, batch, threads, seconds, device @ ..] = &arguments[..] else {
+        let device = if cfg!(feature = "cuda") { " [DEVICE]" } else { "" };
+        println!("usage: network CONFIG.json BATCH THREADS SECONDS{device}; see tools/bench/bench.py");
         return Ok(());
     };
+    let device = device.first().map_or("cpu", |device| device);
     let (batch, limit) = (batch.parse::<usize>()?, Duration::from_secs_f64(seconds.parse()?));
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
-    let (mut network, cond) = subject(&std::fs::read_to_string(config)?)?;
+    let (mut network, cond) = subject(&std::fs::read_to_string(config)?, batch, device)?;
     let mut next = noise(2);
     let x: Vec<f32> = (0..batch * network.dim()).map(|_| 10.0 * next()).collect();
     let (mut out, mut gradient) = (vec![0.0; x.len()], vec![0.0; x.len()]);

@@ -1,10 +1,10 @@
 """Forward and forward + input VJP of our networks beside PyTorch (f32, frozen parameters), in one run.
 
 usage: bench.py NETWORK_BENCH [--threads N] [--rounds 5] [--seconds 1] [--batches 1 4 16] [--device cpu]
-                [--json FILE] [CONFIG.json …]
+                [--json FILE] [--name networks] [CONFIG.json|MODEL.yaml …]
 
 A CONFIG.json is that of an ADM UNet, or {"egnn": …} with that of an EGNN, whose batches are 1, 16 and 64 unless
---batches says otherwise; without any, adm-4.6m at 32x32 and 64x64, edm-0.7m and the shipped priors. PyTorch evaluates
+--batches says otherwise; a MODEL.yaml has its network in it; without any, adm-4.6m at 32x32 and 64x64, edm-0.7m and the shipped priors. PyTorch evaluates
 a batch of molecules padded to its largest, with masks, and a UNet with the faster of two forms of attention: a
 soft-max written out, and scaled_dot_product_attention.
 
@@ -64,6 +64,7 @@ def torch_times(config, batch, threads, seconds, device):
 
     torch.set_num_threads(threads)
     torch.set_default_device(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     t = torch.full((batch,), 0.5)
     if "egnn" in config:
         sys.path.insert(0, str(ROOT / "tools" / "reference"))
@@ -131,19 +132,25 @@ def compare(path, batch, args):
     return row, results["ours"][0]["cpu"], results["torch"][0]["torch"]
 
 
+def network_of(model):
+    network = model["network"]
+    return network if "egnn" in network else network["adm"]
+
+
 def subjects(args):
     """(name, configuration) of the networks to compare."""
     if args.configs:
-        return [(path.stem, json.loads(path.read_text())) for path in args.configs]
+        read = {".json": json.loads, ".yaml": lambda text: network_of(yaml.safe_load(text))}
+        return [(path.stem, read[path.suffix](path.read_text())) for path in args.configs]
     adm, edm = (json.loads((ROOT / "benches" / f"{name}.json").read_text()) for name in ("adm-4.6m", "edm-0.7m"))
     found = [(f"adm-4.6m-{size}", adm | {"image_size": size}) for size in (32, 64)] + [("edm-0.7m", edm)]
     for path in sorted((ROOT / "models").glob("*.yaml")):
         model = yaml.safe_load(path.read_text())
         # Weights of the others are not shipped, and their networks are of the kinds of those that are.
         if "folder" not in model:
-            network = model["network"]
-            found.append((path.stem, network if "egnn" in network else network["adm"]))
-    return found
+            found.append((path.stem, network_of(model)))
+    # A GPU evaluates UNets only.
+    return [(name, config) for name, config in found if args.device == "cpu" or "egnn" not in config]
 
 
 def refuse_unknown_device(bench, device):
@@ -153,8 +160,8 @@ def refuse_unknown_device(bench, device):
     usage = subprocess.run([bench], capture_output=True, text=True).stdout
     if device != "cpu" and "DEVICE" not in usage:
         sys.exit(
-            f"--device {device}: benches/network.rs times CPU kernels only, so there is nothing of ours to compare "
-            "with PyTorch on that device; leave --device (DEVICES of `make bench`) out to compare on the CPU"
+            f"--device {device}: {bench} was built without the feature `cuda`; build it by `cargo bench --features cuda "
+            "--bench network --no-run`, or leave --device (DEVICES of `make bench`) out to compare on the CPU"
         )
 
 
@@ -174,6 +181,7 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu, or cuda:0 where NETWORK_BENCH has it")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "bench")
     parser.add_argument("--json", type=pathlib.Path, default=record.FILE)
+    parser.add_argument("--name", default="networks", help="section of the JSON file")
     args = parser.parse_args()
     refuse_unknown_device(args.bench, args.device)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -204,7 +212,7 @@ def main():
     versions = {"torch": torch, "python": platform.python_version()}
     settings = {"threads": args.threads, "rounds": args.rounds, "seconds": args.seconds, "device": args.device}
     value = {"versions": versions, "instruction_set": cpu, **settings, "slower": slower, "rows": rows}
-    record.save(args.json, "networks", value)
+    record.save(args.json, args.name, value)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 # usage: bench.sh [full]      Compares dflow with PyTorch: network calls, then whole runs. Writes target/bench/bench.json.
 # Environments are made in .venv-bench once: `networks` with the newest torch, `peer` with the one whose LBFGS dflow follows
 # (BENCH_PYTHON=… and BENCH_PEER_PYTHON=… name Pythons that have the packages already; DFLOW=… and NETWORK_BENCH=… programs
-# that are built). `full`: more rounds and samples, and the ADM of 421 M parameters. DEVICES=cuda:0 times the networks
-# there, once benches/network.rs can.
+# that are built). `full`: more rounds and samples, and the ADM of 421 M parameters.
+# DEVICES=cuda:0 compares on that GPU, with what is built with the feature `cuda`: the UNets, the ADM of 421 M parameters in
+# batches of 1, 8 and 32, and whole runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,10 +19,17 @@ networks=${BENCH_PYTHON:-.venv-bench/networks/bin/python}
 peer=${BENCH_PEER_PYTHON:-.venv-bench/peer/bin/python}
 if [ -z "${BENCH_PYTHON:-}" ]; then environment networks tools/bench/requirements.txt; fi
 if [ -z "${BENCH_PEER_PYTHON:-}" ]; then environment peer tools/peer/requirements.txt; fi
+device=${DEVICES:-cpu} features=()
+case $device in
+  cpu) ;;
+  cuda:[0-9]*) features=(--features cuda) ;;
+  *) echo "DEVICES=$device: write cpu, or one GPU such as cuda:0" >&2; exit 2 ;;
+esac
 dflow=${DFLOW:-target/release/dflow}
+if [ "$device" != cpu ] && [ -z "${DFLOW:-}" ]; then cargo build --release --locked "${features[@]}" --bin dflow; fi
 network=${NETWORK_BENCH:-}
 if [ -z "$network" ]; then
-  network=$(cargo bench --locked --bench network --no-run --profile release --message-format=json |
+  network=$(cargo bench --locked "${features[@]}" --bench network --no-run --profile release --message-format=json |
     "$networks" -c 'import json, sys
 for line in sys.stdin:
     message = json.loads(line)
@@ -29,17 +37,17 @@ for line in sys.stdin:
         print(message["executable"])')
 fi
 
-calls=(--rounds 5 --seconds 0.5) runs=(--samples 2 --rounds 5 --minutes 8)
+calls=(--rounds 5 --seconds 0.5) runs=(--samples 2 --rounds 5 --minutes 10)
 if [ "${1:-}" = full ]; then
   calls=(--rounds 20 --seconds 1) runs=(--samples 8 --rounds 5 --minutes 120)
 fi
 rm -f target/bench/bench.json
-"$networks" tools/bench/bench.py "$network" "${calls[@]}" ${DEVICES:+--device "$DEVICES"}
-if [ "${DEVICES:-cpu}" != cpu ]; then
-  echo "Whole runs are compared on the CPU only: left out with DEVICES=$DEVICES." >&2
-  exit
+if [ "$device" != cpu ]; then calls+=(--device "$device" --batches 1 8 32); fi
+"$networks" tools/bench/bench.py "$network" "${calls[@]}"
+if [ "$device" != cpu ]; then
+  "$networks" tools/bench/bench.py "$network" "${calls[@]}" --name imagenet128 models/imagenet128.yaml
 fi
-"$peer" tools/bench/solve.py "$dflow" "${runs[@]}"
-if [ "${1:-}" = full ]; then
+"$peer" tools/bench/solve.py "$dflow" "${runs[@]}" --device "$device"
+if [ "${1:-}" = full ] && [ "$device" = cpu ]; then
   "$networks" tools/bench/adm128.py models/imagenet128.yaml --dflow "$dflow" --threads "$(nproc)"
 fi

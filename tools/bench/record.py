@@ -7,6 +7,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILE = ROOT / "target" / "bench" / "bench.json"
@@ -57,15 +58,20 @@ def text(ratio):
 
 def busy():
     """A warning where others use the machine: a barrier of threads waits for the one that has no core."""
-    load = os.getloadavg()[0]
-    return f"The machine is busy (load {load:.1f}): ratios will scatter.\n" if load > 0.5 else ""
+    # What runs now beside this process; the load average still holds what ended a minute ago.
+    running = []
+    for _ in range(20):
+        time.sleep(0.05)
+        running.append(int(pathlib.Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)
+    others = statistics.fmean(running)
+    return f"The machine is busy ({others:.1f} other threads run): ratios will scatter.\n" if others > 0.3 else ""
 
 
 def save(path, section, value):
     """Puts a section into the file, which keeps the others; says where."""
-    whole = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "commit": commit()}
+    whole = json.loads(path.read_text()) if path.exists() else {}
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    whole[section] = {"finished": now, "load": os.getloadavg()[0], **value}
+    whole[section] = {"finished": now, "commit": commit(), "machine": machine(), **value}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".json.tmp")
     unfinished.write_text(json.dumps(whole, indent=1) + "\n")

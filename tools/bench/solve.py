@@ -1,7 +1,7 @@
 """Samples an hour of whole runs of `dflow`, beside the peer's D-Flow in PyTorch (tools/peer/peer.py), in one run.
 
 usage: solve.py DFLOW [--pipeline benches/solve.yaml] [--samples 2] [--threads N] [--rounds 5] [--minutes 10]
-                [--cap EVALUATIONS] [--work FOLDER] [--json FILE]
+                [--cap EVALUATIONS] [--device cpu] [--work FOLDER] [--json FILE]
 
 Both sides solve the same samples from the same source points until the target PSNR or the cap of evaluations, with the
 same number of threads: a round runs for each task one process of `dflow` per D-Flow method of the pipeline and one of the
@@ -88,7 +88,9 @@ class Sides:
     def dflow(self, method, task, name, *options):
         """One run of `dflow` into a directory of its own."""
         folder = self.work / name
-        devices = "cpu" if self.args.threads == record.allowed_cores() else f"cpu:1x{self.args.threads}"
+        devices = self.args.device
+        if devices == "cpu" and self.args.threads != record.allowed_cores():
+            devices = f"cpu:1x{self.args.threads}"
         command = [self.args.dflow, "run", self.file, "--methods", method, "--tasks", task, "--limit", self.samples]
         command += ["--devices", devices, "--output", folder, "--home", ROOT, "--quiet", *options]
         wall = call(command)
@@ -115,7 +117,7 @@ class Sides:
         lines.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, ROOT / "tools" / "peer" / "peer.py", self.file, self.draws, lines]
         command += ["--model", self.model, "--method", self.methods[0], "--task", task, "--limit", self.samples]
-        wall = call([*command, "--threads", self.args.threads, *options])
+        wall = call([*command, "--threads", self.args.threads, "--device", self.args.device, *options])
         rows = [json.loads(line) for line in lines.read_text().splitlines()]
         kept = [*COLUMNS.values(), "cap", "target", "seconds"]
         return {
@@ -233,6 +235,7 @@ def main():
     parser.add_argument("--pipeline", type=pathlib.Path, default=ROOT / "benches" / "solve.yaml")
     parser.add_argument("--samples", type=int, default=2, help="of each task")
     parser.add_argument("--threads", type=int, default=record.allowed_cores(), help="default: all cores")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda:0 (of both sides)")
     parser.add_argument("--rounds", type=int, default=5, help="at most")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
@@ -257,7 +260,7 @@ def main():
     show(figures, bytes_of, len(lengths))
     versions = {name: version(name) for name in ("torch", "torchdiffeq")} | {"python": platform.python_version()}
     versions["dflow"] = subprocess.run([args.dflow, "--version"], capture_output=True, text=True).stdout.split()[-1]
-    settings = {"samples": args.samples, "threads": args.threads, "rounds": len(lengths), "caps": caps}
+    settings = {"samples": args.samples, "device": args.device, "threads": args.threads, "rounds": len(lengths), "caps": caps}
     value = {"versions": versions, **settings, "summary": figures, "peak_memory": bytes_of, "runs": runs}
     record.save(args.json, "solve", value)
 

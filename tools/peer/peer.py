@@ -1,7 +1,7 @@
 """D-Flow (arXiv 2402.14017, Algorithm 1) in plain PyTorch, to compare `dflow` with: one sample at a time.
 
 usage: peer.py PIPELINE DRAWS OUT.jsonl --model MODEL.yaml [--data FOLDER] [--method NAME] [--task NAME]... [--limit N]
-               [--cap EVALUATIONS] [--threads N] [--checkpoint] [--ulp SEED] [--other-kernels]
+               [--cap EVALUATIONS] [--threads N] [--device cpu] [--checkpoint] [--ulp SEED] [--other-kernels]
 
 DRAWS is the file of `dflow draws PIPELINE DRAWS`: clean images, measurements, noises and source points. The objective
 is minimised by torch.optim.LBFGS (strong Wolfe) of torch 2.9.1, whose line search later versions changed. Every line
@@ -50,7 +50,8 @@ def load_model(path, data):
         raise SystemExit("the peer takes Cond-OT velocity networks only")
     folder = data / spec["folder"] if "folder" in spec else path.parent
     network = Adm(spec["network"]["adm"]).eval()
-    network.load_state_dict({name: value.float() for name, value in load_file(folder / spec["weights"]).items()})
+    weights = load_file(folder / spec["weights"], device=str(torch.get_default_device()))
+    network.load_state_dict({name: value.float() for name, value in weights.items()})
     config = spec["network"]["adm"]
     return network, (config["in_channels"], config["image_size"], config["image_size"])
 
@@ -178,6 +179,9 @@ def solve(network, shape, task, options, draws, method, sample, label, args):
     """One (task, sample), as a dictionary for JSON."""
     entered = time.perf_counter()
     operator = operators.build(task["operator"], shape)
+    for name, value in vars(operator).items():
+        if torch.is_tensor(value):
+            setattr(operator, name, value.to(torch.get_default_device()))
     hole = operator.hole
     flow = Flow(network, options["nfe"], label, args.checkpoint)
     y, z = draws[f"y/{task['name']}/{sample}"].view(-1), draws[f"z/{sample}"].view(shape)
@@ -196,7 +200,9 @@ def solve(network, shape, task, options, draws, method, sample, label, args):
         restored = flow.forward(x0).clamp(-1, 1)
         observed = Objective(flow, operator, y, options["space"], 0.0, 1)
         observed(x0)
-    truth = draws[f"truth/{sample}"].view(shape)
+    restored, truth = restored.cpu(), draws[f"truth/{sample}"].view(shape).cpu()
+    hole = None if hole is None else hole.cpu()
+    pinv = operator.pinv(y).clamp(-1, 1).cpu()
     distance = float((start - own_start).norm() / own_start.norm())
     errors = (restored - truth).double().square()
     return {
@@ -209,7 +215,7 @@ def solve(network, shape, task, options, draws, method, sample, label, args):
         "psnr": psnr(errors.mean()),
         "ssim": metrics.ssim(restored, truth),
         "hole_psnr": None if hole is None else psnr(errors[hole].mean()),
-        "psnr_pinv": psnr((operator.pinv(y).clamp(-1, 1) - truth).double().square().mean()),
+        "psnr_pinv": psnr((pinv - truth).double().square().mean()),
         "seconds": seconds,
         "whole_seconds": time.perf_counter() - entered,
         "peak_memory": metrics.peak_memory(),
@@ -229,6 +235,7 @@ def main():
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cap", type=int, help="replaces the pipeline's cap of evaluations")
     parser.add_argument("--threads", type=int, help="default: torch's, all cores")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda:0 (without TF32)")
     parser.add_argument("--checkpoint", action="store_true", help="keep no activations between calls of the network")
     parser.add_argument("--ulp", type=int, metavar="SEED", help="start one unit in the last place beside")
     parser.add_argument("--other-kernels", action="store_true", help="channels last, and without oneDNN")
@@ -236,10 +243,12 @@ def main():
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     pipeline = yaml.safe_load(args.pipeline.read_text())
     options = method_options(pipeline, args.method)
     method = options.get("name", "dflow")
-    draws = load_file(args.draws)
+    draws = load_file(args.draws, device=args.device)
     with safetensors.safe_open(args.draws, framework="pt") as file:
         labels = json.loads(file.metadata().get("labels", "{}"), object_pairs_hook=collections.OrderedDict)
     network, shape = load_model(args.model, args.data)
