@@ -64,11 +64,11 @@ fn rows_of_processes_are_those_of_threads() {
 fn a_killed_worker_starts_again_and_its_samples_go_on() {
     let test = suite();
     // Nobody is done before the killed worker is back, a second later, and no other has a slot for its samples.
-    let stop = "methods[0].dflow.stop=[{evals: 100}]";
+    let stop = "methods[0].dflow.stop=[{evals: 120}]";
     test.run(&["run", "p.yaml", "--set", stop, "--devices", "cpu"]).succeeds();
     let options = ["run", "p.yaml", "--set", stop, "--checkpoint-every", "0"];
     let mut running = RunTest::watch(on_two(&test, &options));
-    running.until("progress", |event| event["device"] == "sim:0" && event["evals"].as_u64() > Some(10));
+    running.until("progress", |event| event["device"] == "sim:0" && event["evals"].as_u64() > Some(40));
     kill(worker_of(&running, "3"));
     let broken = running.until("worker_broken", |_| true);
     let error = broken["error"].as_str().unwrap();

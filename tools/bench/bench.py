@@ -182,7 +182,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "bench")
     parser.add_argument("--json", type=pathlib.Path, default=record.FILE)
     parser.add_argument("--name", default="networks", help="section of the JSON file")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     refuse_unknown_device(args.bench, args.device)
     args.work.mkdir(parents=True, exist_ok=True)
     print(record.busy() + f"Milliseconds, {args.threads} threads, f32; ratio below 1: faster than PyTorch.\n")
