@@ -181,17 +181,7 @@ impl Law {
         let identity = format!("mixture {}", blake3::hash(law.as_bytes()).to_hex());
         let sides = description.image_shape().map_err(|e| e.to_string())?;
         let shape = StateShape::Image(ImageShape::from_sides(sides));
-        Ok(Self {
-            field,
-            info: ModelInfo {
-                identity,
-                shape,
-                classes: 0,
-                predicts_noise: false,
-                finish: false,
-                gpu_only: false,
-            },
-        })
+        Ok(Self { field, info: ModelInfo::of_closed_form(identity, shape) })
     }
 }
 
@@ -211,8 +201,7 @@ impl Fitted {
         let dim = train.shape().iter().product();
         let identity = GaussianFit::identity(&manifest, dim).map_err(|error| error.to_string())?;
         let shape = StateShape::Image(shape_of(&*train));
-        let info =
-            ModelInfo { identity, shape, classes: 0, predicts_noise: false, finish: false, gpu_only: false };
+        let info = ModelInfo::of_closed_form(identity, shape);
         Ok(Self { train, manifest, info, field: Arc::default() })
     }
 

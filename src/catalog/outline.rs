@@ -84,14 +84,7 @@ impl Resources for Outline<'_> {
             ModelRef::Gaussian(_) => {
                 let shape = self.describe(dataset, missing)?.shape;
                 let identity = NOT_HERE.to_owned();
-                Ok(ModelInfo {
-                    identity,
-                    shape,
-                    classes: 0,
-                    predicts_noise: false,
-                    finish: false,
-                    gpu_only: false,
-                })
+                Ok(ModelInfo::of_closed_form(identity, shape))
             }
             ModelRef::Mixture(_) => Err(missing),
         }

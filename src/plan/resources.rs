@@ -139,6 +139,13 @@ pub struct ModelInfo {
     pub gpu_only: bool,
 }
 
+impl ModelInfo {
+    /// That of a closed form: it has no classes, and no network that predicts noise.
+    pub fn of_closed_form(identity: String, shape: StateShape) -> Self {
+        Self { identity, shape, classes: 0, predicts_noise: false, finish: false, gpu_only: false }
+    }
+}
+
 /// A property classifier as a plan sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierInfo {
