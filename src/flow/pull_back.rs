@@ -5,7 +5,7 @@
 
 use super::field::{Cond, InBasis, Rows, VelocityField};
 use super::solve::{Call, SolveError, SolveTape, Step, check_shape};
-use super::tableau::{Tableau, add_scaled};
+use super::tableau::{Tableau, sum_scaled};
 use crate::path::Affine;
 use crate::real::Real;
 
@@ -109,11 +109,10 @@ impl<'a, T: Real> Reverse<'a, T> {
         for (i, call) in calls.into_iter().enumerate().rev() {
             self.stage(i, call, &rows, &h)?;
         }
-        for x_bar in &self.work.x_bar {
-            add(&mut self.work.lambda, x_bar);
-        }
-        for (row, lambda) in rows.iter().zip(self.work.lambda.chunks_exact(dim)) {
-            self.lambda[row * dim..][..dim].copy_from_slice(lambda);
+        for (at, row) in rows.iter().enumerate() {
+            for x_bar in &self.work.x_bar {
+                add(&mut self.lambda[row * dim..][..dim], &x_bar[at * dim..][..dim]);
+            }
         }
         Ok(())
     }
@@ -122,13 +121,10 @@ impl<'a, T: Real> Reverse<'a, T> {
     fn stage(&mut self, i: usize, call: Call<T>, index: &[usize], h: &[f64]) -> Result<(), SolveError> {
         let (dim, tableau) = (self.field.dim(), self.tableau);
         let Work { cond, lambda, k_bar, x_bar } = &mut self.work;
-        k_bar.clear();
-        k_bar.resize(lambda.len(), T::ZERO);
-        add_scaled(k_bar, h, tableau.weights[i], lambda, dim);
         let (x_bar, later) = x_bar.split_at_mut(i + 1);
-        for (coefficients, x_bar) in tableau.coefficients[i + 1..].iter().zip(later) {
-            add_scaled(k_bar, h, coefficients[i], x_bar, dim);
-        }
+        let later = tableau.coefficients[i + 1..].iter().map(|row| row[i]).zip(later.iter().map(Vec::as_slice));
+        let terms = std::iter::once((tableau.weights[i], lambda.as_slice())).chain(later);
+        sum_scaled(k_bar, h, terms, dim);
         let out = &mut x_bar[i];
         match call {
             Call::Tape(tape) => self.field.pull_back(tape, k_bar, out)?,
@@ -150,9 +146,9 @@ impl<T: Real> Work<T> {
         for r in rows {
             self.lambda.extend_from_slice(&lambda[r * dim..][..dim]);
         }
-        for x_bar in &mut self.x_bar {
-            x_bar.clear();
-            x_bar.resize(self.lambda.len(), T::ZERO);
+        // Every one of them is overwritten.
+        for buffer in self.x_bar.iter_mut().chain([&mut self.k_bar]) {
+            buffer.resize(self.lambda.len(), T::ZERO);
         }
     }
 }

@@ -199,9 +199,10 @@ impl FixedSteps {
         let mut k = vec![vec![T::ZERO; x.len()]; stages];
         let mut stage = x.clone();
         let mut t = vec![0.0; rows];
-        let mut tape = SolveTape { tableau: self.tableau, steps: Vec::new(), finish: None };
+        let (kept, kept_calls) = if keep.is_some() { (self.steps, stages) } else { (0, 0) };
+        let mut tape = SolveTape { tableau: self.tableau, steps: Vec::with_capacity(kept), finish: None };
         for step in 0..self.steps {
-            let mut calls = Vec::new();
+            let mut calls = Vec::with_capacity(kept_calls);
             for i in 0..stages {
                 // From integers, never accumulated: exact ends, no evaluation outside [0, 1].
                 t.fill(self.direction.time((step as f64 + self.tableau.nodes[i]) / self.steps as f64));

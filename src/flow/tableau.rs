@@ -1,5 +1,7 @@
 //! Explicit Runge–Kutta methods as Butcher tableaux, and the two vector operations that they are made of.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::real::Real;
 
 /// An explicit Runge–Kutta method: kᵢ = u(t + cᵢh, x + h Σⱼ aᵢⱼkⱼ), x ← x + h Σᵢ bᵢkᵢ.
@@ -69,27 +71,70 @@ pub(super) const DOPRI5_ERROR: [f64; 7] = [
     -1.0 / 60.0,
 ];
 
-/// `out[r] += h[r]·weight·x[r]` for rows of `dim` numbers.
-pub(super) fn add_scaled<T: Real>(out: &mut [T], h: &[f64], weight: f64, x: &[T], dim: usize) {
-    if weight == 0.0 {
-        return;
-    }
-    for ((out, x), h) in out.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(h) {
-        let factor = T::from_f64(h * weight);
-        for (out, x) in out.iter_mut().zip(x) {
-            *out += factor * *x;
-        }
-    }
+/// `out[r] = x[r] + h[r] Σⱼ weights[j]·k[j][r]` for rows of `dim` numbers; the increment is summed first, then added to x.
+pub(super) fn combine<T: Real>(out: &mut [T], x: &[T], h: &[f64], weights: &[f64], k: &[Vec<T>], dim: usize) {
+    let terms = weights.iter().copied().zip(k.iter().map(Vec::as_slice));
+    Arch::new().dispatch(Sum { out, start: Some(x), h, terms, dim });
 }
 
-/// `out[r] = x[r] + h[r] Σⱼ weights[j]·k[j][r]`; the increment is summed first, then added to x.
-pub(super) fn combine<T: Real>(out: &mut [T], x: &[T], h: &[f64], weights: &[f64], k: &[Vec<T>], dim: usize) {
-    out.fill(T::ZERO);
-    for (weight, k) in weights.iter().zip(k) {
-        add_scaled(out, h, *weight, k, dim);
-    }
-    for (out, x) in out.iter_mut().zip(x) {
-        *out += *x;
+/// `out[r] = h[r] Σ weight·x[r]` over the terms (weight, x), for rows of `dim` numbers.
+pub(super) fn sum_scaled<'a, T: Real>(
+    out: &mut [T],
+    h: &[f64],
+    terms: impl Iterator<Item = (f64, &'a [T])> + Clone,
+    dim: usize,
+) {
+    Arch::new().dispatch(Sum { out, start: None, h, terms, dim });
+}
+
+/// Numbers that are summed at a time, in registers.
+const LANES: usize = 32;
+
+/// [`combine`] and [`sum_scaled`] in one pass over memory, compiled for the vectors of every CPU; nothing is contracted to
+/// fused multiply-adds, so that the bits are the same on all.
+struct Sum<'o, 'h, T, I> {
+    out: &'o mut [T],
+    /// What is added last.
+    start: Option<&'o [T]>,
+    h: &'h [f64],
+    terms: I,
+    dim: usize,
+}
+
+impl<'a, T: Real, I: Iterator<Item = (f64, &'a [T])> + Clone> WithSimd for Sum<'_, '_, T, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { out, start, h, terms, dim } = self;
+        for (row, (out, h)) in out.chunks_exact_mut(dim).zip(h).enumerate() {
+            let terms = terms.clone().filter(|(weight, _)| *weight != 0.0);
+            let terms = terms.map(|(weight, x)| (T::from_f64(h * weight), &x[row * dim..][..dim]));
+            let start = start.map(|start| &start[row * dim..][..dim]);
+            let (chunks, rest) = out.as_chunks_mut::<LANES>();
+            for (chunk, out) in chunks.iter_mut().enumerate() {
+                let at = chunk * LANES;
+                let mut sum = [T::ZERO; LANES];
+                for (factor, x) in terms.clone() {
+                    sum.iter_mut().zip(&x[at..][..LANES]).for_each(|(sum, x)| *sum += factor * *x);
+                }
+                if let Some(start) = start {
+                    sum.iter_mut().zip(&start[at..][..LANES]).for_each(|(sum, x)| *sum += *x);
+                }
+                *out = sum;
+            }
+            let done = dim - rest.len();
+            for (i, out) in rest.iter_mut().enumerate() {
+                let mut sum = T::ZERO;
+                for (factor, x) in terms.clone() {
+                    sum += factor * x[done + i];
+                }
+                if let Some(start) = start {
+                    sum += start[done + i];
+                }
+                *out = sum;
+            }
+        }
     }
 }
 

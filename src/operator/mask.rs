@@ -50,16 +50,19 @@ impl Mask {
     /// H: the observed entries, channel by channel.
     pub(super) fn gather(&self, x: &[f32]) -> Vec<f32> {
         let planes = x.chunks_exact(self.hole.len());
-        planes
-            .flat_map(|plane| plane.iter().zip(&self.hole).filter(|&(_, &hidden)| !hidden).map(|(&v, _)| v))
-            .collect()
+        let mut observed = Vec::with_capacity(self.observed * planes.len());
+        for plane in planes {
+            observed.extend(plane.iter().zip(&self.hole).filter(|&(_, &hidden)| !hidden).map(|(&v, _)| v));
+        }
+        observed
     }
 
     /// The observed entries in place; the hole of each channel holds `fill` of the channel's entries. Zeros (mid-grey
     /// in [−1, 1]) give Hᵀ = H†.
     pub(super) fn scatter(&self, y: &[f32], fill: impl Fn(&[f32]) -> f32) -> Vec<f32> {
-        let mut image = Vec::new();
-        for observed in y.chunks_exact(self.observed) {
+        let planes = y.chunks_exact(self.observed);
+        let mut image = Vec::with_capacity(self.hole.len() * planes.len());
+        for observed in planes {
             let filled = fill(observed);
             let mut entries = observed.iter();
             let entry = |&hidden: &bool| if hidden { None } else { entries.next() };

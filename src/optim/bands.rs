@@ -178,6 +178,9 @@ impl Basis {
     }
 }
 
+/// Columns of a product that are summed at a time, in registers.
+const BLOCK: usize = 16;
+
 /// C ← A·B, row-major; B and C have so many columns. Compiled for the vectors of every CPU, with the same bits on all:
 /// nothing is contracted to fused multiply-adds.
 struct Product<'a> {
@@ -195,9 +198,19 @@ impl WithSimd for Product<'_> {
         let Self { c, a, b, columns } = self;
         let inner = b.len() / columns;
         for (row, factors) in c.chunks_exact_mut(columns).zip(a.chunks_exact(inner)) {
-            row.fill(0.0);
+            let (blocks, rest) = row.as_chunks_mut::<BLOCK>();
+            let done = columns - rest.len();
+            for (block, to) in blocks.iter_mut().enumerate() {
+                let mut sum = [0.0; BLOCK];
+                for (factor, other) in factors.iter().zip(b.chunks_exact(columns)) {
+                    let other = &other[block * BLOCK..][..BLOCK];
+                    sum.iter_mut().zip(other).for_each(|(to, from)| *to += factor * from);
+                }
+                *to = sum;
+            }
+            rest.fill(0.0);
             for (factor, other) in factors.iter().zip(b.chunks_exact(columns)) {
-                row.iter_mut().zip(other).for_each(|(to, from)| *to += factor * from);
+                rest.iter_mut().zip(&other[done..]).for_each(|(to, from)| *to += factor * from);
             }
         }
     }

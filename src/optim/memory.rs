@@ -86,26 +86,31 @@ impl<T: Real> Memory<T> {
             self.apply_initial(&mut q);
             return q;
         };
-        // Memory is what this costs: what a pass adds to q is at once multiplied with the next pair.
-        let pass = |q: &mut Vec<T>, a: f64, add: &[T], next: Option<&[T]>| {
+        // Memory is what this costs: what a pass adds to q is at once multiplied with the next pair, and the pair after it is
+        // on its way.
+        let pass = |q: &mut Vec<T>, a: f64, add: &[T], next: Option<&[T]>, ahead: [&[T]; 2]| {
             if let Some(next) = next {
-                return add_scaled_dot(q, a, add, next);
+                return add_scaled_dot(q, a, add, next, ahead);
             }
             add_scaled(q, a, add);
             0.0
         };
+        let s = |i: Option<usize>| i.and_then(|i| pairs.get(i)).map(|pair| &*pair.s);
+        let y = |i: Option<usize>| i.and_then(|i| pairs.get(i)).map(|pair| &*pair.y);
         let mut weights = vec![0.0; pairs.len()];
         let mut product = dot(&newest.s, &q);
         for (i, pair) in pairs.iter().enumerate().rev() {
             weights[i] = product * pair.rho;
-            let older = i.checked_sub(1).map(|older| &*pairs[older].s);
-            product = pass(&mut q, -weights[i], &pair.y, older);
+            let (older, oldest) = (i.checked_sub(1), i.checked_sub(2));
+            let ahead = [y(older).unwrap_or_default(), s(oldest).unwrap_or_default()];
+            product = pass(&mut q, -weights[i], &pair.y, s(older), ahead);
         }
         self.apply_initial(&mut q);
         product = dot(&oldest.y, &q);
         for (i, pair) in pairs.iter().enumerate() {
             let weight = weights[i] - product * pair.rho;
-            product = pass(&mut q, weight, &pair.s, pairs.get(i + 1).map(|newer| &*newer.y));
+            let ahead = [s(Some(i + 1)).unwrap_or_default(), y(Some(i + 2)).unwrap_or_default()];
+            product = pass(&mut q, weight, &pair.s, y(Some(i + 1)), ahead);
         }
         q
     }

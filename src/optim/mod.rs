@@ -7,6 +7,7 @@ mod bands;
 mod lbfgs;
 mod line_search;
 mod memory;
+mod prefetch;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -5,9 +5,12 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::prefetch::prefetch;
 use crate::real::Real;
 
 const LANES: usize = 8;
+/// Numbers of f32 in a line of the cache.
+const LINE: usize = 16;
 
 /// Σ term(aᵢ, bᵢ) in f64; the shorter vector ends it.
 #[inline(always)]
@@ -53,13 +56,31 @@ pub(super) fn norm_1<T: Real>(a: &[T]) -> f64 {
 
 /// ‖a‖∞; NaN if any entry is NaN (as torch's `max`).
 pub(super) fn norm_max<T: Real>(a: &[T]) -> f64 {
-    let (mut largest, mut has_nan) = (0.0_f64, false);
-    for value in a {
-        let value = value.to_f64().abs();
-        has_nan |= value.is_nan();
-        largest = if value > largest { value } else { largest };
+    Arch::new().dispatch(NormMax(a))
+}
+
+/// [`norm_max`], compiled for the vectors of every CPU.
+struct NormMax<'a, T>(&'a [T]);
+
+impl<T: Real> WithSimd for NormMax<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> f64 {
+        let (chunks, rest) = self.0.as_chunks::<LANES>();
+        let larger = |a: f64, b: f64| if b > a { b } else { a };
+        let (mut largest, mut nans) = ([0.0; LANES], [0_u64; LANES]);
+        for chunk in chunks {
+            for ((largest, nans), value) in largest.iter_mut().zip(&mut nans).zip(chunk) {
+                let value = value.to_f64().abs();
+                *nans |= u64::from(value.is_nan());
+                *largest = larger(*largest, value);
+            }
+        }
+        let rest = rest.iter().map(|value| value.to_f64().abs());
+        let has_nan = nans.iter().any(|nans| *nans > 0) || rest.clone().any(f64::is_nan);
+        if has_nan { f64::NAN } else { rest.chain(largest).fold(0.0, larger) }
     }
-    if has_nan { f64::NAN } else { largest }
 }
 
 /// y ← y + a·x.
@@ -71,9 +92,9 @@ pub(super) fn add_scaled<T: Real>(y: &mut [T], a: f64, x: &[T]) {
 }
 
 /// y ← y + a·x, and then y·b accumulated in f64: the bits of [`add_scaled`] and [`dot`] in one pass over memory. All have
-/// the same length.
-pub(super) fn add_scaled_dot<T: Real>(y: &mut [T], a: f64, x: &[T], b: &[T]) -> f64 {
-    Arch::new().dispatch(AddScaledDot { y, a: T::from_f64(a), x, b })
+/// the same length. Meanwhile `ahead`, the x and b of the pass after, are fetched into the cache.
+pub(super) fn add_scaled_dot<T: Real>(y: &mut [T], a: f64, x: &[T], b: &[T], ahead: [&[T]; 2]) -> f64 {
+    Arch::new().dispatch(AddScaledDot { y, a: T::from_f64(a), x, b, ahead })
 }
 
 /// [`add_scaled_dot`], compiled for the vectors of every CPU.
@@ -82,6 +103,7 @@ struct AddScaledDot<'a, T> {
     a: T,
     x: &'a [T],
     b: &'a [T],
+    ahead: [&'a [T]; 2],
 }
 
 impl<T: Real> WithSimd for AddScaledDot<'_, T> {
@@ -89,12 +111,9 @@ impl<T: Real> WithSimd for AddScaledDot<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) -> f64 {
-        let Self { y, a, x, b } = self;
-        let (y_chunks, y_rest) = y.as_chunks_mut::<LANES>();
-        let (x_chunks, x_rest) = x.as_chunks::<LANES>();
-        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+        let Self { y, a, x, b, ahead } = self;
         let mut lanes = [0.0; LANES];
-        for ((y, x), b) in y_chunks.iter_mut().zip(x_chunks).zip(b_chunks) {
+        let mut pass = |y: &mut [T; LANES], x: &[T; LANES], b: &[T; LANES]| {
             // Through a copy: its numbers alias nothing, and stay vectors.
             let mut sum = *y;
             for (sum, x) in sum.iter_mut().zip(x) {
@@ -104,7 +123,20 @@ impl<T: Real> WithSimd for AddScaledDot<'_, T> {
             for ((lane, y), b) in lanes.iter_mut().zip(sum).zip(b) {
                 *lane += y.to_f64() * b.to_f64();
             }
+        };
+        let (y_lines, y) = y.as_chunks_mut::<LINE>();
+        let (x_lines, x) = x.as_chunks::<LINE>();
+        let (b_lines, b) = b.as_chunks::<LINE>();
+        for (line, ((y, x), b)) in y_lines.iter_mut().zip(x_lines).zip(b_lines).enumerate() {
+            ahead.iter().for_each(|numbers| prefetch(numbers, line * LINE));
+            let y = y.as_chunks_mut::<LANES>().0;
+            let (x, b) = (x.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+            y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| pass(y, x, b));
         }
+        let (y_chunks, y_rest) = y.as_chunks_mut::<LANES>();
+        let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+        y_chunks.iter_mut().zip(x_chunks).zip(b_chunks).for_each(|((y, x), b)| pass(y, x, b));
         let rest = y_rest.iter_mut().zip(x_rest).zip(b_rest).map(|((y, x), b)| {
             *y += a * *x;
             y.to_f64() * b.to_f64()
@@ -139,7 +171,7 @@ mod tests {
             let mut apart: Vec<f32> = (0..len).map(number(7)).collect();
             let mut fused = apart.clone();
             add_scaled(&mut apart, -0.37, &x);
-            let product = add_scaled_dot(&mut fused, -0.37, &x, &b);
+            let product = add_scaled_dot(&mut fused, -0.37, &x, &b, [&b, &[]]);
             assert_eq!((product.to_bits(), &fused), (dot(&apart, &b).to_bits(), &apart), "{len}");
             // Neither depends on the vectors of this CPU.
             let plain = sum_pairs(&apart, &b, |a, b| a * b);

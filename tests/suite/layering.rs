@@ -101,7 +101,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rand_core::", &["random.rs"]),
     ("rand_chacha::", &["random.rs"]),
     ("serde_yaml::", &["spec/parse.rs", "dataset/description.rs", "net/model/"]),
-    ("unsafe ", &["net/kernel/", "net/kernel.rs"]),
+    ("unsafe ", &["net/kernel/", "net/kernel.rs", "optim/prefetch.rs"]),
 ];
 
 /// Modules that touch no file, with the files that are the exception.
