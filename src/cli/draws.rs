@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::Args;
 use safetensors::tensor::{Dtype, View, serialize};
 
+use super::execute::check_models;
 use super::pipeline::PipelineArgs;
 use super::{CliError, CliResult, Global, print_lossy};
 use crate::atomic;
@@ -147,8 +148,9 @@ struct Starts<'a> {
 impl<'a> Starts<'a> {
     fn new(assembly: &'a Assembly) -> Result<Self, CliError> {
         let kind = DeviceKind::Cpu { threads: granted_cores().len(), cores: Vec::new() };
-        let fields =
-            assembly.fields(&Device { name: "cpu:0".to_owned(), kind }).map_err(CliError::failure)?;
+        let device = [Device { name: "cpu:0".to_owned(), kind }];
+        check_models(assembly.plan(), &device)?;
+        let fields = assembly.fields(&device[0]).map_err(CliError::failure)?;
         let engine = Engine::new(fields, MemoryBudget::Recompute, 1).with_readers(assembly.readers());
         Ok(Self { assembly, engine })
     }

@@ -1,5 +1,6 @@
 //! Solving units on the devices of this machine: what `dflow run` and `dflow work` share.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::pipeline::Resolved;
 use super::{CliError, Global};
 use crate::cluster::WorkOptions;
 use crate::plan::{Cell, Plan, Unit};
+use crate::run::event::MEASURING;
 use crate::run::signal::StopRequest;
 use crate::run::{Blame, Dispatcher, Identity, Limits, Live, RunEvent, RunSummary};
 use crate::store::RunDir;
@@ -23,7 +25,7 @@ use crate::worker::assembly::Assembly;
 use crate::worker::device::{self, Device, DeviceKind};
 use crate::worker::engine::MemoryBudget;
 use crate::worker::process::{Processes, Setup};
-use crate::worker::protocol::Layouts;
+use crate::worker::protocol::{Layouts, Work};
 use crate::worker::{Settings, Threads, Workers, throughput};
 
 /// How units are solved; none of it changes a number.
@@ -69,11 +71,12 @@ impl SolveArgs {
         })
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self, work: Work) -> Settings {
         Settings {
             slots: self.slots.0,
             memory: self.memory.0,
             checkpoint_every: Duration::from_secs(self.checkpoint_every),
+            work,
         }
     }
 }
@@ -168,9 +171,17 @@ impl Job<'_> {
             return Ok(summary);
         }
         let assembly = self.assembly()?;
-        let layout = self.lay_out(assembly.as_deref());
+        let work = self.work();
+        // What the layout would only advise, the quiet do not want to wait for.
+        let layout = if self.is_auto || !global.quiet {
+            self.lay_out(assembly.as_deref(), &work, || {
+                progress.observe(&RunEvent::Preparing { what: format!("cpu {MEASURING}") });
+            })
+        } else {
+            None
+        };
         let device_names: Vec<String> = self.devices.iter().map(|device| device.name.clone()).collect();
-        let workers = self.workers(assembly, global);
+        let workers = self.workers(assembly, work, global);
         let live = self.live(&device_names);
         let mut log = Log::open(self.run_dir);
         let mut observe = |event: &RunEvent| {
@@ -209,6 +220,11 @@ impl Job<'_> {
         Ok(summary)
     }
 
+    fn work(&self) -> Work {
+        let cells: BTreeSet<usize> = self.todo.iter().map(|unit| unit.cell).collect();
+        Work { units: self.todo.len(), cells: cells.into_iter().collect() }
+    }
+
     /// Readings and heartbeat of this process.
     fn live(&self, devices: &[String]) -> Live {
         let (submission, chunk) = self.task.clone().unzip();
@@ -231,14 +247,19 @@ impl Job<'_> {
 
     /// Measures how a CPU's cores are best shared out, where there are samples enough for workers of one core; `auto` takes
     /// the faster way.
-    fn lay_out(&mut self, assembly: Option<&Assembly>) -> Option<Layouts> {
+    fn lay_out(
+        &mut self,
+        assembly: Option<&Assembly>,
+        work: &Work,
+        announce: impl FnOnce(),
+    ) -> Option<Layouts> {
         let [device] = &*self.devices else { return None };
         // Pinned: the user has shared them out.
         let DeviceKind::Cpu { threads, ref cores } = device.kind else { return None };
         if !cores.is_empty() || self.todo.len() < SAMPLES_PER_WORKER * threads {
             return None;
         }
-        let layouts = throughput::layouts(assembly?, device, self.options.memory.0)?;
+        let layouts = throughput::layouts(assembly?, device, self.options.memory.0, work, announce)?;
         if self.is_auto && layouts.is_faster_apart() {
             self.devices = device::split(device);
         }
@@ -246,8 +267,8 @@ impl Job<'_> {
     }
 
     /// Workers of the devices: threads where they are cores of this process, else processes.
-    fn workers(&self, assembly: Option<Arc<Assembly>>, global: &Global) -> Workers {
-        let (settings, devices) = (self.options.settings(), self.devices.clone());
+    fn workers(&self, assembly: Option<Arc<Assembly>>, work: Work, global: &Global) -> Workers {
+        let (settings, devices) = (self.options.settings(work), self.devices.clone());
         let Resolved { plan, document, .. } = self.resolved;
         let threads = assembly.map(|assembly| Threads {
             assembly,

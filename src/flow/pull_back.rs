@@ -122,7 +122,8 @@ impl<'a, T: Real> Reverse<'a, T> {
         let (dim, tableau) = (self.field.dim(), self.tableau);
         let Work { cond, lambda, k_bar, x_bar } = &mut self.work;
         let (x_bar, later) = x_bar.split_at_mut(i + 1);
-        let later = tableau.coefficients[i + 1..].iter().map(|row| row[i]).zip(later.iter().map(Vec::as_slice));
+        let later =
+            tableau.coefficients[i + 1..].iter().map(|row| row[i]).zip(later.iter().map(Vec::as_slice));
         let terms = std::iter::once((tableau.weights[i], lambda.as_slice())).chain(later);
         sum_scaled(k_bar, h, terms, dim);
         let out = &mut x_bar[i];

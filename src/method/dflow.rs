@@ -201,7 +201,8 @@ impl DflowSolve {
             let optimizer = self.optimizer.as_mut().expect("advance is called once x₀ is there");
             if let Some(InitialHessian::Bands(BandsSpec { from_psnr, .. })) = options.initial {
                 let psnr = optimizer.accepted().and_then(|accepted| accepted.payload.fit.psnr);
-                optimizer.use_bands(psnr.is_some_and(|psnr| psnr >= from_psnr));
+                // The PSNR of a bad fit is below 0.
+                optimizer.use_bands(from_psnr <= 0.0 || psnr.is_some_and(|psnr| psnr >= from_psnr));
             }
             match optimizer.next(told.take()) {
                 Step::Evaluate(x0) => {

@@ -107,7 +107,8 @@ fn silu(x: &mut f32) {
     *x /= 1.0 + libm::expf(-*x);
 }
 
-/// cos(t·f) and then sin(t·f) (and a 0 where `out` has an odd length), f = 10000^(−i/half); the frequencies are f32, as the public code has them.
+/// cos(t·f) and then sin(t·f) (and a 0 where `out` has an odd length), f = 10000^(−i/half); the frequencies are f32, as the
+/// public code has them.
 fn sinusoids(time: f64, out: &mut [f32]) {
     let half = out.len() / 2;
     let (cosines, sines) = out.split_at_mut(half);

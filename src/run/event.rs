@@ -5,6 +5,9 @@ use serde::Serialize;
 use crate::plan::Unit;
 use crate::worker::protocol::{Finished, Layouts, MemoryPlan, SlotChoice, Usage};
 
+/// What a device, or the cores of one, do where calls were not timed before.
+pub const MEASURING: &str = "times network calls first: seconds, once per model and machine";
+
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use self::crash::Crashes;
 use self::seat::{Held, Seat, State};
 use self::typical::Typical;
 pub(super) use self::watch::LOOK_EVERY;
-use super::event::{RunEvent, RunSummary};
+use super::event::{MEASURING, RunEvent, RunSummary};
 use crate::plan::Unit;
 use crate::worker::protocol::{Command, Event, Finished};
 
@@ -167,6 +167,7 @@ impl Scheduler {
             Event::Suspended { unit } => self.show(RunEvent::Suspended { device, unit }),
             Event::FewerSlots { slots } => self.show(RunEvent::FewerSlots { device, slots }),
             Event::NoTapes => self.show(RunEvent::NoTapes { device }),
+            Event::Measuring => self.show(RunEvent::Preparing { what: format!("{device} {MEASURING}") }),
             Event::Ended(usage) => {
                 let seat = &mut self.seats[index];
                 seat.state = State::Ended;

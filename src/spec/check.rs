@@ -510,7 +510,7 @@ fn check_optimizer(found: &mut Found, at: &str, optimizer: OptimizerSpec) {
     found.not_negative(&at, "tolerance_change", tolerance_change);
     if let Some(InitialHessian::Bands(BandsSpec { from_psnr, pairs })) = initial {
         let at = join(&join(&at, "initial"), "bands");
-        let in_words = format!("0 (used from the start) to {PSNR_CEILING} dB (the MSE is floored there)");
+        let in_words = format!("from 0 to {PSNR_CEILING} dB (the MSE is floored there)");
         found.number(&at, "from_psnr", from_psnr, &in_words, |psnr| (0.0..=PSNR_CEILING).contains(&psnr));
         found.count(&at, "pairs", pairs);
     }

@@ -398,6 +398,10 @@ fn options_that_came_later_are_written_only_where_they_are_used() {
     };
     let plain = written(serde_json::json!({ "stop": [{ "evals": 5 }] }));
     assert!(plain["stop_tests"].is_null() && plain["optimizer"]["lbfgs"]["initial"].is_null(), "{plain}");
+    let defaults = written(serde_json::json!({
+        "stop": [{ "evals": 5 }], "stop_tests": "outer_step", "optimizer": { "lbfgs": { "initial": "scalar" } }
+    }));
+    assert_eq!(defaults, plain, "what is written as it is anyway is the same cell");
     let bands = serde_json::json!({ "lbfgs": { "initial": { "bands": {} } } });
     let fast = written(serde_json::json!({ "optimizer": bands, "stop_tests": "evaluation" }));
     assert_eq!(fast["stop_tests"], "evaluation");

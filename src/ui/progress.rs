@@ -239,32 +239,42 @@ fn slots_text(slots: usize, choice: &SlotChoice) -> String {
     match choice {
         SlotChoice::Asked => count,
         SlotChoice::Unmeasured(why) => format!("{count} (not measured: {why})"),
-        SlotChoice::Measured { rates, earlier, room } => {
+        SlotChoice::Measured { rates, has_pull_backs, earlier, was_busy, room } => {
             let listed: Vec<String> = rates.iter().map(|(rows, rate)| format!("{rows}: {rate:.1}")).collect();
             let room = if rates.iter().any(|(rows, _)| rows > room) {
                 format!(" of {} that memory has room for", text::count(*room, "row"))
             } else {
                 String::new()
             };
-            let earlier = if *earlier { ", measured by an earlier run" } else { "" };
+            let (call, how) = (call_text(*has_pull_backs), how_measured(*earlier, *was_busy));
             format!(
-                "{count} (the fewest{room} within 3 % of the best; rows/s by rows in a call, with pull-back: {}{earlier})",
+                "{count} (the fewest{room} within 3 % of the best; rows/s by rows in a call{call}: {}{how})",
                 listed.join(", ")
             )
         }
     }
 }
 
+fn call_text(has_pull_backs: bool) -> &'static str {
+    if has_pull_backs { " with pull-back" } else { "" }
+}
+
+fn how_measured(earlier: bool, was_busy: bool) -> String {
+    let earlier = if earlier { ", measured by an earlier run" } else { "" };
+    format!("{earlier}{}", if was_busy { ", while other processes used the cores" } else { "" })
+}
+
 fn layout_text(layouts: &Layouts, is_free: bool) -> String {
-    let Layouts { workers, together, apart } = *layouts;
+    let Layouts { workers, together, apart, has_pull_backs, earlier, was_busy } = *layouts;
     let what = match (layouts.is_faster_apart(), is_free) {
         (true, true) => format!("these {workers} are used"),
         (true, false) => format!("`devices: cpu:{workers}x1` would be faster"),
         (false, _) => "one is used".to_owned(),
     };
+    let (call, how) = (call_text(has_pull_backs), how_measured(earlier, was_busy));
     format!(
-        "{workers} threads, network calls with pull-back: one worker {together:.1} rows/s, {workers} workers of one thread \
-         {apart:.1} rows/s; {what}"
+        "{workers} threads, network calls{call}: one worker {together:.1} rows/s, {workers} workers of one thread \
+         {apart:.1} rows/s{how}; {what}"
     )
 }
 
@@ -337,7 +347,15 @@ mod tests {
 
     #[test]
     fn the_faster_layout_is_used_or_advised() {
-        let text = |apart, is_free| layout_text(&Layouts { workers: 2, together: 100.0, apart }, is_free);
+        let quiet = Layouts {
+            workers: 2,
+            together: 100.0,
+            apart: 112.0,
+            has_pull_backs: true,
+            earlier: false,
+            was_busy: false,
+        };
+        let text = |apart, is_free| layout_text(&Layouts { apart, ..quiet }, is_free);
         let measured =
             "2 threads, network calls with pull-back: one worker 100.0 rows/s, 2 workers of one thread ";
         for (apart, is_free, end) in [
@@ -348,6 +366,12 @@ mod tests {
         ] {
             assert_eq!(text(apart, is_free), format!("{measured}{end}"));
         }
+        let busy = Layouts { was_busy: true, earlier: true, has_pull_backs: false, ..quiet };
+        assert_eq!(
+            layout_text(&busy, true),
+            "2 threads, network calls: one worker 100.0 rows/s, 2 workers of one thread 112.0 rows/s, measured by an earlier \
+             run, while other processes used the cores; one is used"
+        );
     }
 
     #[test]
@@ -357,16 +381,18 @@ mod tests {
         assert_eq!(slots_text(1, &none), "1 slot (not measured: no network is called)");
         let measured = |earlier, room| SlotChoice::Measured {
             rates: vec![(1, 20.04), (2, 39.0), (4, 39.5)],
+            has_pull_backs: true,
             earlier,
+            was_busy: false,
             room,
         };
         assert_eq!(
             slots_text(2, &measured(false, 4)),
-            "2 slots (the fewest within 3 % of the best; rows/s by rows in a call, with pull-back: 1: 20.0, 2: 39.0, 4: 39.5)"
+            "2 slots (the fewest within 3 % of the best; rows/s by rows in a call with pull-back: 1: 20.0, 2: 39.0, 4: 39.5)"
         );
         assert_eq!(
             slots_text(2, &measured(true, 3)),
-            "2 slots (the fewest of 3 rows that memory has room for within 3 % of the best; rows/s by rows in a call, \
+            "2 slots (the fewest of 3 rows that memory has room for within 3 % of the best; rows/s by rows in a call \
              with pull-back: 1: 20.0, 2: 39.0, 4: 39.5, measured by an earlier run)"
         );
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::device::{Device, DeviceKind};
 use super::engine::{Engine, Field, Reader, Slot, StoredSolve};
-use super::protocol::MemoryPlan;
+use super::protocol::{MemoryPlan, Work};
 use crate::catalog::{Catalog, Prior, Samples};
 use crate::flow::Cond;
 use crate::method::{Draws, Goal, Points, Problem, PropertyTarget, Restoration};
@@ -142,10 +142,11 @@ impl Assembly {
         Ok(Some(self.priors[index].field()))
     }
 
-    /// The networks of the plan, each once; closed forms are none.
-    pub fn subjects(&self) -> Vec<Subject> {
+    /// The networks that there is work for, each once; closed forms are none.
+    pub fn subjects(&self, work: &Work) -> Vec<Subject> {
         let mut subjects: Vec<Subject> = Vec::new();
-        for (cell, prepared) in self.plan().cells.iter().zip(&self.cells) {
+        for &index in &work.cells {
+            let (cell, prepared) = (&self.plan().cells[index], &self.cells[index]);
             let (Some(field), Some(model)) = (prepared.prior, &cell.model) else { continue };
             let is_network = matches!(self.priors[field], Prior::Network(_));
             if !is_network || subjects.iter().any(|subject| subject.field == field) {
@@ -163,13 +164,13 @@ impl Assembly {
     }
 
     /// The decision between tape and recompute.
-    pub fn memory_plan(&self, engine: &Engine) -> MemoryPlan {
-        engine.memory_plan([self.calls_kept()])
+    pub fn memory_plan(&self, engine: &Engine, work: &Work) -> MemoryPlan {
+        engine.memory_plan([self.calls_kept(work)])
     }
 
     /// Most network calls that a pull-back may need the tapes of at a time.
-    pub fn calls_kept(&self) -> u32 {
-        let calls = self.plan().cells.iter().filter_map(|cell| match &cell.solve {
+    pub fn calls_kept(&self, work: &Work) -> u32 {
+        let calls = work.cells.iter().filter_map(|cell| match &self.plan().cells[*cell].solve {
             MethodSpec::Dflow(spec) => spec.solver.nfe(),
             // A step pulls its own call back at once.
             MethodSpec::OtOde(_) | MethodSpec::Pigdm(_) => Some(1),

@@ -5,6 +5,7 @@ mod grant;
 
 use std::fs;
 use std::num::NonZeroU32;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -278,11 +279,55 @@ pub fn split(device: &Device) -> Vec<Device> {
     (0..threads).map(one).collect()
 }
 
-/// Load of the last minute per core; 0 where the system does not tell.
-pub fn load_per_core() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
-    load / std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64
+/// How much other processes use the cores that this one may use, from its start on.
+pub(super) struct OtherLoad {
+    cores: Vec<usize>,
+    begun: Instant,
+    others: Option<f64>,
+}
+
+impl OtherLoad {
+    /// Begins now.
+    pub(super) fn start() -> Self {
+        let cores = affinity();
+        Self { others: Self::seconds(&cores), cores, begun: Instant::now() }
+    }
+
+    /// Core-seconds of other processes per second and core, 0 to 1; 0 where the system does not tell.
+    pub(super) fn per_core(&self) -> f64 {
+        let wall = self.begun.elapsed().as_secs_f64() * self.cores.len() as f64;
+        let used = Self::seconds(&self.cores).zip(self.others).map_or(0.0, |(now, before)| now - before);
+        (used / wall).clamp(0.0, 1.0)
+    }
+
+    /// Core-seconds of all processes on these cores since the system's start, without those of this one.
+    fn seconds(cores: &[usize]) -> Option<f64> {
+        let all = fs::read_to_string("/proc/stat").ok()?;
+        let own = fs::read_to_string("/proc/self/stat").ok()?;
+        let ticks = busy_ticks(&all, cores)? as f64 - own_ticks(&own)? as f64;
+        Some(ticks / rustix::param::clock_ticks_per_second() as f64)
+    }
+}
+
+/// Ticks that these cores were busy, of the text of `/proc/stat` (proc(5)).
+fn busy_ticks(stat: &str, cores: &[usize]) -> Option<u64> {
+    let of_core = |core: &usize| {
+        let name = format!("cpu{core}");
+        let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+        let ticks: Vec<u64> = line.split_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
+        // User, nice, system; interrupts of both kinds; what other systems took. (Idle and waiting are between them.)
+        let [user, nice, system, _, _, rest @ ..] = &ticks[..] else { return None };
+        Some(user + nice + system + rest.iter().take(3).sum::<u64>())
+    };
+    cores.iter().map(of_core).sum()
+}
+
+/// Ticks of all threads of a process, of the text of its `stat`. Its name, in brackets, may hold anything.
+fn own_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()? + ticks()?)
 }
 
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.
@@ -317,6 +362,22 @@ mod tests {
 
     fn worker(index: usize, threads: usize, cores: &[usize]) -> (String, usize, Vec<usize>) {
         (format!("cpu:{index}"), threads, cores.to_vec())
+    }
+
+    #[test]
+    fn load_is_that_of_others_on_our_cores() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 400 50 4 5 6 700 800\ncpu1 10 0 0 0 0 0 0 0 0 0\ncpu10 1 1 1\nintr 5\n";
+        assert_eq!(busy_ticks(stat, &[0]), Some(21));
+        assert_eq!(busy_ticks(stat, &[0, 1]), Some(31));
+        assert_eq!((busy_ticks(stat, &[2]), busy_ticks(stat, &[10])), (None, None), "not there, or cut off");
+        let own = "17 (a) name) R 1 2 3 4 5 6 7 8 9 10 1200 34 0 0";
+        assert_eq!((own_ticks(own), own_ticks("17 (a")), (Some(1234), None));
+        // This thread is no other process; sleeping is no load.
+        let load = OtherLoad::start();
+        assert!(load.others.is_some_and(|seconds| seconds > 0.0));
+        let clock = std::time::Instant::now();
+        while clock.elapsed().as_millis() < 300 {}
+        assert!((0.0..=1.0).contains(&load.per_core()));
     }
 
     #[test]

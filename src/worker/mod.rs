@@ -28,7 +28,7 @@ use self::assembly::Assembly;
 use self::device::{Device, DeviceKind};
 use self::engine::{Engine, MemoryBudget, Slot, panic_text};
 use self::process::Processes;
-use self::protocol::{Cause, Command, Event, Finished, SlotChoice, SlotTime, Usage};
+use self::protocol::{Cause, Command, Event, Finished, SlotChoice, SlotTime, Usage, Work};
 use self::row::{Due, Writer};
 use crate::plan::Unit;
 use crate::run::Launch;
@@ -49,12 +49,8 @@ pub struct Settings {
     pub memory: Option<MemoryBudget>,
     /// Least time between two checkpoints of a running solve.
     pub checkpoint_every: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { slots: None, memory: None, checkpoint_every: Duration::from_secs(60) }
-    }
+    /// What there is to do, for all workers together.
+    pub work: Work,
 }
 
 /// Starts a worker for each device: a thread of this process for CPUs, a child process for the others.
@@ -254,10 +250,13 @@ impl<'a> Worker<'a> {
         let budget = device::free_memory() / 2 / workers.max(1) as u64;
         let memory = settings.memory.unwrap_or(MemoryBudget::Bytes(budget));
         let mut fields = assembly.fields(device).map_err(WorkerError::Start)?;
-        let (slots, choice) = match settings.slots {
-            Some(slots) => (slots, SlotChoice::Asked),
-            None => throughput::choose(assembly, device, &mut fields, (memory, budget)),
+        let (slots, choice) = if let Some(slots) = settings.slots {
+            (slots, SlotChoice::Asked)
+        } else {
+            let announce = || say(Event::Measuring);
+            throughput::choose(assembly, device, &mut fields, (memory, budget), &settings.work, announce)
         };
+        let slots = slots.min(settings.work.units.max(1));
         let engine = Engine::new(fields, memory, slots)
             .with_readers(assembly.readers())
             .with_probe(cuda::probe(&device.kind));
@@ -266,7 +265,7 @@ impl<'a> Worker<'a> {
             device: device.name.clone(),
             slots,
             choice,
-            memory: assembly.memory_plan(&engine),
+            memory: assembly.memory_plan(&engine, &settings.work),
             attempt: writer.attempt().to_owned(),
             pid: std::process::id(),
         });

@@ -48,6 +48,8 @@ pub enum Event {
         /// Process it runs in.
         pid: u32,
     },
+    /// The worker times network calls, which takes seconds.
+    Measuring,
     /// A sample took a slot.
     Started {
         /// Which.
@@ -105,6 +107,15 @@ pub enum Cause {
     Crash,
 }
 
+/// What a run has to do, as far as a worker's slots depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Samples × cells that are left.
+    pub units: usize,
+    /// The cells that they are of, ascending.
+    pub cells: Vec<usize>,
+}
+
 /// Why a worker solves so many samples at a time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,12 +125,16 @@ pub enum SlotChoice {
     Asked,
     /// It is the usual number: nothing was measured, and why.
     Unmeasured(String),
-    /// They are the fewest whose network calls, with pull-backs, have about the best throughput.
+    /// They are the fewest whose network calls have about the best throughput.
     Measured {
         /// Rows of a call, and rows per second.
         rates: Vec<(usize, f64)>,
+        /// Whether with pull-backs: the methods have some.
+        has_pull_backs: bool,
         /// Whether an earlier run measured it.
         earlier: bool,
+        /// Whether other processes used the cores meanwhile.
+        was_busy: bool,
         /// Rows that there is memory for.
         room: usize,
     },
@@ -130,19 +145,25 @@ pub enum SlotChoice {
 pub struct Layouts {
     /// Workers of one thread each.
     pub workers: usize,
-    /// Rows per second in network calls with their pull-backs: one worker.
+    /// Rows per second in network calls: one worker.
     pub together: f64,
     /// As many workers as threads.
     pub apart: f64,
+    /// Whether with pull-backs: the methods have some.
+    pub has_pull_backs: bool,
+    /// Whether an earlier run measured it.
+    pub earlier: bool,
+    /// Whether other processes used the cores meanwhile: it then says nothing.
+    pub was_busy: bool,
 }
 
 impl Layouts {
     /// Gains below this are not worth another layout: networks are not all that a solve does.
     const LEAST_GAIN: f64 = 1.05;
 
-    /// Whether one worker for each thread is faster.
+    /// Whether one worker for each thread is faster, for certain.
     pub fn is_faster_apart(&self) -> bool {
-        self.apart >= Self::LEAST_GAIN * self.together
+        !self.was_busy && self.apart >= Self::LEAST_GAIN * self.together
     }
 }
 

@@ -3,31 +3,22 @@
 //! A network's calls are timed once per machine (a few seconds at the most), with their pull-backs, and the rates kept in
 //! the user's cache folder. Only speed depends on the result: a row's numbers do not depend on the rows beside it.
 
-use std::collections::BTreeMap;
-use std::io;
+mod kept;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::sync::Barrier;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
+use self::kept::{Key, Measured, Rates, measured};
 use super::assembly::{Assembly, Subject};
 use super::cuda;
 use super::device::{self, Device, DeviceKind};
 use super::engine::{Field, MemoryBudget};
-use super::protocol::{Layouts, SlotChoice};
-use crate::atomic;
+use super::protocol::{Layouts, SlotChoice, Work};
 use crate::flow::{Cond, Rows, VelocityField};
-use crate::net::kernel;
-use crate::plan::identity::NUMERICS;
 use crate::user_cache;
 
-/// Raised whenever what is measured, or the file of it, changes.
-const VERSION: u32 = 1;
-
-/// Slots per thread of a CPU worker where nothing is measured: enough that a batch rarely leaves a thread without a row,
-/// few enough that the last samples are spread over the workers.
+/// Slots per thread of a CPU worker whose methods call no network: what they do goes on side by side.
 const SLOTS_PER_THREAD: usize = 4;
 
 /// A call of more rows than this, and than two for each thread, is not timed.
@@ -42,64 +33,72 @@ const ALL_SECONDS: f64 = 3.0;
 /// Seconds of calls of one size.
 const EACH_SECONDS: f64 = 0.25;
 
-/// A machine with more load than this per core, beside us, is busy: what is measured on it is measured again once it is idle.
-const BUSY: f64 = 0.3;
-
-/// Rows per second in calls of so many rows, or of so many workers.
-type Rates = Vec<(usize, f64)>;
-
-/// Rates that were measured by this process: workers that share a cache folder, or have none, do not measure twice.
-static MEASURED: Mutex<BTreeMap<PathBuf, Rates>> = Mutex::new(BTreeMap::new());
-
-/// The slots of a worker that was not told how many, and why so many.
+/// The slots of a worker that was not told how many, and why so many; `announce` is called if that takes seconds.
 pub(super) fn choose(
     assembly: &Assembly,
     device: &Device,
     fields: &mut [Field],
     (memory, free): (MemoryBudget, u64),
+    work: &Work,
+    announce: impl FnOnce(),
 ) -> (usize, SlotChoice) {
     let step = match &device.kind {
         DeviceKind::Cpu { threads, .. } => *threads,
         DeviceKind::Cuda { .. } => cuda::BATCH,
         DeviceKind::Sim { .. } => return (SLOTS_PER_THREAD, unmeasured("a stand-in for a GPU")),
     };
-    let usual = match &device.kind {
-        DeviceKind::Cuda { .. } => cuda::BATCH,
-        _ => SLOTS_PER_THREAD * step,
-    };
-    let Some(subject) = largest(assembly, fields) else {
-        return (usual, unmeasured("no network is called"));
+    let Some(subject) = largest(assembly, fields, work) else {
+        return (SLOTS_PER_THREAD * step, unmeasured("no network is called"));
     };
     let field = &mut fields[subject.field];
-    let Room { rows: most, .. } =
-        Room::new((memory, free), field.tape_bytes_per_row(), assembly.calls_kept(), step);
-    let key = Key::new(subject.identity, device);
+    let calls_kept = assembly.calls_kept(work);
+    let Room { rows: most, .. } = Room::new((memory, free), field.tape_bytes_per_row(), calls_kept, step);
+    if work.units <= step.min(most) {
+        return (work.units, unmeasured("as many as there are samples left"));
+    }
+    let key = Key::new(subject.identity, device, calls_kept > 0);
     let sizes: Vec<usize> = sizes(step).into_iter().filter(|rows| *rows <= most).collect();
-    let (rates, earlier) = measured(&key, &sizes, user_cache::folder().as_deref(), || {
-        sweep(&sizes, |rows| seconds(field.as_mut(), subject.cond, rows))
-    });
+    let Measured { rates, was_busy, earlier } =
+        measured(&key, &sizes, user_cache::folder().as_deref(), || {
+            announce();
+            sweep(&sizes, Statistic::Fastest, |rows| {
+                seconds(field.as_mut(), subject.cond, rows, key.has_pull_backs)
+            })
+        });
     match pick(&rates, step, most) {
-        Some(slots) => (slots, SlotChoice::Measured { rates, earlier, room: most }),
-        None => (usual.min(most), unmeasured("a call takes too long to be timed, or too much memory")),
+        Some(slots) => {
+            let has_pull_backs = key.has_pull_backs;
+            (slots, SlotChoice::Measured { rates, has_pull_backs, earlier, was_busy, room: most })
+        }
+        // More than one row for each thread brings little where calls are long.
+        None => (step.min(most), unmeasured("a call takes too long to be timed, or too much memory")),
     }
 }
 
 /// The network with the largest tape.
-fn largest(assembly: &Assembly, fields: &[Field]) -> Option<Subject> {
-    assembly.subjects().into_iter().max_by_key(|subject| fields[subject.field].tape_bytes_per_row())
+fn largest(assembly: &Assembly, fields: &[Field], work: &Work) -> Option<Subject> {
+    assembly.subjects(work).into_iter().max_by_key(|subject| fields[subject.field].tape_bytes_per_row())
 }
 
 /// How fast a CPU's threads are as those of one worker, and each as a worker of its own; none for a device of one thread,
-/// and where that cannot be measured or would take the choice between tape and recompute another way.
-pub fn layouts(assembly: &Assembly, device: &Device, memory: Option<MemoryBudget>) -> Option<Layouts> {
+/// and where that cannot be measured or would take the choice between tape and recompute another way. `announce` is called
+/// if that takes seconds.
+pub fn layouts(
+    assembly: &Assembly,
+    device: &Device,
+    memory: Option<MemoryBudget>,
+    work: &Work,
+    announce: impl FnOnce(),
+) -> Option<Layouts> {
     let DeviceKind::Cpu { threads: count @ 2.., .. } = device.kind else { return None };
     let apart = device::split(device);
     let mut fields = assembly.fields(device).ok()?;
-    let subject = largest(assembly, &fields)?;
-    let tape = fields[subject.field].tape_bytes_per_row();
+    let subject = largest(assembly, &fields, work)?;
+    let (tape, calls_kept) = (fields[subject.field].tape_bytes_per_row(), assembly.calls_kept(work));
+    let has_pull_backs = calls_kept > 0;
     let room = |workers: usize, step| {
         let free = device::free_memory() / 2 / workers as u64;
-        Room::new((memory.unwrap_or(MemoryBudget::Bytes(free)), free), tape, assembly.calls_kept(), step)
+        Room::new((memory.unwrap_or(MemoryBudget::Bytes(free)), free), tape, calls_kept, step)
     };
     let (together_room, apart_room) = (room(1, count), room(count, 1));
     if together_room.is_kept != apart_room.is_kept || !apart_room.is_there {
@@ -112,18 +111,31 @@ pub fn layouts(assembly: &Assembly, device: &Device, memory: Option<MemoryBudget
     // Both at once: what else the machine does may have changed since the slots were measured.
     let mut both = || {
         let field = &mut fields[subject.field];
-        let time = || sweep(&sizes_together, |rows| seconds(field.as_mut(), subject.cond, rows));
-        let rates = super::thread_pool(device).ok()?.install(time);
+        let call = |rows| seconds(field.as_mut(), subject.cond, rows, has_pull_backs);
+        let rates = super::thread_pool(device)
+            .ok()?
+            .install(|| sweep(&sizes_together, Statistic::Mean, call))
+            .complete()?;
         let together = best(&rates, count, together_room.rows)?;
-        let rates = side_by_side(assembly, &apart, &subject, &sizes_apart)?;
+        let rates = side_by_side(assembly, &apart, &subject, &sizes_apart, has_pull_backs)?;
         Some(vec![(1, together), (count, best(&rates, 1, apart_room.rows)?)])
     };
-    let key = Key { of: "workers".to_owned(), ..Key::new(subject.identity.clone(), device) };
+    let key = Key::new(subject.identity.clone(), device, has_pull_backs).of_workers();
     let asked = [sizes_together.clone(), sizes_apart.clone()].concat();
-    let folder = user_cache::folder();
-    let (rates, _) = measured(&key, &asked, folder.as_deref(), || both().unwrap_or_default());
+    let Measured { rates, was_busy, earlier } =
+        measured(&key, &asked, user_cache::folder().as_deref(), || {
+            announce();
+            both().map_or_else(Sweep::failed, |rates| Sweep { rates, has_failed: false })
+        });
     let rate = |workers| rates.iter().find(|(of, _)| *of == workers).map(|(_, rate)| *rate);
-    Some(Layouts { workers: count, together: rate(1)?, apart: rate(count)? })
+    Some(Layouts {
+        workers: count,
+        together: rate(1)?,
+        apart: rate(count)?,
+        was_busy,
+        earlier,
+        has_pull_backs,
+    })
 }
 
 /// Rates of all these devices together, at work at the same time, by rows in each one's calls.
@@ -132,23 +144,27 @@ fn side_by_side(
     devices: &[Device],
     subject: &Subject,
     sizes: &[usize],
+    has_pull_backs: bool,
 ) -> Option<Rates> {
     let ready = |device| Some((super::thread_pool(device).ok()?, assembly.fields(device).ok()?));
     let workers: Vec<_> = devices.iter().map(ready).collect::<Option<_>>()?;
     let begin = Barrier::new(workers.len());
-    let rates: Vec<Rates> = std::thread::scope(|scope| {
+    let rates: Option<Vec<Rates>> = std::thread::scope(|scope| {
         let time = |(pool, mut fields): (rayon::ThreadPool, Vec<Field>)| {
             let begin = &begin;
             scope.spawn(move || {
                 begin.wait();
                 let field = &mut fields[subject.field];
-                pool.install(|| sweep(sizes, |rows| seconds(field.as_mut(), subject.cond, rows)))
+                let call = |rows| seconds(field.as_mut(), subject.cond, rows, has_pull_backs);
+                // Workers that take turns on a core each have calls that nothing disturbed: their fastest say nothing.
+                pool.install(|| sweep(sizes, Statistic::Mean, call))
             })
         };
         let threads: Vec<_> = workers.into_iter().map(time).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a call that panics is caught")).collect()
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a call that panics is caught"));
+        joined.map(Sweep::complete).collect()
     });
-    Some(sum(&rates))
+    Some(sum(&rates?))
 }
 
 /// The sums of rates, of the sizes that all have.
@@ -208,9 +224,36 @@ fn best(rates: &[(usize, f64)], step: usize, most: usize) -> Option<f64> {
     allowed.map(|(_, rate)| *rate).max_by(f64::total_cmp)
 }
 
-/// Rates of calls of these sizes, the smaller first, as far as time and memory go, of the first in any case; `seconds` makes
-/// one call.
-fn sweep(sizes: &[usize], mut seconds: impl FnMut(usize) -> Option<f64>) -> Rates {
+/// Of the times of several calls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Statistic {
+    /// What else the machine does makes a call slower.
+    Fastest,
+    /// What is done in a time.
+    Mean,
+}
+
+/// Rates of calls of several sizes.
+#[derive(Debug, Clone, PartialEq)]
+struct Sweep {
+    rates: Rates,
+    /// Whether a call failed: with more memory, or another neighbour on the GPU, it may not.
+    has_failed: bool,
+}
+
+impl Sweep {
+    fn failed() -> Self {
+        Self { rates: Rates::new(), has_failed: true }
+    }
+
+    /// The rates, if no call failed.
+    fn complete(self) -> Option<Rates> {
+        (!self.has_failed).then_some(self.rates)
+    }
+}
+
+/// Rates of calls of these sizes, the smaller first, as far as time goes, of the first in any case; `seconds` makes one call.
+fn sweep(sizes: &[usize], statistic: Statistic, mut seconds: impl FnMut(usize) -> Option<f64>) -> Sweep {
     let (mut rates, mut left) = (Rates::new(), ALL_SECONDS);
     for &rows in sizes {
         let expected = rates.last().map_or(0.0, |(_, rate)| rows as f64 / rate);
@@ -218,29 +261,37 @@ fn sweep(sizes: &[usize], mut seconds: impl FnMut(usize) -> Option<f64>) -> Rate
             break;
         }
         // The first makes the buffers.
-        let Some(first) = seconds(rows) else { break };
+        let Some(first) = seconds(rows) else { return Sweep { rates, has_failed: true } };
         left -= first;
-        let (mut least, mut spent) = (f64::INFINITY, 0.0);
+        let (mut least, mut spent, mut calls) = (f64::INFINITY, 0.0, 0.0);
         while spent < EACH_SECONDS && spent < left {
-            let Some(again) = seconds(rows) else { return rates };
-            // Whatever else the machine does makes a call slower.
+            let Some(again) = seconds(rows) else { return Sweep { rates, has_failed: true } };
             least = least.min(again);
             spent += again;
+            calls += 1.0;
         }
         left -= spent;
-        // There was no time for another: buffers and all, that is what a call takes.
-        let least = least.min(if spent > 0.0 { f64::INFINITY } else { first });
-        rates.push((rows, rows as f64 / least.max(1e-9)));
+        let call = match statistic {
+            // There was no time for another: buffers and all, that is what a call takes.
+            _ if calls == 0.0 => first,
+            Statistic::Fastest => least,
+            Statistic::Mean => spent / calls,
+        };
+        rates.push((rows, rows as f64 / call.max(1e-9)));
     }
-    rates
+    Sweep { rates, has_failed: false }
 }
 
-/// Seconds of a call of so many rows and its pull-back; none where it fails, which is then told to the samples that need it.
-fn seconds(field: &mut dyn VelocityField<f32>, cond: Cond, rows: usize) -> Option<f64> {
+/// Seconds of a call of so many rows, and its pull-back if there are some; none where it fails, which is then told to the
+/// samples that need it.
+fn seconds(field: &mut dyn VelocityField<f32>, cond: Cond, rows: usize, has_pull_backs: bool) -> Option<f64> {
     let x: Vec<f32> = (0..rows * field.dim()).map(|i| libm::sinf(i as f32)).collect();
     let (t, cond, mut out, mut gradient) = (vec![0.5; rows], vec![cond; rows], x.clone(), x.clone());
     let clock = Instant::now();
     let call = || -> Result<(), crate::flow::FieldError> {
+        if !has_pull_backs {
+            return field.velocity(Rows { t: &t, x: &x, cond: &cond }, &mut out);
+        }
         let tape = field.velocity_taped(Rows { t: &t, x: &x, cond: &cond }, &mut out)?;
         field.pull_back(tape, &x, &mut gradient)
     };
@@ -248,126 +299,9 @@ fn seconds(field: &mut dyn VelocityField<f32>, cond: Cond, rows: usize) -> Optio
     Some(clock.elapsed().as_secs_f64())
 }
 
-/// What the rates depend on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Key {
-    version: u32,
-    dflow: String,
-    numerics: u32,
-    /// Identity of the model: weights, network, path.
-    network: String,
-    instruction_set: String,
-    device: String,
-    threads: usize,
-    /// Rates of `rows` in a call, or of `workers` that the threads are shared out among.
-    of: String,
-}
-
-impl Key {
-    fn new(network: String, device: &Device) -> Self {
-        let (device, threads) = match &device.kind {
-            DeviceKind::Cpu { threads, .. } => (device::cpu_model(), *threads),
-            DeviceKind::Cuda { visible, .. } | DeviceKind::Sim { visible } => {
-                (format!("GPU {visible} of {}", device::host_name()), 0)
-            }
-        };
-        Self {
-            version: VERSION,
-            dflow: env!("CARGO_PKG_VERSION").to_owned(),
-            numerics: NUMERICS,
-            network,
-            instruction_set: kernel::instruction_set().to_owned(),
-            device,
-            threads,
-            of: "rows".to_owned(),
-        }
-    }
-
-    fn file_name(&self) -> String {
-        let key = serde_json::to_vec(self).unwrap_or_default();
-        format!("throughput-{}.json", &blake3::hash(&key).to_hex()[..32])
-    }
-}
-
-/// A file of the cache folder.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Kept {
-    key: Key,
-    /// The sizes that there was memory for.
-    asked: Vec<usize>,
-    /// What there was time for.
-    rows_per_second: Rates,
-    /// Whether the machine had other things to do.
-    was_busy: bool,
-}
-
-impl Kept {
-    /// Whether it is what a measurement of these sizes would find now.
-    fn serves(&self, asked: &[usize]) -> bool {
-        let had_memory = asked.iter().all(|rows| self.asked.contains(rows));
-        had_memory && (!self.was_busy || device::load_per_core() > BUSY)
-    }
-}
-
-/// The rates of a key, and whether they are of an earlier run: those in the folder, if it had memory for the sizes that are
-/// asked for, else those that `measure` gives, which are kept where that is possible.
-fn measured(
-    key: &Key,
-    asked: &[usize],
-    folder: Option<&Path>,
-    measure: impl FnOnce() -> Rates,
-) -> (Rates, bool) {
-    let file = folder.unwrap_or(Path::new("")).join(key.file_name());
-    // Held meanwhile: two workers of one machine would disturb each other.
-    let mut known = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(rates) = known.get(&file) {
-        return (rates.clone(), false);
-    }
-    if folder.is_some() {
-        match read(&file, key) {
-            Ok(Some(kept)) if kept.serves(asked) => return (kept.rows_per_second, true),
-            Ok(_) => {}
-            Err(why) => tracing::warn!("{}: {why}; the throughput is measured again", file.display()),
-        }
-    }
-    let was_busy = device::load_per_core() > BUSY;
-    let rates = measure();
-    known.insert(file.clone(), rates.clone());
-    if folder.is_some() {
-        let (key, asked) = (key.clone(), asked.to_vec());
-        let kept = Kept { key, asked, rows_per_second: rates.clone(), was_busy };
-        let bytes = serde_json::to_vec_pretty(&kept).map_err(io::Error::other);
-        if let Err(error) = bytes.and_then(|bytes| atomic::write_bytes(&file, &bytes)) {
-            tracing::debug!("the throughput could not be kept in {}: {error}", file.display());
-        }
-    }
-    (rates, false)
-}
-
-/// What a file of the cache has for a key; none: there is no file.
-fn read(file: &Path, key: &Key) -> Result<Option<Kept>, String> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let is_rate = |(rows, rate): &(usize, f64)| *rows > 0 && rate.is_finite() && *rate > 0.0;
-    let rates = &kept.rows_per_second;
-    if kept.key != *key || !rates.iter().all(is_rate) {
-        return Err("it does not hold what its name says".to_owned());
-    }
-    Ok(Some(kept))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key(network: &str) -> Key {
-        let kind = DeviceKind::Cpu { threads: 2, cores: Vec::new() };
-        Key::new(network.to_owned(), &Device { name: "cpu:0".to_owned(), kind })
-    }
 
     #[test]
     fn sizes_are_one_row_and_multiples_of_the_threads() {
@@ -427,78 +361,31 @@ mod tests {
     #[test]
     fn a_sweep_ends_where_time_or_memory_do() {
         let linear = |per_row: f64| move |rows: usize| Some(rows as f64 * per_row);
-        let rows = |rates: Rates| rates.into_iter().map(|(rows, _)| rows).collect::<Vec<_>>();
-        assert_eq!(rows(sweep(&[1, 2, 4, 8, 16], linear(0.001))), [1, 2, 4, 8, 16]);
-        assert_eq!(rows(sweep(&[1, 2, 4, 8, 16], linear(0.3))), [1, 2]);
-        assert_eq!(sweep(&[1, 2, 4], linear(4.0)), [(1, 0.25)]);
+        let sizes = [1, 2, 4, 8, 16];
+        let rows = |sweep: Sweep| -> (Vec<usize>, bool) {
+            (sweep.rates.into_iter().map(|(rows, _)| rows).collect(), sweep.has_failed)
+        };
+        assert_eq!(rows(sweep(&sizes, Statistic::Fastest, linear(0.001))), (sizes.into(), false));
+        assert_eq!(rows(sweep(&sizes, Statistic::Fastest, linear(0.3))), (vec![1, 2], false));
+        assert_eq!(sweep(&[1, 2, 4], Statistic::Mean, linear(4.0)).complete(), Some(vec![(1, 0.25)]));
         let narrow = |rows: usize| (rows <= 4).then_some(0.01);
-        assert_eq!(rows(sweep(&[1, 2, 4, 8, 16], narrow)), [1, 2, 4]);
-        // The fastest of several calls counts.
-        let mut calls = 0;
-        let rates = sweep(&[2], |_| {
-            calls += 1;
-            Some(if calls == 3 { 0.02 } else { 0.1 })
-        });
-        assert_eq!(rates, [(2, 100.0)]);
-    }
-
-    fn kept(key: &Key, rates: &[(usize, f64)]) -> Kept {
-        let asked = vec![1, 2];
-        Kept { key: key.clone(), asked, rows_per_second: rates.to_vec(), was_busy: false }
+        let failed = sweep(&sizes, Statistic::Fastest, narrow);
+        assert_eq!(failed.clone().complete(), None);
+        assert_eq!(rows(failed), (vec![1, 2, 4], true));
     }
 
     #[test]
-    fn rates_are_measured_once_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let (folder, rates) = (folder.path().join("new"), vec![(1, 1.5), (2, 3.0)]);
-        let key = key("kept");
-        assert_eq!(measured(&key, &[1, 2], Some(&folder), || rates.clone()), (rates.clone(), false));
-        assert_eq!(measured(&key, &[1, 2], Some(&folder), || unreachable!()), (rates.clone(), false));
-        // As another process finds it.
-        let found = read(&folder.join(key.file_name()), &key).unwrap().unwrap();
-        assert_eq!(found, Kept { was_busy: found.was_busy, ..kept(&key, &rates) });
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-        assert_ne!(key.file_name(), Key { of: "workers".to_owned(), ..key }.file_name());
-    }
-
-    #[test]
-    fn a_file_of_an_earlier_run_is_used_and_a_broken_one_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let (key, other) = (key("earlier"), key("other"));
-        let file = folder.path().join(key.file_name());
-        let write = |kept: &Kept| std::fs::write(&file, serde_json::to_vec(kept).unwrap()).unwrap();
-        write(&kept(&key, &[(1, 2.5)]));
-        assert_eq!(measured(&key, &[1, 2], Some(folder.path()), || unreachable!()), (vec![(1, 2.5)], true));
-        for broken in [
-            &|| std::fs::write(&file, "{\"key\": 1").unwrap() as (),
-            &|| write(&kept(&other, &[(1, 2.5)])),
-            &|| write(&kept(&key, &[(1, -1.0)])),
-        ] as [&dyn Fn(); 3]
-        {
-            broken();
-            assert!(read(&file, &key).is_err());
-        }
-        assert_eq!(measured(&key, &[1, 2], Some(folder.path()), || vec![(1, 7.0)]), (vec![(1, 7.0)], false));
-        assert_eq!(read(&file, &key).unwrap().unwrap().rows_per_second, [(1, 7.0)]);
-    }
-
-    #[test]
-    fn what_little_memory_left_out_is_measured_when_there_is_more() {
-        let little = Kept { asked: vec![1], ..kept(&key("little"), &[(1, 2.0)]) };
-        assert!(little.serves(&[1]) && !little.serves(&[1, 2]));
-        let much = Kept { asked: vec![1, 2, 4], ..little };
-        // What there was no time for then would take too long now.
-        assert!(much.serves(&[1, 2, 4]) && much.serves(&[1]));
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_is_no_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a file");
-        std::fs::write(&file, "").unwrap();
-        for (name, folder) in [("no folder", None), ("a file in its place", Some(&*file))] {
-            assert_eq!(measured(&key(name), &[1], folder, || vec![(1, 2.0)]), (vec![(1, 2.0)], false));
-            assert_eq!(measured(&key(name), &[1], folder, || unreachable!()).0, [(1, 2.0)]);
-        }
+    fn the_fastest_call_counts_or_all_of_them() {
+        let rates = |statistic| {
+            let mut calls = 0;
+            let sweep = sweep(&[2], statistic, |_| {
+                calls += 1;
+                Some(if calls == 3 { 0.05 } else { 0.1 })
+            });
+            sweep.rates[0].1
+        };
+        assert!((rates(Statistic::Fastest) - 40.0).abs() < 1e-9);
+        // The first makes buffers; 0.1, 0.05 and 0.1 follow.
+        assert!((rates(Statistic::Mean) - 24.0).abs() < 1e-9);
     }
 }

@@ -22,5 +22,6 @@ mod telemetry;
 #[expect(clippy::print_stderr, reason = "a test without its data says so")]
 #[path = "../../src/test_data.rs"]
 mod test_data;
+mod throughput;
 mod timeline;
 mod work;

@@ -4,9 +4,9 @@ usage: bench.py NETWORK_BENCH [--threads N] [--rounds 5] [--seconds 1] [--batche
                 [--json FILE] [--name networks] [CONFIG.json|MODEL.yaml …]
 
 A CONFIG.json is that of an ADM UNet, or {"egnn": …} with that of an EGNN, whose batches are 1, 16 and 64 unless
---batches says otherwise; a MODEL.yaml has its network in it; without any, adm-4.6m at 32x32 and 64x64, edm-0.7m and the shipped priors. PyTorch evaluates
-a batch of molecules padded to its largest, with masks, and a UNet with the faster of two forms of attention: a
-soft-max written out, and scaled_dot_product_attention.
+--batches says otherwise; a MODEL.yaml has its network in it; without any, adm-4.6m at 32x32 and 64x64, edm-0.7m and the
+shipped priors. PyTorch evaluates a batch of molecules padded to its largest, with masks, and a UNet with the faster of
+two forms of attention: a soft-max written out, and scaled_dot_product_attention.
 
 NETWORK_BENCH is the compiled benches/network.rs. Rounds alternate: one process of ours and one of PyTorch, which of them
 first changing, so that both see the same neighbours on the machine. A round's ratio is that of the medians of its two

@@ -8,12 +8,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-# environment NAME REQUIREMENTS
+case ${1:-quick} in
+  quick | full) ;;
+  *) echo "BENCH=$1: write full, or nothing" >&2; exit 2 ;;
+esac
+
+# environment NAME REQUIREMENTS: made anew when the requirements have changed
 environment() {
-  [ ! -e ".venv-bench/$1/complete" ] || return 0
+  if cmp -s "$2" ".venv-bench/$1/complete"; then return; fi
+  rm -rf ".venv-bench/$1"
   python3 -m venv ".venv-bench/$1"
   ".venv-bench/$1/bin/python" -m pip install -q -r "$2"
-  touch ".venv-bench/$1/complete"
+  cp "$2" ".venv-bench/$1/complete"
 }
 networks=${BENCH_PYTHON:-.venv-bench/networks/bin/python}
 peer=${BENCH_PEER_PYTHON:-.venv-bench/peer/bin/python}
@@ -22,11 +28,15 @@ if [ -z "${BENCH_PEER_PYTHON:-}" ]; then environment peer tools/peer/requirement
 device=${DEVICES:-cpu} features=()
 case $device in
   cpu) ;;
-  cuda:[0-9]*) features=(--features cuda) ;;
+  # Beside, not in the place of, the program for CPUs.
+  cuda:[0-9]*) features=(--features cuda --target-dir target/cuda) ;;
   *) echo "DEVICES=$device: write cpu, or one GPU such as cuda:0" >&2; exit 2 ;;
 esac
 dflow=${DFLOW:-target/release/dflow}
-if [ "$device" != cpu ] && [ -z "${DFLOW:-}" ]; then cargo build --release --locked "${features[@]}" --bin dflow; fi
+if [ "$device" != cpu ] && [ -z "${DFLOW:-}" ]; then
+  cargo build --release --locked "${features[@]}" --bin dflow
+  dflow=target/cuda/release/dflow
+fi
 network=${NETWORK_BENCH:-}
 if [ -z "$network" ]; then
   network=$(cargo bench --locked "${features[@]}" --bench network --no-run --profile release --message-format=json |
@@ -42,6 +52,9 @@ if [ "${1:-}" = full ]; then
   calls=(--rounds 20 --seconds 1) runs=(--samples 8 --rounds 5 --minutes 120)
 fi
 rm -f target/bench/bench.json
+# What the program keeps for a user stays out of it, and is not found from before.
+export XDG_CACHE_HOME=$PWD/target/bench/cache
+rm -rf "$XDG_CACHE_HOME"
 if [ "$device" != cpu ]; then calls+=(--device "$device" --batches 1 8 32); fi
 "$networks" tools/bench/bench.py "$network" "${calls[@]}"
 if [ "$device" != cpu ]; then

@@ -12,7 +12,8 @@ while it would end within --minutes. A method's figures beside the peer's:
   solves more.
 - evaluations until the target: the median over samples and tasks; a solve that misses its target counts as the cap.
 - share of the solves that reach the target; mean PSNR, SSIM (`ssim_tm19`) and PSNR of the hole.
-- peak resident memory of a process that solves one sample, 3 evaluations: tapes (activations) kept, or computed again.
+- peak resident memory of a process, from its start to its end, that solves one sample of the first task, tapes (activations)
+  kept or computed again: `dflow` until its target, the peer 25 evaluations.
 
 Needs the packages of tools/peer/requirements.txt; reads the network in models/.
 """
@@ -26,6 +27,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 
@@ -36,7 +38,9 @@ import record
 from record import ROOT
 
 PEER = "peer"
-MEMORY_EVALUATIONS = 3
+# What the peer takes is there after a few; each takes it a second.
+PEER_MEMORY_EVALUATIONS = 25
+POLL_SECONDS = 0.01
 COLUMNS = {
     "sample_id": "sample",
     "status": "status",
@@ -51,14 +55,34 @@ COLUMNS = {
 }
 
 
-def call(command):
-    """Seconds of a child process; ends this one with the child's last words if it fails."""
+def call(command, peak=None):
+    """Seconds of a child process, whose peak memory in bytes is appended to `peak`; ends this one with the child's last words
+    if it fails."""
     command = list(map(str, command))
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"`{' '.join(command)}` failed with {done.returncode}:\n{(done.stderr or done.stdout)[-2000:]}")
-    return time.perf_counter() - start
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        highest = 0
+        while peak is not None and child.poll() is None:
+            highest = max(highest, high_water(child.pid))
+            time.sleep(POLL_SECONDS)
+        code = child.wait()
+        seconds = time.perf_counter() - start
+        if code != 0:
+            said.seek(0)
+            sys.exit(f"`{' '.join(command)}` failed with {code}:\n{said.read()[-2000:]}")
+    if peak is not None:
+        peak.append(highest)
+    return seconds
+
+
+def high_water(pid):
+    """Peak resident bytes of a process so far; 0 once it has ended."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def with_cap(pipeline, cap):
@@ -85,7 +109,12 @@ class Sides:
         self.tasks = [task["name"] for task in pipeline["tasks"]]
         call([args.dflow, "draws", self.file, self.draws, "--limit", samples, "--home", ROOT, "--quiet"])
 
-    def dflow(self, method, task, name, *options):
+    def warm_up(self):
+        """Fills the user's cache folder: slots are measured, and distributions fitted, once per machine."""
+        for method in self.methods:
+            self.dflow(method, self.tasks[0], f"warm-up/{method}")
+
+    def dflow(self, method, task, name, *options, peak=None):
         """One run of `dflow` into a directory of its own."""
         folder = self.work / name
         devices = self.args.device
@@ -93,7 +122,7 @@ class Sides:
             devices = f"cpu:1x{self.args.threads}"
         command = [self.args.dflow, "run", self.file, "--methods", method, "--tasks", task, "--limit", self.samples]
         command += ["--devices", devices, "--output", folder, "--home", ROOT, "--quiet", *options]
-        wall = call(command)
+        wall = call(command, peak)
         rows = pyarrow.parquet.read_table(folder / "samples.parquet", columns=list(COLUMNS)).to_pylist()
         for row in rows:
             if row["status"] != "ok":
@@ -111,13 +140,13 @@ class Sides:
             "rows": [{ours: row[column] for column, ours in COLUMNS.items()} for row in rows],
         }
 
-    def peer(self, task, name, *options):
+    def peer(self, task, name, *options, peak=None):
         """One run of the peer."""
         lines = self.work / f"{name}.jsonl"
         lines.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, ROOT / "tools" / "peer" / "peer.py", self.file, self.draws, lines]
         command += ["--model", self.model, "--method", self.methods[0], "--task", task, "--limit", self.samples]
-        wall = call([*command, "--threads", self.args.threads, "--device", self.args.device, *options])
+        wall = call([*command, "--threads", self.args.threads, "--device", self.args.device, *options], peak)
         rows = [json.loads(line) for line in lines.read_text().splitlines()]
         kept = [*COLUMNS.values(), "cap", "target", "seconds"]
         return {
@@ -197,12 +226,17 @@ def summary(runs, methods, tasks, caps):
 
 
 def memory(pipeline, args):
-    """Peak memory in bytes of processes that solve one sample of the first task, a few evaluations."""
-    sides = Sides(with_cap(pipeline, MEMORY_EVALUATIONS), 1, args.work / "memory", args)
-    task, method = sides.tasks[0], sides.methods[0]
-    runs = {f"dflow_{kept}": sides.dflow(method, task, kept, "--memory", kept) for kept in ("tape", "recompute")}
-    runs |= {"peer": sides.peer(task, "plain"), "peer_checkpoint": sides.peer(task, "checkpoint", "--checkpoint")}
-    return {name: max(row["peak_memory"] for row in run["rows"]) for name, run in runs.items()}
+    """Peak memory in bytes of processes that solve one sample of the first task."""
+    sides = Sides(pipeline, 1, args.work / "memory", args)
+    task, found = sides.tasks[0], {}
+    for method in sides.methods:
+        for kept in ("tape", "recompute"):
+            peak = found.setdefault(f"{method}, {kept}", [])
+            sides.dflow(method, task, f"{method}/{kept}", "--memory", kept, peak=peak)
+    cap = ("--cap", PEER_MEMORY_EVALUATIONS)
+    sides.peer(task, "tape", *cap, peak=found.setdefault(f"{PEER}, tape", []))
+    sides.peer(task, "recompute", *cap, "--checkpoint", peak=found.setdefault(f"{PEER}, recompute", []))
+    return {name: max(peak) for name, peak in found.items()}
 
 
 def show(figures, bytes_of, rounds):
@@ -222,11 +256,8 @@ def show(figures, bytes_of, rounds):
             cells += [cell(own["ssim"], ".4f"), cell(own["hole_psnr"], ".2f"), cell(own.get("outside_network"), ".1%")]
             print("| " + " | ".join(cells) + " |")
     print(f"\nRatio above 1: dflow solves more samples an hour than PyTorch. Alternating rounds: {rounds}.")
-    mib = {name: f"{size / 2**20:.0f} MiB" for name, size in bytes_of.items()}
-    print(
-        f"Peak memory, one sample: tapes kept {mib['dflow_tape']} (PyTorch {mib['peer']}), "
-        f"computed again {mib['dflow_recompute']} (PyTorch {mib['peer_checkpoint']})."
-    )
+    print("Peak memory of a process with one sample: ", end="")
+    print("; ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in bytes_of.items()))
 
 
 def main():
@@ -249,6 +280,7 @@ def main():
     print(record.busy(), end="")
     pipeline = yaml.safe_load(args.pipeline.read_text())
     sides = Sides(with_cap(pipeline, args.cap) if args.cap else pipeline, args.samples, args.work / "runs", args)
+    sides.warm_up()
     start, lengths, runs = time.monotonic(), [], []
     while len(lengths) < args.rounds and time.monotonic() - start + max(lengths, default=0) <= 60 * args.minutes:
         began = time.monotonic()

@@ -154,6 +154,24 @@ def method_options(pipeline, name):
     raise SystemExit(f"no D-Flow method {name or ''} in the pipeline")
 
 
+def refuse_others(options, task, stop, regularizer, lbfgs):
+    """Ends the program where the options are not those of the algorithm that is written here."""
+    known = {
+        "method": (options, "name solver init loss regularizer optimizer stop stop_tests normalize condition"),
+        "stop": (stop, "target_psnr evals"),
+        "lbfgs": (lbfgs, "inner history initial"),
+        "loss": (options.get("loss", {}), "neg_psnr"),
+        "regularizer": ({} if regularizer == "none" else regularizer, "chi"),
+    }
+    others = [f"{place}: {name}" for place, (given, names) in known.items() for name in given if name not in names.split()]
+    plain = {"stop_tests": "outer_step", "normalize": "none"}
+    others += [f"{name}: {options[name]}" for name, value in plain.items() if options.get(name, value) != value]
+    if lbfgs.get("initial", "scalar") != "scalar":
+        others.append(f"initial: {lbfgs['initial']}")
+    if others:
+        raise SystemExit(f"task {task['name']}: the peer has not got {', '.join(others)}: compare with another method")
+
+
 def resolve(options, task):
     """The options in force for one task, limited to what the peer has."""
     options = {key: value for key, value in options.items() if key != "per_task"} | options.get("per_task", {}).get(
@@ -162,6 +180,7 @@ def resolve(options, task):
     stop = {key: value for rule in options["stop"] for key, value in rule.items()}
     regularizer = options.get("regularizer", "none")
     lbfgs = options.get("optimizer", {"lbfgs": {}})["lbfgs"]
+    refuse_others(options, task, stop, regularizer, lbfgs)
     init = options.get("init", {"blend": 0.1})["blend"]
     return {
         "nfe": options.get("solver", {"midpoint": {"nfe": 6}})["midpoint"]["nfe"],

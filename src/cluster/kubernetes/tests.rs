@@ -17,7 +17,7 @@ kubernetes:
   volumes: { results: /mnt/results, \"data-1\": /mnt/data }
   node_selector: { nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3 }
   labels: { kueue.x-k8s.io/queue-name: lab }
-  env: { DFLOW_CPU: x86-64-v3, SAYS: \"a \\\"word\\\": yes\" }
+  env: { DFLOW_CPU: avx2, SAYS: \"a \\\"word\\\": yes\" }
   tolerate: [ nvidia.com/gpu ]
   priority_class: batch-low
   pull_secrets: [ registry-lab ]

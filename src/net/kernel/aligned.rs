@@ -5,7 +5,7 @@
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// A zeroed f32 buffer aligned to 64 bytes, made longer only on demand.
+/// A zeroed f32 buffer aligned to 64 bytes.
 #[derive(Clone, Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -18,10 +18,15 @@ impl Aligned {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }
 
-    /// Makes it `len` numbers long, of which those that were there are left as they are. Allocates only where it was
-    /// never so long before.
+    /// Makes it `len` numbers long, whatever they are. Allocates only where it was never so long before, and then no more
+    /// than that takes.
     pub(crate) fn resize(&mut self, len: usize) {
-        self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
+        let lines = len.div_ceil(16);
+        if lines > self.lines.capacity() {
+            self.lines = Vec::new();
+            self.lines.reserve_exact(lines);
+        }
+        self.lines.resize(lines, Line([0.0; 16]));
         self.len = len;
     }
 }

@@ -1,8 +1,9 @@
-//! CPU kernels: the only unsafe code of the crate.
+//! CPU kernels: the unsafe code of the crate, but for the prefetch in `optim`.
 //!
-//! Values are planes of one sample (or, in `edge`, rows of one molecule's atoms and edges), `[height, width, channels]` with channels contiguous and a border of zeros where
-//! a 3×3 convolution reads them (`plane::Shape`). Every kernel exists for three instruction sets, chosen once per
-//! process: by detection, or by the environment variable `DFLOW_CPU` (`avx512`, `avx2` or `portable`).
+//! Values are planes of one sample (or, in `edge`, rows of one molecule's atoms and edges), `[height, width, channels]`
+//! with channels contiguous and a border of zeros where a 3×3 convolution reads them (`plane::Shape`). Every kernel exists
+//! for three instruction sets, chosen once per process: by detection, or by the environment variable `DFLOW_CPU`
+//! (`avx512`, `avx2` or `portable`).
 //!
 //! Work is split over outputs, never over a reduction, and no choice of algorithm depends on the number of threads
 //! or samples: results are bit-identical for any of them on one instruction set.
@@ -82,10 +83,15 @@ impl InstructionSet {
         }
     }
 
-    /// The set that this process uses: `DFLOW_CPU` if set, else the fastest that the CPU has.
+    /// The set that this process uses: `DFLOW_CPU` if set and not empty, else the fastest that the CPU has.
     pub fn detect() -> Result<Self, UnknownInstructionSet> {
         static CHOICE: OnceLock<Result<InstructionSet, UnknownInstructionSet>> = OnceLock::new();
-        CHOICE.get_or_init(|| Self::choose(std::env::var("DFLOW_CPU").ok())).clone()
+        CHOICE
+            .get_or_init(|| {
+                let wanted = std::env::var_os("DFLOW_CPU").filter(|wanted| !wanted.is_empty());
+                Self::choose(wanted.map(|wanted| wanted.to_string_lossy().into_owned()))
+            })
+            .clone()
     }
 
     fn choose(wanted: Option<String>) -> Result<Self, UnknownInstructionSet> {

@@ -9,8 +9,9 @@ use crate::net::kernel::{
     conv, winograd, winograd_scratch_len,
 };
 
-/// Tiles of 4×4 pixels from which Winograd's convolution is faster than the direct one: with fewer, its larger weights are
-/// read for too few products (measured: 0.35 of the time with 16 tiles, 0.8 to 1.0 with 4).
+/// Tiles of 4×4 pixels from which Winograd's convolution is faster than the direct one, on every instruction set: with fewer,
+/// its larger weights are read for too few products (AVX-512: 0.35 of the time with 16 tiles, 0.8 to 1.0 with 4; whole
+/// networks by instruction set: benches/NOTES.md, 1).
 const WINOGRAD_TILES: usize = 16;
 
 /// Most bytes of one layer's weights at Winograd's points, both directions together: four times the plain ones.

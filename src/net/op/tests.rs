@@ -218,6 +218,27 @@ fn winograd_convolution_equals_the_direct_one() {
     }
 }
 
+/// The error that the transforms cost, in sums over as many channels as networks have: the range that `winograd.rs` states.
+#[test]
+fn winograd_convolution_keeps_its_error_up_to_512_channels() {
+    for (set, inputs) in sets().flat_map(|set| [32, 512].map(|inputs| (set, inputs))) {
+        let (shape, outputs) = (Shape::new(inputs, 16, 16), 32);
+        let (w, bias) = (noise(5, outputs * inputs * 9), vec![0.0; outputs]);
+        let op = || Conv::new(set, Kernel::Three, (outputs, inputs), &w, &bias);
+        let shapes = [shape, Shape::new(outputs, 16, 16)];
+        let x: Vec<f64> = noise(1, inputs * 256).iter().map(|&x| f64::from(x)).collect();
+        let residual = noise(2, outputs * 256);
+        let conv = naive_conv(&x, shape, &w, &bias, 3, 1);
+        let exact: Vec<f64> = conv.iter().zip(&residual).map(|(c, &r)| c + f64::from(r)).collect();
+        let [direct, winograd] =
+            [op(), op().by_winograd(shape)].map(|op| distance(&run(&op, &shapes, &[], Team::SOLO).0, &exact));
+        assert!(
+            direct < 2e-6 && (2.0 * direct..6e-6).contains(&winograd),
+            "{set:?} {inputs}: {direct:e} {winograd:e}"
+        );
+    }
+}
+
 /// Few tiles, layers that are too large, strides, 1x1, channels or pixels that are no whole vectors or tiles.
 #[test]
 fn the_convolution_is_chosen_by_the_shape_of_the_layer() {

@@ -59,7 +59,7 @@ pub(super) fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, task: &
         let path = place(at, task, other.is_some_and(|o| o.optimizer.is_some()), "optimizer.lbfgs.initial");
         found.value(
             &path,
-            format!("bands of frequency are of images, `{name}` makes molecules: write initial: scalar"),
+            format!("bands of frequency are of images, `{name}` makes molecules: leave `initial` out"),
         );
     }
     if let (Some(StopTests::Evaluation), NormalizeSpec::PerFeature(_)) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ConditionSpec;
 use crate::spec::init::InitSpec;
@@ -49,7 +49,7 @@ pub struct DflowSpec {
     #[serde(default)]
     pub stop: Vec<StopRule>,
     /// When the rules of `stop` are tested; default: `outer_step`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_default")]
     pub stop_tests: Option<StopTests>,
     /// Whole fields replaced for single tasks, by task name.
     #[serde(default)]
@@ -92,6 +92,9 @@ pub struct DflowOverride {
     /// Replaces `stop`.
     #[serde(default)]
     pub stop: Option<Vec<StopRule>>,
+    /// Replaces `stop_tests`.
+    #[serde(default)]
+    pub stop_tests: Option<StopTests>,
 }
 
 /// The data term of the objective.
@@ -243,7 +246,17 @@ pub struct LbfgsSpec {
     /// Treats a non-finite trial as a failed one (bisection) instead of following torch into NaN.
     pub guard_non_finite: bool,
     /// What a direction's inverse Hessian starts from; default: `scalar`.
+    #[serde(deserialize_with = "unless_default")]
     pub initial: Option<InitialHessian>,
+}
+
+/// An option that came later is nothing where it is the default, written or not: a cell's hash is that of what it solves.
+fn unless_default<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    Ok(Option::deserialize(deserializer)?.filter(|value| *value != T::default()))
 }
 
 /// The initial inverse Hessian H₀ of every direction of L-BFGS.
@@ -253,8 +266,8 @@ pub enum InitialHessian {
     /// yᵀs / yᵀy of the newest pair (torch).
     #[default]
     Scalar,
-    /// One factor per band of spatial frequency, learnt from the newest pairs: half the evaluations on images, or fewer.
-    /// Fewest with `loss: squared_error`, whose curvature does not change as the PSNR does.
+    /// One factor per band of spatial frequency, learnt from the newest pairs, for images. Fewer evaluations, fewest with
+    /// `loss: squared_error`, whose curvature does not change as the PSNR does; each solve ends in another image that fits.
     Bands(BandsSpec),
 }
 
@@ -263,7 +276,7 @@ pub enum InitialHessian {
 #[serde(deny_unknown_fields, default)]
 pub struct BandsSpec {
     /// The scalar is used until a point of this observed PSNR, in dB, is accepted and one more direction taken: where H
-    /// hides something, what is put there is then decided, as it is by the scalar alone. 0: from the start.
+    /// hides something, what is put there is then decided, as it is by the scalar alone. 0: as soon as there is a pair.
     pub from_psnr: f64,
     /// Pairs that are looked back on.
     pub pairs: u32,
@@ -318,6 +331,9 @@ impl DflowSpec {
             spec.optimizer = other.optimizer.unwrap_or(spec.optimizer);
             if let Some(stop) = &other.stop {
                 spec.stop.clone_from(stop);
+            }
+            if let Some(tests) = other.stop_tests {
+                spec.stop_tests = Some(tests).filter(|tests| *tests != StopTests::default());
             }
         }
         spec
