@@ -260,7 +260,7 @@ impl Job<'_> {
             return None;
         }
         let layouts = throughput::layouts(assembly?, device, self.options.memory.0, work, announce)?;
-        if self.is_auto && layouts.is_faster_apart() {
+        if self.is_auto && layouts.is_better_apart() {
             self.devices = device::split(device);
         }
         Some(layouts)

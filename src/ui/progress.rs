@@ -266,10 +266,12 @@ fn how_measured(earlier: bool, was_busy: bool) -> String {
 
 fn layout_text(layouts: &Layouts, is_free: bool) -> String {
     let Layouts { workers, together, apart, has_pull_backs, earlier, was_busy } = *layouts;
-    let what = match (layouts.is_faster_apart(), is_free) {
-        (true, true) => format!("these {workers} are used"),
-        (true, false) => format!("`devices: cpu:{workers}x1` would be faster"),
-        (false, _) => "one is used".to_owned(),
+    let what = if is_free && layouts.is_better_apart() {
+        format!("these {workers} are used")
+    } else if !is_free && layouts.is_much_better_apart() {
+        format!("`devices: cpu:{workers}x1` would be faster")
+    } else {
+        "one is used".to_owned()
     };
     let (call, how) = (call_text(has_pull_backs), how_measured(earlier, was_busy));
     format!(
@@ -361,7 +363,9 @@ mod tests {
         for (apart, is_free, end) in [
             (112.0, true, "112.0 rows/s; these 2 are used"),
             (112.0, false, "112.0 rows/s; `devices: cpu:2x1` would be faster"),
-            (104.0, true, "104.0 rows/s; one is used"),
+            (100.0, true, "100.0 rows/s; these 2 are used"),
+            (104.0, false, "104.0 rows/s; one is used"),
+            (99.0, true, "99.0 rows/s; one is used"),
             (90.0, false, "90.0 rows/s; one is used"),
         ] {
             assert_eq!(text(apart, is_free), format!("{measured}{end}"));

@@ -158,11 +158,17 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// Gains below this are not worth another layout: networks are not all that a solve does.
+    /// Smaller gains are not worth a word to somebody who has chosen the other layout.
     const LEAST_GAIN: f64 = 1.05;
 
-    /// Whether one worker for each thread is faster, for certain.
-    pub fn is_faster_apart(&self) -> bool {
+    /// Whether workers of one thread are not slower in network calls, for certain. Then they are the better layout: what is
+    /// outside of the calls does not wait for other samples.
+    pub fn is_better_apart(&self) -> bool {
+        !self.was_busy && self.apart >= self.together
+    }
+
+    /// Whether they are so much faster that it is worth advice.
+    pub fn is_much_better_apart(&self) -> bool {
         !self.was_busy && self.apart >= Self::LEAST_GAIN * self.together
     }
 }

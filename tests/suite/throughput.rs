@@ -96,7 +96,7 @@ fn auto_takes_the_faster_layout() {
     }
     assert_eq!(find(&first, "layout").unwrap()["layouts"]["earlier"], false);
     let workers = || files(&folder, "workers").remove(0);
-    for (apart, count) in [(200.0, cores), (104.0, 1), (50.0, 1)] {
+    for (apart, count) in [(200.0, cores), (100.0, cores), (50.0, 1)] {
         forge(workers(), &json!([[1, 100.0], [cores, apart]]));
         let found = events(&test, cache, &["--devices", "auto"]);
         assert_eq!(

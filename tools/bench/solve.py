@@ -118,8 +118,9 @@ class Sides:
         """One run of `dflow` into a directory of its own."""
         folder = self.work / name
         devices = self.args.device
-        if devices == "cpu" and self.args.threads != record.allowed_cores():
-            devices = f"cpu:1x{self.args.threads}"
+        if devices == "cpu":
+            all_cores = self.args.threads == record.allowed_cores()
+            devices = "auto" if all_cores else f"cpu:1x{self.args.threads}"
         command = [self.args.dflow, "run", self.file, "--methods", method, "--tasks", task, "--limit", self.samples]
         command += ["--devices", devices, "--output", folder, "--home", ROOT, "--quiet", *options]
         wall = call(command, peak)

@@ -66,7 +66,7 @@ pub(super) fn check_dflow(found: &mut Found, at: &str, spec: &DflowSpec, task: &
         (resolved.stop_tests, resolved.normalize)
     {
         found.value(
-            &join(at, "stop_tests"),
+            &place(at, task, other.is_some_and(|o| o.stop_tests.is_some()), "stop_tests"),
             "x₀ is normalised between outer steps: with normalize: per_feature a solve can end there only; leave \
              stop_tests out"
                 .to_owned(),
