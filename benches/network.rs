@@ -3,8 +3,8 @@
 //! usage: network CONFIG.json BATCH THREADS SECONDS [DEVICE]      (driven by tools/bench/bench.py, which alternates with PyTorch)
 //!
 //! CONFIG is that of an ADM UNet, or `{"egnn": …}` with that of an EGNN, whose rows are molecules of [`ATOMS`]. Weights are
-//! random: times do not depend on them. DEVICE is `cpu` or, built with the feature `cuda`, one such as `cuda:0`: the network
-//! is then that of a worker on it, with all rows in one call, from host memory to host memory.
+//! random: times do not depend on them. DEVICE is `cpu` or, built with the feature `cuda`, one such as `cuda:0`: all rows
+//! are then in one call, from host memory to host memory. (A worker's calls there always have 16, filled up.)
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 use std::time::{Duration, Instant};
